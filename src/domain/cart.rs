@@ -1,0 +1,138 @@
+//! A shopping cart as a source reads it, and what identifies an abandonment of it.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::address::Address;
+use super::instant::Instant;
+use super::money::{Currency, Money};
+
+/// One line of a cart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CartLine {
+    pub sku: String,
+    pub name: String,
+    /// At least 1.
+    pub quantity: u32,
+    /// Price of one piece, in the cart's currency.
+    pub unit_price: Money,
+    pub image_url: Option<String>,
+    pub url: Option<String>,
+}
+
+/// A cart as the shop holds it at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cart {
+    pub cart_id: String,
+    /// `None` for a guest.
+    pub user_id: Option<String>,
+    pub email: Address,
+    pub name: Option<String>,
+    pub currency: Currency,
+    pub created_at: Option<Instant>,
+    pub updated_at: Instant,
+    pub recovery_url: Option<String>,
+    /// Whether the shopper agreed to such mail; `None` when the shop does not say.
+    pub consent: Option<bool>,
+    /// When this very cart was ordered, where the source says it in the cart's own row (JSON Lines, CSV).
+    pub ordered_at: Option<Instant>,
+    /// Empty when the shopper emptied the cart.
+    pub lines: Vec<CartLine>,
+}
+
+impl Cart {
+    /// Who abandoned it: `u:` and the user id, or `e:` and the folded address for a guest.
+    pub fn identity(&self) -> String {
+        identity(self.user_id.as_deref(), &self.email)
+    }
+
+    /// What the shopper chose: `v1:` and SHA-256 over SKU and quantity, lines merged by SKU and sorted; not the price.
+    pub fn hash(&self) -> String {
+        let mut chosen: BTreeMap<&str, u64> = BTreeMap::new();
+        for line in &self.lines {
+            *chosen.entry(&line.sku).or_default() += u64::from(line.quantity);
+        }
+        let mut digest = Sha256::new();
+        for (sku, quantity) in chosen {
+            // The length first, so that no SKU can be mistaken for the end of another.
+            digest.update((sku.len() as u64).to_be_bytes());
+            digest.update(sku.as_bytes());
+            digest.update(quantity.to_be_bytes());
+        }
+        format!("v1:{}", super::message_key::hex(&digest.finalize()))
+    }
+
+    /// The sum over all lines; `None` when it does not fit into 64 bits of minor units.
+    pub fn value(&self) -> Option<Money> {
+        let zero = Money { minor: 0, currency: self.currency };
+        self.lines.iter().try_fold(zero, |sum, line| sum.plus(line.unit_price.times(line.quantity)?))
+    }
+}
+
+/// The identity of a shopper: `u:` and the user id, or `e:` and the folded address for a guest.
+pub fn identity(user_id: Option<&str>, email: &Address) -> String {
+    match user_id {
+        Some(user_id) => format!("u:{user_id}"),
+        None => format!("e:{}", email.folded()),
+    }
+}
+
+/// The first eight digits of a cart hash, for lines that people read.
+pub fn short_hash(cart_hash: &str) -> &str {
+    let digits = cart_hash.strip_prefix("v1:").unwrap_or(cart_hash);
+    digits.get(..8).unwrap_or(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::instant;
+
+    fn cart(lines: &[(&str, u32)]) -> Cart {
+        let currency = Currency::parse("EUR").unwrap();
+        let line = |&(sku, quantity): &(&str, u32)| CartLine {
+            sku: sku.into(),
+            name: "Lamp".into(),
+            quantity,
+            unit_price: Money { minor: 1990, currency },
+            image_url: None,
+            url: None,
+        };
+        Cart {
+            cart_id: "c1".into(),
+            user_id: None,
+            email: Address::parse("Ada@Example.com").unwrap(),
+            name: None,
+            currency,
+            created_at: None,
+            updated_at: instant::from_text("2026-03-01T08:00:00Z").unwrap(),
+            recovery_url: None,
+            consent: None,
+            ordered_at: None,
+            lines: lines.iter().map(line).collect(),
+        }
+    }
+
+    #[test]
+    fn the_hash_is_over_what_was_chosen_whatever_the_order() {
+        assert_eq!(cart(&[("A", 1), ("B", 2)]).hash(), cart(&[("B", 1), ("A", 1), ("B", 1)]).hash());
+        assert_ne!(cart(&[("A", 1)]).hash(), cart(&[("A", 2)]).hash());
+        assert_ne!(cart(&[("A", 1), ("B", 1)]).hash(), cart(&[("AB", 1)]).hash());
+        assert_eq!(short_hash(&cart(&[("A", 1)]).hash()).len(), 8);
+    }
+
+    #[test]
+    fn a_guest_is_known_by_the_folded_address() {
+        assert_eq!(cart(&[]).identity(), "e:ada@example.com");
+        assert_eq!(identity(Some("42"), &cart(&[]).email), "u:42");
+    }
+
+    #[test]
+    fn the_value_is_the_sum_and_never_wraps() {
+        assert_eq!(cart(&[("A", 2), ("B", 1)]).value().unwrap().decimal(), "59.70");
+        let mut huge = cart(&[("A", 2)]);
+        huge.lines[0].unit_price.minor = i64::MAX;
+        assert_eq!(huge.value(), None);
+    }
+}

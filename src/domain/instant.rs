@@ -1,0 +1,115 @@
+//! Instants: UTC, whole seconds, written `2026-03-01T08:00:00Z` everywhere.
+
+use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+
+/// An instant in UTC; the ledger keeps whole seconds.
+pub type Instant = DateTime<Utc>;
+
+/// Writes an instant the way the ledger and every output does: `2026-03-01T08:00:00Z`.
+pub fn text(instant: Instant) -> String {
+    instant.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Reads what [`text`] wrote. `None` for anything else.
+pub fn from_text(text: &str) -> Option<Instant> {
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%SZ").ok().map(|naive| naive.and_utc())
+}
+
+/// Cuts an instant down to whole seconds.
+pub fn whole_seconds(instant: Instant) -> Instant {
+    DateTime::from_timestamp(instant.timestamp(), 0).unwrap_or(instant)
+}
+
+/// Parses a time as shops write it: RFC 3339, `2026-03-01 08:00:00` with or without fraction or offset,
+/// `2026-03-01T08:00`, `2026-03-01`, or Unix seconds. One without an offset is read in `zone`.
+///
+/// A wall time that a clock change skips is read as the first instant after the gap; one that comes twice
+/// as the first of the two. The result has whole seconds.
+pub fn parse(text: &str, zone: Tz) -> Option<Instant> {
+    let text = text.trim();
+    if !text.is_empty() && text.len() <= 12 && text.bytes().all(|b| b.is_ascii_digit()) {
+        let seconds: i64 = text.parse().ok()?;
+        return (text.len() >= 9).then(|| DateTime::from_timestamp(seconds, 0)).flatten();
+    }
+    if let Ok(zoned) = DateTime::parse_from_rfc3339(text) {
+        return Some(whole_seconds(zoned.with_timezone(&Utc)));
+    }
+    for format in ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%dT%H:%M:%S%.f%#z"] {
+        if let Ok(zoned) = DateTime::parse_from_str(text, format) {
+            return Some(whole_seconds(zoned.with_timezone(&Utc)));
+        }
+    }
+    let bare = text.strip_suffix(" UTC").or_else(|| text.strip_suffix('Z'));
+    let (wall, zone) = bare.map_or((text, zone), |wall| (wall, Tz::UTC));
+    for format in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"] {
+        if let Ok(naive) = NaiveDateTime::parse_from_str(wall, format) {
+            return resolve(naive, zone).map(whole_seconds);
+        }
+    }
+    let day = NaiveDate::parse_from_str(wall, "%Y-%m-%d").ok()?;
+    resolve(day.and_hms_opt(0, 0, 0)?, zone)
+}
+
+/// Turns a wall time of `zone` into an instant: the first of two, or the first after a gap.
+pub fn resolve(wall: NaiveDateTime, zone: Tz) -> Option<Instant> {
+    match zone.from_local_datetime(&wall) {
+        LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.with_timezone(&Utc)),
+        // A gap is at most a day long (a zone that moved across the date line) and ends on a whole minute.
+        LocalResult::None => (1..=24 * 60).find_map(|minutes| {
+            let later = wall.with_second_zero()? + TimeDelta::minutes(minutes);
+            zone.from_local_datetime(&later).earliest().map(|at| at.with_timezone(&Utc))
+        }),
+    }
+}
+
+trait WithSecondZero: Sized {
+    fn with_second_zero(self) -> Option<Self>;
+}
+
+impl WithSecondZero for NaiveDateTime {
+    fn with_second_zero(self) -> Option<NaiveDateTime> {
+        use chrono::Timelike;
+        self.with_second(0)?.with_nanosecond(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_spellings_of_one_instant_are_equal() {
+        let expected = from_text("2026-03-01T08:00:00Z").unwrap();
+        for spelling in [
+            "2026-03-01T08:00:00Z",
+            "2026-03-01 08:00:00",
+            "2026-03-01T08:00:00.25Z",
+            "2026-03-01 08:00",
+            "2026-03-01T09:00:00+01:00",
+            "2026-03-01 09:00:00+01",
+            "2026-03-01 09:00:00 +0100",
+            "2026-03-01 08:00:00 UTC",
+            "1772352000",
+            " 2026-03-01T08:00 ",
+        ] {
+            assert_eq!(parse(spelling, Tz::UTC), Some(expected), "{spelling:?}");
+        }
+        assert_eq!(parse("2026-03-01 09:00:00", Tz::Europe__Berlin), Some(expected));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["", "yesterday", "2026-13-01 00:00:00", "2026-02-30", "08:00", "20260301", "2026-03-01 25:00:00"] {
+            assert_eq!(parse(text, Tz::UTC), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_skipped_wall_time_is_the_first_instant_after_the_gap() {
+        let berlin = parse("2026-03-29 02:30:00", Tz::Europe__Berlin).unwrap();
+        assert_eq!(text(berlin), "2026-03-29T01:00:00Z");
+        let twice = parse("2026-10-25 02:30:00", Tz::Europe__Berlin).unwrap();
+        assert_eq!(text(twice), "2026-10-25T00:30:00Z");
+    }
+}

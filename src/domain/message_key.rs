@@ -1,0 +1,35 @@
+//! What must happen once, and the names derived from it.
+
+use sha2::{Digest, Sha256};
+
+use super::instant::{self, Instant};
+
+/// The key of a cart message: `cart/<identity>/<cart_hash>/<episode created_at>`.
+pub fn cart(identity: &str, cart_hash: &str, created_at: Instant) -> String {
+    format!("cart/{identity}/{cart_hash}/{}", instant::text(created_at))
+}
+
+/// The token of a message: 32 hex digits, the same on every attempt and different in every ledger.
+///
+/// It names the file an `outbox` holds, the Message-ID and, where configured, the envelope sender.
+pub fn token(ledger_id: &str, message_key: &str) -> String {
+    let mut digest = Sha256::new();
+    digest.update(ledger_id.as_bytes());
+    digest.update([0]);
+    digest.update(message_key.as_bytes());
+    hex(&digest.finalize()[..16])
+}
+
+/// The Message-ID header of a message (RFC 5322 §3.6.4), with its angle brackets.
+pub fn message_id(token: &str, sender_domain: &str) -> String {
+    format!("<{token}@{sender_domain}>")
+}
+
+/// Lower-case hexadecimal digits of some bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        text
+    })
+}

@@ -1,0 +1,8 @@
+//! What the words mean: pure values and rules, with no clock, file, SQL or network behind them.
+
+pub mod address;
+pub mod cart;
+pub mod fate;
+pub mod instant;
+pub mod message_key;
+pub mod money;

@@ -1,0 +1,83 @@
+//! What a person is told when a command cannot go on: what happened, what was kept, what to do next.
+
+use std::fmt;
+
+/// How a command ended, as its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; also when a recipient's address was refused: that is listed, not an alarm.
+    Done = 0,
+    /// Ran, and a person is needed.
+    NeedsAPerson = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The data given cannot be used.
+    DataUnusable = 65,
+    /// The ledger, the disk or the clock is in the way.
+    LedgerOrDisk = 74,
+    /// Another run holds the lock.
+    AnotherRunHoldsTheLock = 75,
+    /// The configuration is wrong.
+    Configuration = 78,
+}
+
+/// An end that a person must hear of. It prints as three lines: `error:`, ` kept:`, ` next:`.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub exit: Exit,
+    pub what: String,
+    /// Empty when nothing had been begun.
+    pub kept: String,
+    pub next: String,
+    /// Printed only on a terminal: a held lock is no news under cron.
+    pub quiet: bool,
+}
+
+impl Failure {
+    /// A failure with its exit code and its first and last line.
+    pub fn new(exit: Exit, what: impl Into<String>, next: impl Into<String>) -> Failure {
+        Failure { exit, what: what.into(), kept: String::new(), next: next.into(), quiet: false }
+    }
+
+    /// Adds what was kept.
+    pub fn kept(mut self, kept: impl Into<String>) -> Failure {
+        self.kept = kept.into();
+        self
+    }
+
+    /// A configuration error (exit 78).
+    pub fn config(what: impl Into<String>, next: impl Into<String>) -> Failure {
+        Failure::new(Exit::Configuration, what, next)
+    }
+
+    /// A ledger, disk or clock error (exit 74).
+    pub fn ledger(what: impl Into<String>, next: impl Into<String>) -> Failure {
+        Failure::new(Exit::LedgerOrDisk, what, next)
+    }
+
+    /// Data that cannot be used (exit 65).
+    pub fn data(what: impl Into<String>, next: impl Into<String>) -> Failure {
+        Failure::new(Exit::DataUnusable, what, next)
+    }
+
+    /// A wrong command line (exit 2).
+    pub fn usage(what: impl Into<String>, next: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, what, next)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.what)?;
+        if !self.kept.is_empty() {
+            write!(f, "\n kept: {}", self.kept)?;
+        }
+        if !self.next.is_empty() {
+            write!(f, "\n next: {}", self.next)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}

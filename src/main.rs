@@ -1,0 +1,4 @@
+mod domain;
+mod failure;
+mod settings;
+fn main() {}
