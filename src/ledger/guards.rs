@@ -1,0 +1,90 @@
+//! What must hold before anything is sent: the clock has not gone back, and this is not an old copy of the ledger.
+
+use chrono::TimeDelta;
+
+use super::{Durability, Ledger};
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+use crate::run_lock::Record;
+
+/// A clock may be this far behind the newest thing done before nothing is sent.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+impl Ledger {
+    /// Compares the clock with the newest thing the ledger recorded as done.
+    ///
+    /// # Errors
+    /// Exit 74 when the clock is more than 5 minutes behind: windows and due instants would be wrong.
+    pub fn check_clock(&self, now: Instant) -> Result<(), Failure> {
+        let newest = self.newest_at()?;
+        if now + CLOCK_TOLERANCE >= newest {
+            return Ok(());
+        }
+        Err(Failure::ledger(
+            format!(
+                "the clock says {}, but the ledger recorded something done at {}; nothing is sent",
+                instant::text(now),
+                instant::text(newest)
+            ),
+            "set the clock right; if it is right now and was wrong then, go on with --accept-clock",
+        ))
+    }
+
+    /// Compares the ledger with what the lock file remembers of the last run.
+    ///
+    /// # Errors
+    /// Exit 74 when the lock file names another ledger, or knows of a newer run or of more armed messages: the ledger is
+    /// an old copy, and what went out since would go out again.
+    pub fn check_not_restored(&self, record: &Record) -> Result<(), Failure> {
+        let (epoch, armed) = self.epoch_and_armed()?;
+        let refuse = |what: String| {
+            Err(Failure::ledger(
+                what,
+                "if it was restored from a backup: `mailonce resolve --restored` lists what is due for you to decide",
+            )
+            .kept("nothing is sent: what went out since that copy was made would go out again"))
+        };
+        if record.ledger_id != self.id {
+            return refuse(format!(
+                "{} is not the ledger that the lock file beside it belongs to (ledger {}, lock file {})",
+                self.path.display(),
+                self.id,
+                record.ledger_id
+            ));
+        }
+        let ended_missing = record.epoch == epoch && record.ended_at.is_some() && self.newest_run_ended_at()?.is_none();
+        if record.epoch > epoch || (record.epoch == epoch && record.armed > armed) || ended_missing {
+            return refuse(format!(
+                "{} is older than its lock file remembers: run {} with {armed} messages begun, lock file run {} with {}",
+                self.path.display(),
+                epoch,
+                record.epoch,
+                record.armed
+            ));
+        }
+        Ok(())
+    }
+
+    /// Goes on with an old copy: every planned message becomes `skipped: cancelled`, and carts touched before `now` are
+    /// left alone, because what went out since the copy was made is not known. Says how many were planned.
+    pub fn hold_back_planned(&mut self, newer_epoch: i64, now: Instant) -> Result<u64, Failure> {
+        let now = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            let held = tx.execute(
+                "UPDATE message SET state = 'skipped', reason = 'cancelled', settled_at = ?1,
+                     last_reply = 'the ledger was put back from a backup' WHERE state = 'planned'",
+                [&now],
+            )?;
+            tx.execute(
+                "UPDATE ledger SET epoch = max(epoch, ?2) + 1, held_back_at = ?1, newest_at = max(newest_at, ?1)",
+                (&now, newer_epoch),
+            )?;
+            tx.execute(
+                "INSERT INTO run (epoch, command, started_at, ended_at, ending, attempt_after)
+                 SELECT epoch, 'resolve --restored', ?1, ?1, 'done', (SELECT coalesce(max(id), 0) FROM attempt) FROM ledger",
+                [&now],
+            )?;
+            Ok(held as u64)
+        })
+    }
+}

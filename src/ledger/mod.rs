@@ -1,0 +1,153 @@
+//! The ledger: one SQLite file that says what happened to every message. All of its SQL is in this room.
+//!
+//! | state     | written at the instant                | the next run                                          |
+//! |-----------|---------------------------------------|-------------------------------------------------------|
+//! | planned   | the message fell due                  | tries it, from `not_before` on                        |
+//! | armed     | after the 354, before the body        | holds the run lock, so that run died: in doubt        |
+//! | sent      | after 2yz to its final dot            | leaves it                                             |
+//! | refused   | after 5yz, or it cannot be rendered   | leaves it; `log --state refused` lists it             |
+//! | skipped   | decided against, with a reason        | leaves it                                             |
+//! | in_doubt  | body begun, no trustworthy reply came | leaves it; evidence or a person moves it              |
+//!
+//! Why no message goes twice: a body may leave only after `armed` is on disk ([`Ledger::arm`], `synchronous=FULL`), and
+//! nothing but evidence or a person leads from there back to `planned` once a run has died. Why none is lost: before
+//! `armed` the server holds no complete message, so `planned` is simply tried again.
+//!
+//! Settling may go without its own fsync: losing it leaves `armed`, which is held, never sent again.
+
+mod arm;
+mod candidates;
+mod guards;
+mod notices;
+mod open;
+mod plan;
+mod recover;
+mod report;
+mod runs;
+mod settle;
+mod suppressions;
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+pub use arm::{Armed, Denied};
+pub use candidates::Candidate;
+pub use notices::{MOST_KEPT, News, Notice};
+pub use open::{Access, Kind};
+pub use plan::{Due, PlanRules, Standing};
+pub use recover::Recovered;
+pub use report::{LogFilter, StateCount};
+pub use settle::Settled;
+
+use crate::failure::Failure;
+
+/// The ledger, open.
+#[derive(Debug)]
+pub struct Ledger {
+    conn: Option<Connection>,
+    path: PathBuf,
+    id: String,
+    kind: Kind,
+    /// A COMMIT or fsync failed: what is on disk is unknown, so nothing more is written, not even by closing.
+    broken: Cell<bool>,
+}
+
+/// Whether a commit must be on disk before it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// `synchronous=FULL`: fsync before the commit returns.
+    Full,
+    /// `synchronous=NORMAL`: only for settling, whose loss leaves `armed`.
+    Lazy,
+}
+
+impl Ledger {
+    /// The random name of this ledger, 32 hex digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Live, or for rehearsals only.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn conn(&self) -> &Connection {
+        self.conn.as_ref().expect("the connection is only taken on drop")
+    }
+
+    /// Runs one write transaction (`BEGIN IMMEDIATE`) and commits it.
+    ///
+    /// # Errors
+    /// Exit 74. After a failed commit the ledger is not touched again by this process.
+    fn write<T>(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Failure> {
+        if self.broken.get() {
+            return Err(Failure::ledger("the ledger failed earlier in this run", "see the first error"));
+        }
+        let result = self.write_inner(durability, work);
+        result.map_err(|err| {
+            self.broken.set(true);
+            unusable(&self.path, &err)
+        })
+    }
+
+    fn write_inner<T>(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let conn = self.conn.as_mut().expect("the connection is only taken on drop");
+        let level = match durability {
+            Durability::Full => "FULL",
+            Durability::Lazy => "NORMAL",
+        };
+        conn.pragma_update(None, "synchronous", level)?;
+        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Runs a read, turning an SQLite error into exit 74.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
+        work(self.conn()).map_err(|err| unusable(&self.path, &err))
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if self.broken.get() {
+            // Closing would checkpoint pages that may never have reached the disk.
+            std::mem::forget(self.conn.take());
+        }
+    }
+}
+
+/// The failure for an SQLite error on the ledger: exit 74.
+fn unusable(path: &Path, err: &rusqlite::Error) -> Failure {
+    use rusqlite::ErrorCode;
+    let next = match err.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "make room on that disk, then start the same command again",
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            "make the ledger and its folder writable for the user cron runs as"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program holds the ledger's write lock; close it, then start the same command again"
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "the file is damaged: keep a copy of it, its -wal file and its .lock file; restore a backup beside them"
+        }
+        _ => "check the disk and the system's log, then start the same command again",
+    };
+    Failure::ledger(format!("the ledger {} could not be used: {err}", path.display()), next)
+}

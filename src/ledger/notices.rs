@@ -1,0 +1,76 @@
+//! Notices: what a person has been told once and what still stands, so that cron is not told every minute.
+
+use std::collections::HashSet;
+
+use chrono::TimeDelta;
+
+use super::{Durability, Ledger};
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+
+/// What stands is brought up again after this long.
+const REMIND_EVERY: TimeDelta = TimeDelta::hours(1);
+/// More than this many of one kind are counted, not kept.
+pub const MOST_KEPT: usize = 1000;
+
+/// A thing that needs a person: its identity, and the line to print.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    pub key: String,
+    pub line: String,
+}
+
+/// What to tell a person now about one kind of notice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct News {
+    /// Lines not told before.
+    pub new: Vec<String>,
+    /// How many stand in all, when it is time to bring them up again and none is new.
+    pub reminder: Option<u64>,
+}
+
+impl Ledger {
+    /// Compares what stands now with what stood, keeps the difference, and says what is news. Writes only on a change.
+    pub fn note(&mut self, kind: &str, standing: &[Notice], now: Instant) -> Result<News, Failure> {
+        let known: Vec<(String, String)> = self.read(|conn| {
+            let mut rows = conn.prepare_cached("SELECT notice_key, reported_at FROM notice WHERE kind = ?1")?;
+            rows.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })?;
+        let known_keys: HashSet<&str> = known.iter().map(|(key, _)| key.as_str()).collect();
+        let standing_keys: HashSet<&str> = standing.iter().map(|notice| notice.key.as_str()).collect();
+        let new: Vec<&Notice> = standing.iter().filter(|notice| !known_keys.contains(notice.key.as_str())).collect();
+        let gone: Vec<&str> = known_keys.iter().copied().filter(|key| !standing_keys.contains(key)).collect();
+        let latest = known.iter().filter_map(|(_, at)| instant::from_text(at)).max();
+        let remind = new.is_empty() && !standing.is_empty() && latest.is_some_and(|at| now - at >= REMIND_EVERY);
+        if !new.is_empty() || !gone.is_empty() || remind {
+            let at = instant::text(now);
+            self.write(Durability::Full, |tx| {
+                for key in &gone {
+                    tx.prepare_cached("DELETE FROM notice WHERE notice_key = ?1 AND kind = ?2")?.execute((key, kind))?;
+                }
+                for notice in new.iter().take(MOST_KEPT) {
+                    tx.prepare_cached(
+                        "INSERT INTO notice (notice_key, kind, line, first_at, reported_at) VALUES (?1, ?2, ?3, ?4, ?4) ON CONFLICT DO NOTHING",
+                    )?
+                    .execute((&notice.key, kind, &notice.line, &at))?;
+                }
+                if remind || !new.is_empty() {
+                    tx.execute("UPDATE notice SET reported_at = ?2 WHERE kind = ?1", (kind, &at))?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(News {
+            new: new.into_iter().map(|notice| notice.line.clone()).collect(),
+            reminder: remind.then_some(standing.len() as u64),
+        })
+    }
+
+    /// What stands: kind, line, and since when.
+    pub fn notices(&self) -> Result<Vec<(String, String, String)>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare("SELECT kind, line, first_at FROM notice ORDER BY kind, first_at, line")?;
+            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+        })
+    }
+}

@@ -1,0 +1,208 @@
+//! Making and opening the ledger, and refusing what only looks like one.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::{Ledger, unusable};
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+
+/// `user_version` of the schema this program writes.
+const SCHEMA: i64 = 1;
+/// `application_id`: "MONC".
+const APPLICATION_ID: i32 = 0x4d4f_4e43;
+const SCHEMA_SQL: &str = include_str!("schema.sql");
+/// How long a write waits for another writer, such as `suppress add`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a ledger is for; decided when it is made, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Mails people.
+    Live,
+    /// Sends only to files or to a server on loopback, and may be told another time with `--now`.
+    Rehearsal,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Live => "live",
+            Kind::Rehearsal => "rehearsal",
+        }
+    }
+}
+
+/// How a command opens the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reads, in a consistent state, while others write.
+    Read,
+    /// Reads and writes.
+    Write,
+}
+
+impl Ledger {
+    /// Whether a ledger, or anything else, is at this path.
+    pub fn exists(path: &Path) -> bool {
+        std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink() || meta.len() > 0)
+    }
+
+    /// Makes a new ledger, born at `born_at`, in one transaction: it is there complete, or not at all. Mode 0600.
+    ///
+    /// # Errors
+    /// Exit 74 when the disk refuses; exit 78 on a network file system.
+    pub fn create(path: &Path, kind: Kind, born_at: Instant, window: Duration) -> Result<Ledger, Failure> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        refuse_network_file_system(folder)?;
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|err| {
+            Failure::ledger(
+                format!("could not make the ledger {}: {err}", path.display()),
+                "its folder must exist and be writable",
+            )
+        })?;
+        let made = || -> rusqlite::Result<()> {
+            let mut conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            conn.pragma_update(None, "journal_mode", "WAL")?;
+            conn.pragma_update(None, "synchronous", "FULL")?;
+            let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            transaction.execute_batch(SCHEMA_SQL)?;
+            transaction.execute(
+                "INSERT INTO ledger (one, ledger_id, kind, born_at, epoch, newest_at, window_seconds)
+                 VALUES (1, lower(hex(randomblob(16))), ?1, ?2, 0, ?2, ?3)",
+                (kind.word(), instant::text(born_at), window.as_secs() as i64),
+            )?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", SCHEMA)?;
+            transaction.commit()
+        };
+        made().map_err(|err| unusable(path, &err))?;
+        Ledger::open(path, Access::Write)
+    }
+
+    /// Refuses a path that holds no usable ledger file, before anything is made beside it.
+    pub fn check_path(path: &Path) -> Result<(), Failure> {
+        refuse_what_is_no_ledger(path)
+    }
+
+    /// Opens an existing ledger.
+    ///
+    /// # Errors
+    /// Exit 78: there is none (a new one would mail everyone again), it is an old log that was not adopted, it lies on a
+    /// network file system or has a second hard link. Exit 74: a newer schema, damage, no permission.
+    pub fn open(path: &Path, access: Access) -> Result<Ledger, Failure> {
+        refuse_what_is_no_ledger(path)?;
+        let flags = match access {
+            Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        };
+        let opened = || -> rusqlite::Result<_> {
+            let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            conn.busy_timeout(BUSY_TIMEOUT)?;
+            conn.set_prepared_statement_cache_capacity(64);
+            conn.pragma_update(None, "foreign_keys", true)?;
+            let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            let has = |name: &str| {
+                conn.query_row("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1", [name], |_| Ok(()))
+                    .optional()
+                    .map(|found| found.is_some())
+            };
+            let (is_ledger, is_old_log) = (has("ledger")?, has("cart_abandonment_log")?);
+            Ok((conn, version, is_ledger, is_old_log))
+        };
+        let (conn, version, is_ledger, is_old_log) = opened().map_err(|err| unusable(path, &err))?;
+        if !is_ledger && is_old_log {
+            return Err(Failure::config(
+                format!("{} is a cart_abandonment_log of an older system that has not been adopted", path.display()),
+                "keep a copy of the file, then run `mailonce cleanup-duplicates` and after it `mailonce add-index`",
+            ));
+        }
+        if !is_ledger {
+            return Err(no_ledger(path, "is not a mailonce ledger"));
+        }
+        if version != SCHEMA {
+            return Err(Failure::ledger(
+                format!("the ledger {} has schema {version}; this mailonce knows {SCHEMA}", path.display()),
+                "use the mailonce that wrote it, or a newer one",
+            ));
+        }
+        let (id, kind): (String, String) = conn
+            .query_row("SELECT ledger_id, kind FROM ledger", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(|err| unusable(path, &err))?;
+        if access == Access::Write {
+            // The addresses in it are no one else's business.
+            let _ = std::fs::set_permissions(path, PermissionsExt::from_mode(0o600));
+        }
+        let kind = if kind == "live" { Kind::Live } else { Kind::Rehearsal };
+        Ok(Ledger { conn: Some(conn), path: path.to_owned(), id, kind, broken: Cell::new(false) })
+    }
+}
+
+fn no_ledger(path: &Path, what: &str) -> Failure {
+    Failure::config(
+        format!("{} {what}", path.display()),
+        "if it was moved or lost, put it back or restore it: a new one would mail everyone again; the first time, run `mailonce init`",
+    )
+}
+
+fn refuse_what_is_no_ledger(path: &Path) -> Result<(), Failure> {
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            return Err(no_ledger(path, "does not exist: there is no ledger"));
+        }
+        Err(err) => {
+            return Err(Failure::ledger(
+                format!("could not look at the ledger {}: {err}", path.display()),
+                "check its permissions",
+            ));
+        }
+    };
+    if !meta.is_file() || meta.len() == 0 {
+        return Err(no_ledger(path, "is not a mailonce ledger"));
+    }
+    if meta.nlink() > 1 {
+        return Err(Failure::config(
+            format!("the ledger {} has {} hard links: two names would mean two locks", path.display(), meta.nlink()),
+            format!("remove the other names; `find / -xdev -inum {}` lists them", meta.ino()),
+        ));
+    }
+    refuse_network_file_system(path)
+}
+
+/// SQLite's WAL and `flock` need one machine: NFS, SMB and the like are refused.
+fn refuse_network_file_system(path: &Path) -> Result<(), Failure> {
+    const NETWORK: [(i64, &str); 9] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x0102_1997, "9P"),
+        (0x5346_414f, "AFS"),
+        (0x00c3_6400, "Ceph"),
+        (0x7461_636f, "OCFS2"),
+        (0x0116_1970, "GFS2"),
+    ];
+    let Ok(name) = CString::new(path.as_os_str().as_encoded_bytes()) else { return Ok(()) };
+    // SAFETY: statfs is plain data, and both pointers are valid for the call.
+    let kind = unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        if libc::statfs(name.as_ptr(), &mut stat) != 0 {
+            return Ok(());
+        }
+        stat.f_type as i64 & 0xffff_ffff
+    };
+    match NETWORK.iter().find(|(magic, _)| *magic == kind) {
+        Some((_, name)) => Err(Failure::config(
+            format!("{} lies on a network file system ({name}), where locks and WAL cannot be trusted", path.display()),
+            "put the ledger on a local disk",
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,267 @@
+//! What people ask the ledger: counts, runs, episodes and messages.
+
+use rusqlite::types::Value;
+
+use super::Ledger;
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+
+/// Messages of one kind in one state, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StateCount {
+    pub kind: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub messages: u64,
+}
+
+/// One run and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RunRow {
+    pub run: i64,
+    pub command: String,
+    pub started_at: String,
+    pub ended_at: Option<String>,
+    /// `None`: under way, or dead.
+    pub ending: Option<String>,
+    pub accepted_clock: bool,
+    pub sent: u64,
+    pub deferred: u64,
+    pub refused: u64,
+    pub in_doubt: u64,
+}
+
+/// Runs of one command that found nothing to do.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct IdleRow {
+    pub command: String,
+    pub runs: u64,
+    pub first_started_at: String,
+    pub latest_run: i64,
+    pub latest_started_at: String,
+    pub latest_ended_at: String,
+}
+
+/// What `log` narrows by; `None` does not narrow.
+#[derive(Debug, Clone, Default)]
+pub struct LogFilter {
+    pub user_id: Option<String>,
+    pub folded_address: Option<String>,
+    pub cart_id: Option<String>,
+    pub state: Option<String>,
+    pub since: Option<Instant>,
+    /// At most so many rows, the newest.
+    pub limit: u64,
+}
+
+/// One message, as `log` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct MessageRow {
+    pub message_key: String,
+    pub kind: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub recipient: String,
+    pub message_id: String,
+    pub cart_id: Option<String>,
+    pub planned_at: String,
+    pub not_before: String,
+    pub expires_at: String,
+    pub armed_at: Option<String>,
+    pub settled_at: Option<String>,
+    pub last_reply: Option<String>,
+    pub attempts: u64,
+}
+
+/// One episode, as `log` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EpisodeRow {
+    pub id: i64,
+    pub identity: String,
+    pub user_id: Option<String>,
+    pub email: Option<String>,
+    pub cart_id: Option<String>,
+    pub cart_hash: String,
+    pub cart_value: Option<String>,
+    pub currency: Option<String>,
+    pub created_at: String,
+    pub email_sent: bool,
+    pub last_sent_at: Option<String>,
+    pub message_key: Option<String>,
+    pub origin: String,
+    pub message: Option<MessageRow>,
+}
+
+impl Ledger {
+    /// Messages by kind, state and reason: one walk over an index.
+    pub fn count_by_state(&self) -> Result<Vec<StateCount>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT kind, state, reason, count(*) FROM message GROUP BY kind, occurrence, state, reason",
+            )?;
+            let mut counts: Vec<StateCount> = Vec::new();
+            let mut rows = rows.query([])?;
+            while let Some(row) = rows.next()? {
+                let count =
+                    StateCount { kind: row.get(0)?, state: row.get(1)?, reason: row.get(2)?, messages: row.get(3)? };
+                let same = |other: &&mut StateCount| {
+                    other.kind == count.kind && other.state == count.state && other.reason == count.reason
+                };
+                match counts.iter_mut().find(same) {
+                    Some(other) => other.messages += count.messages,
+                    None => counts.push(count),
+                }
+            }
+            counts.sort_by(|a, b| (&a.kind, &a.state, &a.reason).cmp(&(&b.kind, &b.state, &b.reason)));
+            Ok(counts)
+        })
+    }
+
+    /// The newest runs that did something, newest first.
+    pub fn newest_runs(&self, limit: u32) -> Result<Vec<RunRow>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT run.epoch, command, started_at, run.ended_at, ending, accepted_clock,
+                        count(*) FILTER (WHERE outcome = 'sent'), count(*) FILTER (WHERE outcome = 'deferred'),
+                        count(*) FILTER (WHERE outcome = 'refused'), count(*) FILTER (WHERE outcome = 'in_doubt')
+                 FROM (SELECT *, lead(attempt_after) OVER (ORDER BY epoch) AS attempt_until FROM run
+                       ORDER BY epoch DESC LIMIT ?1) AS run
+                 LEFT JOIN attempt ON attempt.id > run.attempt_after AND attempt.id <= coalesce(run.attempt_until, 9223372036854775807)
+                      AND attempt.epoch = run.epoch
+                 GROUP BY run.epoch ORDER BY run.epoch DESC",
+            )?;
+            rows.query_map([limit], |row| {
+                Ok(RunRow {
+                    run: row.get(0)?,
+                    command: row.get(1)?,
+                    started_at: row.get(2)?,
+                    ended_at: row.get(3)?,
+                    ending: row.get(4)?,
+                    accepted_clock: row.get(5)?,
+                    sent: row.get(6)?,
+                    deferred: row.get(7)?,
+                    refused: row.get(8)?,
+                    in_doubt: row.get(9)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// The idle runs of each command, as counts.
+    pub fn idle_runs(&self) -> Result<Vec<IdleRow>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT command, runs, first_started_at, latest_epoch, latest_started_at, latest_ended_at FROM idle_run ORDER BY command",
+            )?;
+            rows.query_map([], |row| {
+                Ok(IdleRow {
+                    command: row.get(0)?,
+                    runs: row.get(1)?,
+                    first_started_at: row.get(2)?,
+                    latest_run: row.get(3)?,
+                    latest_started_at: row.get(4)?,
+                    latest_ended_at: row.get(5)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// Messages that match, newest first.
+    pub fn messages(&self, filter: &LogFilter) -> Result<Vec<MessageRow>, Failure> {
+        let (conditions, values) = conditions(filter, "planned_at", "folded_address", false);
+        self.read(|conn| {
+            let mut rows = conn.prepare(&format!(
+                "SELECT {MESSAGE} FROM message WHERE {conditions} ORDER BY id DESC LIMIT {}",
+                filter.limit
+            ))?;
+            rows.query_map(rusqlite::params_from_iter(values), |row| message_from(row, 0))?.collect()
+        })
+    }
+
+    /// Episodes that match, newest first, each with its message.
+    pub fn episodes(&self, filter: &LogFilter) -> Result<Vec<EpisodeRow>, Failure> {
+        let (conditions, values) = conditions(filter, "created_at", "lower(trim(email))", true);
+        self.read(|conn| {
+            let mut rows = conn.prepare(&format!(
+                "SELECT {MESSAGE}, log.id, log.identity, log.user_id, log.email, log.cart_id, log.cart_hash, log.cart_value,
+                        log.currency, log.created_at, log.email_sent, log.last_sent_at, log.message_key, log.origin
+                 FROM cart_abandonment_log AS log LEFT JOIN message USING (message_key)
+                 WHERE {conditions} ORDER BY log.id DESC LIMIT {}",
+                filter.limit
+            ))?;
+            rows.query_map(rusqlite::params_from_iter(values), |row| {
+                let message_key: Option<String> = row.get(25)?;
+                Ok(EpisodeRow {
+                    id: row.get(14)?,
+                    identity: row.get(15)?,
+                    user_id: row.get(16)?,
+                    email: row.get(17)?,
+                    cart_id: row.get(18)?,
+                    cart_hash: row.get(19)?,
+                    cart_value: row.get(20)?,
+                    currency: row.get(21)?,
+                    created_at: row.get(22)?,
+                    email_sent: row.get(23)?,
+                    last_sent_at: row.get(24)?,
+                    message: message_key.is_some().then(|| message_from(row, 0)).transpose()?,
+                    message_key,
+                    origin: row.get(26)?,
+                })
+            })?
+            .collect()
+        })
+    }
+}
+
+const MESSAGE: &str =
+    "message.message_key, message.kind, message.state, message.reason, message.recipient, message.message_id,
+    message.cart_id, message.planned_at, message.not_before, message.expires_at, message.armed_at, message.settled_at,
+    message.last_reply, (SELECT count(*) FROM attempt WHERE attempt.message = message.id)";
+
+fn message_from(row: &rusqlite::Row<'_>, from: usize) -> rusqlite::Result<MessageRow> {
+    Ok(MessageRow {
+        message_key: row.get(from)?,
+        kind: row.get(from + 1)?,
+        state: row.get(from + 2)?,
+        reason: row.get(from + 3)?,
+        recipient: row.get(from + 4)?,
+        message_id: row.get(from + 5)?,
+        cart_id: row.get(from + 6)?,
+        planned_at: row.get(from + 7)?,
+        not_before: row.get(from + 8)?,
+        expires_at: row.get(from + 9)?,
+        armed_at: row.get(from + 10)?,
+        settled_at: row.get(from + 11)?,
+        last_reply: row.get(from + 12)?,
+        attempts: row.get(from + 13)?,
+    })
+}
+
+/// The WHERE clause of a filter, with its values in order.
+fn conditions(filter: &LogFilter, instant_column: &str, address_column: &str, episodes: bool) -> (String, Vec<Value>) {
+    let mut clauses = vec!["1".to_owned()];
+    let mut values = Vec::new();
+    let mut narrow = |clause: String, value: &str| {
+        clauses.push(clause);
+        values.push(Value::Text(value.to_owned()));
+    };
+    let table = if episodes { "log" } else { "message" };
+    if let Some(user_id) = &filter.user_id {
+        narrow(format!("{table}.identity = ?"), &format!("u:{user_id}"));
+    }
+    if let Some(address) = &filter.folded_address {
+        narrow(format!("{address_column} = ?"), address);
+    }
+    if let Some(cart_id) = &filter.cart_id {
+        narrow(format!("{table}.cart_id = ?"), cart_id);
+    }
+    if let Some(state) = &filter.state {
+        narrow("message.state = ?".into(), state);
+    }
+    if let Some(since) = filter.since {
+        narrow(format!("{table}.{instant_column} >= ?"), &instant::text(since));
+    }
+    (clauses.join(" AND "), values)
+}

@@ -1,0 +1,147 @@
+//! Runs: each raises the epoch, and each says how it ended.
+
+use rusqlite::OptionalExtension;
+
+use super::{Durability, Ledger};
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+
+/// A run's number, which is its epoch.
+pub type Epoch = i64;
+
+impl Ledger {
+    /// Begins a run: raises the epoch, so that no older run can arm any more, and records the start.
+    ///
+    /// `window_seconds` is what the triggers use from now on.
+    pub fn begin_run(
+        &mut self,
+        command: &str,
+        now: Instant,
+        window_seconds: i64,
+        accept_clock: bool,
+    ) -> Result<Epoch, Failure> {
+        let now = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            tx.execute(
+                "UPDATE ledger SET epoch = epoch + 1, window_seconds = ?1,
+                     newest_at = CASE WHEN ?3 THEN ?2 ELSE max(newest_at, ?2) END,
+                     newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt)",
+                (window_seconds, &now, accept_clock),
+            )?;
+            tx.execute(
+                "INSERT INTO run (epoch, command, started_at, accepted_clock, attempt_after)
+                 SELECT epoch, ?1, ?2, ?3, newest_attempt FROM ledger",
+                (command, &now, accept_clock),
+            )?;
+            tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))
+        })
+    }
+
+    /// Ends a run. One that found nothing to do becomes part of a count. The commit is on disk when this returns.
+    pub fn end_run(&mut self, epoch: Epoch, now: Instant, ending: &str, idle: bool) -> Result<(), Failure> {
+        let now = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            tx.execute(
+                "UPDATE ledger SET newest_at = max(newest_at, ?1), newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt)
+                 WHERE epoch = ?2",
+                (&now, epoch),
+            )?;
+            if idle {
+                tx.execute(
+                    "INSERT INTO idle_run (command, runs, first_started_at, latest_epoch, latest_started_at, latest_ended_at)
+                     SELECT command, 1, started_at, epoch, started_at, ?2 FROM run WHERE epoch = ?1
+                     ON CONFLICT (command) DO UPDATE SET runs = runs + 1, latest_epoch = excluded.latest_epoch,
+                         latest_started_at = excluded.latest_started_at, latest_ended_at = excluded.latest_ended_at",
+                    (epoch, &now),
+                )?;
+                tx.execute("DELETE FROM run WHERE epoch = ?1", [epoch])?;
+            } else {
+                tx.execute("UPDATE run SET ended_at = ?2, ending = ?3 WHERE epoch = ?1", (epoch, &now, ending))?;
+                // A run that tried nothing and ended like the one before it stands for both.
+                tx.execute(
+                    "DELETE FROM run AS before
+                     WHERE before.epoch = (SELECT max(epoch) FROM run WHERE epoch < ?1) AND before.ending = ?2
+                       AND (before.command, before.attempt_after) = (SELECT command, attempt_after FROM run WHERE epoch = ?1)
+                       AND before.attempt_after = (SELECT coalesce(max(id), 0) FROM attempt)",
+                    (epoch, ending),
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The newest epoch, and how many messages that run armed: what the lock file's record is compared with.
+    pub fn epoch_and_armed(&self) -> Result<(Epoch, u64), Failure> {
+        self.read(|conn| {
+            let epoch: Epoch = conn.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))?;
+            let after: Option<i64> = conn
+                .query_row("SELECT attempt_after FROM run WHERE epoch = ?1", [epoch], |row| row.get(0))
+                .optional()?;
+            // An idle run armed nothing, and has no row.
+            let Some(after) = after else { return Ok((epoch, 0)) };
+            let tried: u64 = conn.query_row(
+                "SELECT count(*) FROM attempt WHERE id > ?1 AND epoch = ?2 AND armed_at IS NOT NULL",
+                (after, epoch),
+                |row| row.get(0),
+            )?;
+            let open: u64 =
+                conn.query_row("SELECT count(*) FROM message WHERE state = 'armed' AND epoch = ?1", [epoch], |row| {
+                    row.get(0)
+                })?;
+            Ok((epoch, tried + open))
+        })
+    }
+
+    /// When the newest run ended; `None` while it runs or when it died.
+    pub fn newest_run_ended_at(&self) -> Result<Option<Instant>, Failure> {
+        let text: Option<String> = self.read(|conn| {
+            conn.query_row(
+                "SELECT coalesce((SELECT ended_at FROM run WHERE epoch = ledger.epoch),
+                                 (SELECT latest_ended_at FROM idle_run WHERE latest_epoch = ledger.epoch)) FROM ledger",
+                [],
+                |row| row.get(0),
+            )
+        })?;
+        Ok(text.as_deref().and_then(instant::from_text))
+    }
+
+    /// The newest instant that this ledger recorded as done.
+    pub fn newest_at(&self) -> Result<Instant, Failure> {
+        let text: String = self.read(|conn| {
+            conn.query_row(
+                "SELECT max(newest_at,
+                            coalesce((SELECT max(max(ended_at, coalesce(armed_at, ''))) FROM attempt WHERE id > ledger.newest_attempt), ''),
+                            coalesce((SELECT max(armed_at) FROM message WHERE state = 'armed'), ''))
+                 FROM ledger",
+                [],
+                |row| row.get(0),
+            )
+        })?;
+        instant::from_text(&text).ok_or_else(|| {
+            Failure::ledger(
+                format!("the ledger holds {text:?} where an instant belongs"),
+                "restore a backup of the ledger",
+            )
+        })
+    }
+
+    /// Carts touched before this are left alone: the ledger's birth, or when an old copy of it was put back.
+    pub fn carts_count_from(&self, configured: Option<Instant>) -> Result<Instant, Failure> {
+        let held_back: Option<String> =
+            self.read(|conn| conn.query_row("SELECT held_back_at FROM ledger", [], |row| row.get(0)))?;
+        let held_back = held_back.as_deref().and_then(instant::from_text);
+        let since = configured.map_or_else(|| self.born_at(), Ok)?;
+        Ok(held_back.map_or(since, |held_back| since.max(held_back)))
+    }
+
+    /// When this ledger was made.
+    pub fn born_at(&self) -> Result<Instant, Failure> {
+        let text: String = self.read(|conn| conn.query_row("SELECT born_at FROM ledger", [], |row| row.get(0)))?;
+        instant::from_text(&text).ok_or_else(|| {
+            Failure::ledger(
+                format!("the ledger holds {text:?} where an instant belongs"),
+                "restore a backup of the ledger",
+            )
+        })
+    }
+}

@@ -1,0 +1,249 @@
+-- The ledger, schema 1. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+
+CREATE TABLE ledger (
+    one            INTEGER PRIMARY KEY CONSTRAINT only_one CHECK (one = 1),
+    ledger_id      TEXT NOT NULL,
+    kind           TEXT NOT NULL CONSTRAINT ledger_kind CHECK (kind IN ('live', 'rehearsal')),
+    born_at        TEXT NOT NULL,
+    -- Raised by every run: only the newest may arm.
+    epoch          INTEGER NOT NULL,
+    -- The newest instant recorded as done, and the newest attempt it covers; the clock is compared with them.
+    newest_at      TEXT NOT NULL,
+    newest_attempt INTEGER NOT NULL DEFAULT 0,
+    -- Set when an old copy was put back: carts touched before are left alone.
+    held_back_at   TEXT,
+    -- How long one cart message keeps the next for the same shopper and contents away; the triggers use it.
+    window_seconds INTEGER NOT NULL CONSTRAINT window_is_positive CHECK (window_seconds > 0)
+) STRICT;
+
+CREATE TABLE run (
+    epoch          INTEGER PRIMARY KEY,
+    command        TEXT NOT NULL,
+    started_at     TEXT NOT NULL,
+    -- NULL while it runs, and for ever when it died.
+    ended_at       TEXT,
+    ending         TEXT,
+    accepted_clock INTEGER NOT NULL DEFAULT 0,
+    -- The newest attempt when it started: its own come after.
+    attempt_after  INTEGER NOT NULL
+) STRICT;
+
+-- Runs that found nothing to do: a count and the latest, so that a cron line adds no row a minute.
+CREATE TABLE idle_run (
+    command           TEXT PRIMARY KEY,
+    runs              INTEGER NOT NULL,
+    first_started_at  TEXT NOT NULL,
+    latest_epoch      INTEGER NOT NULL,
+    latest_started_at TEXT NOT NULL,
+    latest_ended_at   TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE message (
+    id               INTEGER PRIMARY KEY,
+    message_key      TEXT NOT NULL CONSTRAINT message_key_once UNIQUE,
+    kind             TEXT NOT NULL CONSTRAINT message_kind CHECK (kind IN ('cart', 'campaign')),
+    state            TEXT NOT NULL CONSTRAINT message_state_known
+                     CHECK (state IN ('planned', 'armed', 'sent', 'refused', 'skipped', 'in_doubt')),
+    reason           TEXT CONSTRAINT skipped_has_reason CHECK (
+                         (state = 'skipped') = (reason IS NOT NULL) AND (reason IS NULL OR reason IN
+                         ('ordered', 'changed', 'empty', 'superseded', 'suppressed', 'expired', 'cancelled'))),
+    recipient        TEXT NOT NULL,
+    folded_address   TEXT NOT NULL,
+    message_id       TEXT NOT NULL,
+    planned_at       TEXT NOT NULL,
+    not_before       TEXT NOT NULL,
+    expires_at       TEXT NOT NULL,
+    armed_at         TEXT,
+    settled_at       TEXT,
+    -- From when the window counts: it was armed, refused, suppressed or cancelled then.
+    blocking_at      TEXT GENERATED ALWAYS AS (
+                         max(coalesce(armed_at, ''), CASE WHEN state = 'refused' OR reason IN ('suppressed', 'cancelled')
+                                                          THEN coalesce(settled_at, '') ELSE '' END)) VIRTUAL,
+    -- The run that armed it.
+    epoch            INTEGER,
+    last_reply       TEXT,
+    -- A cart message: which cart, what was in it, and when it had been touched last.
+    identity         TEXT,
+    cart_id          TEXT,
+    cart_hash        TEXT,
+    cart_touched_at  TEXT,
+    -- A campaign message: which opening it belongs to, and its row of the audience (JSON).
+    occurrence       INTEGER REFERENCES campaign_occurrence (id),
+    recipient_values TEXT,
+    CONSTRAINT armed_has_epoch CHECK (state <> 'armed' OR (epoch IS NOT NULL AND armed_at IS NOT NULL)),
+    CONSTRAINT planned_is_unarmed CHECK (state <> 'planned' OR armed_at IS NULL),
+    CONSTRAINT sent_was_armed CHECK (state NOT IN ('sent', 'in_doubt') OR armed_at IS NOT NULL),
+    CONSTRAINT settled_has_instant CHECK ((state IN ('planned', 'armed')) = (settled_at IS NULL)),
+    CONSTRAINT cart_or_campaign CHECK (
+        (kind = 'cart' AND occurrence IS NULL AND identity IS NOT NULL AND cart_id IS NOT NULL
+            AND cart_hash IS NOT NULL AND cart_touched_at IS NOT NULL)
+        OR (kind = 'campaign' AND occurrence IS NOT NULL AND cart_id IS NULL AND cart_hash IS NULL))
+) STRICT;
+
+-- What is due, and the counts by state.
+CREATE INDEX message_by_state ON message (kind, occurrence, state, reason, not_before);
+-- What a dead run left.
+CREATE INDEX message_armed ON message (id) WHERE state = 'armed';
+CREATE INDEX message_in_doubt ON message (id) WHERE state = 'in_doubt';
+CREATE INDEX message_of_shopper ON message (identity, cart_hash) WHERE cart_hash IS NOT NULL;
+CREATE INDEX message_of_address ON message (folded_address, cart_hash) WHERE cart_hash IS NOT NULL;
+CREATE INDEX message_of_cart ON message (cart_id, identity) WHERE cart_id IS NOT NULL;
+CREATE UNIQUE INDEX one_planned_per_address ON message (folded_address) WHERE kind = 'cart' AND state = 'planned';
+CREATE UNIQUE INDEX one_planned_per_cart ON message (cart_id) WHERE kind = 'cart' AND state = 'planned';
+CREATE UNIQUE INDEX one_per_occurrence_and_address ON message (occurrence, folded_address) WHERE kind = 'campaign';
+
+CREATE TABLE attempt (
+    id       INTEGER PRIMARY KEY,
+    message  INTEGER NOT NULL REFERENCES message (id),
+    epoch    INTEGER NOT NULL,
+    -- NULL when it ended before the body.
+    armed_at TEXT,
+    ended_at TEXT NOT NULL,
+    outcome  TEXT NOT NULL CONSTRAINT attempt_outcome CHECK (outcome IN ('sent', 'deferred', 'refused', 'in_doubt')),
+    reply    TEXT NOT NULL
+) STRICT;
+CREATE INDEX attempt_of_message ON attempt (message);
+
+-- One row for each abandonment of a cart; rows without a message key come from an older system.
+CREATE TABLE cart_abandonment_log (
+    id           INTEGER PRIMARY KEY,
+    identity     TEXT NOT NULL,
+    user_id      TEXT,
+    email        TEXT,
+    cart_id      TEXT,
+    cart_hash    TEXT NOT NULL,
+    cart_value   TEXT,
+    currency     TEXT,
+    created_at   TEXT NOT NULL,
+    email_sent   INTEGER NOT NULL DEFAULT 0 CONSTRAINT email_sent_is_a_flag CHECK (email_sent IN (0, 1)),
+    last_sent_at TEXT,
+    message_key  TEXT CONSTRAINT episode_has_one_message UNIQUE REFERENCES message (message_key),
+    origin       TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX idx_user_cart_unique ON cart_abandonment_log (user_id, cart_hash, created_at);
+CREATE INDEX episode_of_identity ON cart_abandonment_log (identity, created_at);
+CREATE INDEX episode_of_address ON cart_abandonment_log (lower(trim(email)));
+
+CREATE TABLE suppression (
+    folded_address TEXT PRIMARY KEY,
+    reason         TEXT NOT NULL,
+    added_at       TEXT NOT NULL,
+    origin         TEXT NOT NULL
+) STRICT;
+
+-- What a person has been told and what still stands; `status` lists it.
+CREATE TABLE notice (
+    notice_key  TEXT PRIMARY KEY,
+    kind        TEXT NOT NULL,
+    line        TEXT NOT NULL,
+    first_at    TEXT NOT NULL,
+    reported_at TEXT NOT NULL
+) STRICT;
+
+-- Bodies begun in each second of the real clock, for the limits; an hour is kept.
+CREATE TABLE pace (
+    second   INTEGER PRIMARY KEY,
+    messages INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE scheduled_campaign (
+    campaign_id TEXT PRIMARY KEY,
+    next_run    TEXT,
+    last_run    TEXT,
+    total_runs  INTEGER NOT NULL DEFAULT 0,
+    status      TEXT NOT NULL CONSTRAINT campaign_status
+                CHECK (status IN ('pending', 'running', 'completed', 'paused', 'cancelled')),
+    enabled     INTEGER NOT NULL CONSTRAINT enabled_is_a_flag CHECK (enabled IN (0, 1))
+) STRICT;
+
+CREATE TABLE campaign_occurrence (
+    id          INTEGER PRIMARY KEY,
+    campaign_id TEXT NOT NULL REFERENCES scheduled_campaign (campaign_id),
+    planned_at  TEXT NOT NULL,
+    state       TEXT NOT NULL CONSTRAINT occurrence_state CHECK (state IN ('opened', 'not_in_time')),
+    CONSTRAINT occurrence_opens_once UNIQUE (campaign_id, planned_at)
+) STRICT;
+
+CREATE TRIGGER message_begins_planned BEFORE INSERT ON message
+WHEN NOT (NEW.state = 'planned' OR (NEW.state = 'skipped' AND NEW.reason = 'superseded'))
+BEGIN
+    SELECT RAISE(ABORT, 'message_begins_planned: a message begins as planned, or as superseded');
+END;
+
+CREATE TRIGGER message_moves BEFORE UPDATE OF state ON message
+WHEN NOT (
+    (OLD.state = 'planned' AND NEW.state IN ('planned', 'armed', 'refused', 'skipped'))
+    OR (OLD.state = 'armed' AND NEW.state IN ('sent', 'planned', 'refused', 'in_doubt'))
+    OR (OLD.state = 'refused' AND NEW.state = 'planned')
+    OR (OLD.state = 'skipped' AND OLD.reason IN ('expired', 'cancelled') AND NEW.state = 'planned')
+    OR (OLD.state = 'in_doubt' AND NEW.state IN ('sent', 'planned', 'refused')))
+BEGIN
+    SELECT RAISE(ABORT, 'message_moves: this move between states is not allowed');
+END;
+
+CREATE TRIGGER message_is_kept BEFORE DELETE ON message
+BEGIN
+    SELECT RAISE(ABORT, 'message_is_kept: messages are never deleted');
+END;
+
+CREATE TRIGGER message_is_itself BEFORE UPDATE OF id, message_key, kind, message_id, identity, cart_hash, folded_address, occurrence ON message
+BEGIN
+    SELECT RAISE(ABORT, 'message_is_itself: what identifies a message never changes');
+END;
+
+CREATE TRIGGER arming_is_of_the_newest_run BEFORE UPDATE OF state ON message
+WHEN NEW.state = 'armed' AND NEW.epoch IS NOT (SELECT epoch FROM ledger)
+BEGIN
+    SELECT RAISE(ABORT, 'arming_is_of_the_newest_run: a newer run has taken over');
+END;
+
+CREATE TRIGGER settling_is_of_the_arming_run BEFORE UPDATE OF state ON message
+WHEN OLD.state = 'armed' AND NEW.state <> 'in_doubt' AND NEW.epoch IS NOT OLD.epoch
+BEGIN
+    SELECT RAISE(ABORT, 'settling_is_of_the_arming_run: another run armed it');
+END;
+
+-- The window: nothing for the same shopper (or address) and contents while one is open or in doubt, nor within the
+-- window of one that was armed, refused, suppressed or cancelled; nor within it of an older system's row.
+CREATE TRIGGER window_on_planning BEFORE INSERT ON message
+WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'planned'
+BEGIN
+    SELECT RAISE(ABORT, 'window_on_planning: a message for this shopper and cart is open or was sent within the window')
+    WHERE EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash
+                    AND (other.state IN ('planned', 'armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger)))
+       OR EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash = NEW.cart_hash
+                    AND (other.state IN ('planned', 'armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger)))
+       OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
+                  WHERE old.identity = NEW.identity AND +old.message_key IS NULL
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
+                  WHERE lower(trim(old.email)) = NEW.folded_address AND +old.message_key IS NULL
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger));
+END;
+
+CREATE TRIGGER window_on_arming BEFORE UPDATE OF state ON message
+WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'armed'
+BEGIN
+    SELECT RAISE(ABORT, 'window_on_arming: a message for this shopper and cart is open or was sent within the window')
+    WHERE EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.id <> NEW.id
+                    AND (other.state IN ('armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger)))
+       OR EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash = NEW.cart_hash AND other.id <> NEW.id
+                    AND (other.state IN ('armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger)))
+       OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
+                  WHERE old.identity = NEW.identity AND +old.message_key IS NULL
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
+                  WHERE lower(trim(old.email)) = NEW.folded_address AND +old.message_key IS NULL
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger));
+END;
+
+CREATE TRIGGER email_sent_means_sent BEFORE UPDATE OF email_sent ON cart_abandonment_log
+WHEN NEW.email_sent = 1 AND NEW.message_key IS NOT NULL
+    AND (SELECT state FROM message WHERE message_key = NEW.message_key) IS NOT 'sent'
+BEGIN
+    SELECT RAISE(ABORT, 'email_sent_means_sent: only a sent message counts as mailed');
+END;

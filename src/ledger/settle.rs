@@ -1,0 +1,131 @@
+//! Settling: one transaction per message writes its outcome: state, attempt, the server's reply, `email_sent`.
+
+use rusqlite::Transaction;
+
+use super::runs::Epoch;
+use super::{Durability, Ledger};
+use crate::domain::back_off;
+use crate::domain::fate::Fate;
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+
+/// What became of a wish to settle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Recorded,
+    /// Another run had taken the message over, or someone had moved it: the outcome could not be recorded.
+    NotOurs,
+}
+
+impl Ledger {
+    /// Records how one try ended. `armed` says whether the body had been begun, by this run.
+    ///
+    /// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
+    pub fn settle(
+        &mut self,
+        epoch: Epoch,
+        id: i64,
+        armed: bool,
+        fate: &Fate,
+        now: Instant,
+        retry_after: chrono::TimeDelta,
+    ) -> Result<Settled, Failure> {
+        let at = instant::text(now);
+        self.write(Durability::Lazy, |tx| {
+            let ours = tx
+                .prepare_cached(
+                    "SELECT 1 FROM message WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
+                )?
+                .exists((id, armed, epoch))?;
+            if !ours {
+                return Ok(Settled::NotOurs);
+            }
+            tx.prepare_cached(
+                "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply)
+                 SELECT id, ?2, armed_at, ?3, ?4, ?5 FROM message WHERE id = ?1",
+            )?
+            .execute((id, epoch, &at, fate.word(), fate.reply()))?;
+            match fate {
+                Fate::Sent { reply } => {
+                    move_to(tx, id, "sent", &at, reply)?;
+                    mark_mailed(tx, id, &at)?;
+                }
+                Fate::Refused { reply } => move_to(tx, id, "refused", &at, reply)?,
+                Fate::InDoubt { why } => move_to(tx, id, "in_doubt", &at, why)?,
+                Fate::Deferred { reply } => {
+                    let deferrals: u32 = tx
+                        .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
+                        .query_row([id], |row| row.get(0))?;
+                    let wait = back_off::wait_after(deferrals, retry_after);
+                    tx.prepare_cached(
+                        "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
+                    )?
+                    .execute((id, instant::text(now + wait), reply))?;
+                }
+            }
+            Ok(Settled::Recorded)
+        })
+    }
+
+    /// Records that a planned message is not sent, and why.
+    pub fn skip(&mut self, id: i64, reason: &str, now: Instant) -> Result<(), Failure> {
+        let now = instant::text(now);
+        self.write(Durability::Lazy, |tx| {
+            tx.prepare_cached(
+                "UPDATE message SET state = 'skipped', reason = ?2, settled_at = ?3 WHERE id = ?1 AND state = 'planned'",
+            )?
+            .execute((id, reason, &now))?;
+            Ok(())
+        })
+    }
+
+    /// Moves a planned message back in the queue because the server could not be used: no attempt is counted.
+    pub fn put_back(&mut self, id: i64, not_before: Instant, why: &str) -> Result<(), Failure> {
+        self.write(Durability::Lazy, |tx| {
+            tx.prepare_cached(
+                "UPDATE message SET not_before = ?2, last_reply = ?3 WHERE id = ?1 AND state = 'planned'",
+            )?
+            .execute((id, instant::text(not_before), why))?;
+            Ok(())
+        })
+    }
+
+    /// Skips every planned message of a kind that expired, and says how many there were.
+    pub fn expire(&mut self, kind: &str, now: Instant) -> Result<u64, Failure> {
+        let now = instant::text(now);
+        let any: bool = self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM message WHERE kind = ?1 AND state = 'planned' AND expires_at <= ?2)",
+            )?
+            .query_row((kind, &now), |row| row.get(0))
+        })?;
+        if !any {
+            return Ok(0);
+        }
+        self.write(Durability::Full, |tx| {
+            let expired = tx.execute(
+                "UPDATE message SET state = 'skipped', reason = 'expired', settled_at = ?2
+                 WHERE kind = ?1 AND state = 'planned' AND expires_at <= ?2",
+                (kind, &now),
+            )?;
+            Ok(expired as u64)
+        })
+    }
+}
+
+fn move_to(tx: &Transaction<'_>, id: i64, state: &str, at: &str, reply: &str) -> rusqlite::Result<()> {
+    // A refusal before the body leaves armed_at NULL; one at the dot keeps the instant it was armed.
+    tx.prepare_cached("UPDATE message SET state = ?2, settled_at = ?3, last_reply = ?4 WHERE id = ?1")?
+        .execute((id, state, at, reply))?;
+    Ok(())
+}
+
+/// Sets `email_sent` on the episode of a message that has just become `sent`.
+pub(super) fn mark_mailed(tx: &Transaction<'_>, id: i64, at: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE cart_abandonment_log SET email_sent = 1, last_sent_at = ?2
+         WHERE message_key = (SELECT message_key FROM message WHERE id = ?1 AND kind = 'cart')",
+    )?
+    .execute((id, at))?;
+    Ok(())
+}
