@@ -33,3 +33,8 @@ pub fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+/// The token inside a Message-ID that [`message_id`] made.
+pub fn token_of(message_id: &str) -> &str {
+    message_id.trim_start_matches('<').split('@').next().unwrap_or_default()
+}

@@ -1,6 +1,7 @@
 //! What the words mean: pure values and rules, with no clock, file, SQL or network behind them.
 
 pub mod address;
+pub mod back_off;
 pub mod cart;
 pub mod fate;
 pub mod instant;

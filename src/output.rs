@@ -1,0 +1,65 @@
+//! What goes to stdout and stderr, and when: under cron, silence means that no one is needed.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+/// Where a command speaks. A reader that went away (`| head`) never stops a run: write errors are ignored here.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    pub json: bool,
+    pub verbose: bool,
+}
+
+impl Output {
+    /// Whether a person watches: stdout is a terminal and wants prose.
+    pub fn is_watched(&self) -> bool {
+        !self.json && io::stdout().is_terminal()
+    }
+
+    /// One decision; with `-v`, on stderr.
+    pub fn decision(&self, line: impl AsRef<str>) {
+        if self.verbose {
+            self.alarm(line);
+        }
+    }
+
+    /// A result that only someone who watches wants: on a terminal, or with `-v`.
+    pub fn tell(&self, line: impl AsRef<str>) {
+        if self.is_watched() || (self.verbose && !self.json) {
+            self.print(line);
+        }
+    }
+
+    /// What the command was asked for: on stdout, always (but not beside a JSON document).
+    pub fn print(&self, line: impl AsRef<str>) {
+        if !self.json {
+            let _ = writeln!(io::stdout(), "{}", line.as_ref());
+        }
+    }
+
+    /// Something a person must hear of: on stderr, always.
+    pub fn alarm(&self, line: impl AsRef<str>) {
+        let _ = writeln!(io::stderr(), "{}", line.as_ref());
+    }
+
+    /// The one JSON document, with `--json`.
+    pub fn document(&self, value: &impl Serialize) {
+        if self.json {
+            let mut stdout = io::stdout().lock();
+            let _ = serde_json::to_writer_pretty(&mut stdout, value)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(stdout));
+        }
+    }
+}
+
+/// `1 message`, `2 messages`.
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = match noun {
+        "address" => "addresses".to_owned(),
+        "try" => "tries".to_owned(),
+        other => format!("{other}s"),
+    };
+    format!("{number} {}", if number == 1 { noun } else { &plural })
+}
