@@ -1,11 +1,27 @@
 //! What the flags, the environment and the configuration file say, checked once into one value.
 
-use std::path::PathBuf;
+mod file;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
 use crate::domain::address::Mailbox;
+use crate::domain::instant::Instant;
+use crate::failure::Failure;
+
+/// Everything a command needs to know, checked. Paths are absolute or relative to the working directory.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub ledger: PathBuf,
+    pub shop: ShopSettings,
+    pub source: SourceSettings,
+    pub mail: MailSettings,
+    pub transport: TransportSettings,
+    pub limits: Limits,
+    pub detect: DetectSettings,
+}
 
 /// `[shop]`: who writes.
 #[derive(Debug, Clone)]
@@ -31,10 +47,13 @@ pub struct SourceSettings {
 }
 
 /// The kinds of source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 pub enum SourceKind {
+    #[serde(rename = "sqlite")]
     Sqlite,
+    #[serde(rename = "jsonl")]
     JsonLines,
+    #[serde(rename = "csv")]
     Csv,
 }
 
@@ -49,8 +68,29 @@ pub struct MailSettings {
     pub envelope: Option<String>,
 }
 
+impl MailSettings {
+    /// The envelope sender of the message with this token.
+    pub fn envelope_from(&self, token: &str) -> String {
+        match &self.envelope {
+            Some(pattern) => pattern.replace("{token}", token),
+            None => self.from.address.envelope(),
+        }
+    }
+}
+
+/// `mail.transport` and the table that belongs to it.
+#[derive(Debug, Clone)]
+pub enum TransportSettings {
+    /// `[mail.file]`: the folder that messages are written to.
+    File {
+        dir: PathBuf,
+    },
+    Smtp(SmtpSettings),
+}
+
 /// How the connection to the server is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Tls {
     Starttls,
     Implicit,
@@ -77,4 +117,80 @@ pub struct SmtpSettings {
     pub ca_file: Option<PathBuf>,
     /// The name said in EHLO; without, the host's own.
     pub hello: Option<String>,
+}
+
+impl std::fmt::Debug for SmtpSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SmtpSettings").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+impl SmtpSettings {
+    /// Whether the server is on this machine by name: `localhost`, 127.0.0.0/8 or ::1.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+/// `[mail.limits]`: off unless set; counted over all commands and runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    pub per_second: Option<u32>,
+    pub per_hour: Option<u32>,
+}
+
+/// `[detect]`.
+#[derive(Debug, Clone)]
+pub struct DetectSettings {
+    /// A cart untouched for this long is abandoned (60m).
+    pub idle: Duration,
+    /// A cart untouched for longer than this is left alone, and a message for it expires (72h).
+    pub max_age: Duration,
+    /// How long one message for the same shopper and contents keeps the next away (24h).
+    pub window: Duration,
+    /// The wait after a first deferral; it doubles up to an hour (2m).
+    pub retry_after: Duration,
+    /// Carts touched before are left alone; `None` means the ledger's birth.
+    pub since: Option<Instant>,
+    /// Whether a cart that says nothing about consent may be written to (absent is no).
+    pub consent_assumed: bool,
+    /// Messages for one identity and cart, over all contents (3).
+    pub max_per_cart: u32,
+    /// More than this many new messages in one run are a mistake until a person says otherwise (1000).
+    pub max_per_run: u64,
+    pub subject: String,
+    /// `None` means the template that is built in.
+    pub template: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads and checks the configuration file.
+    ///
+    /// # Errors
+    /// Exit 78: no file, unreadable, an unknown key (the nearest right one is named), a value out of its bounds.
+    pub fn read(flag: Option<&Path>) -> Result<Settings, Failure> {
+        file::read(&find(flag)?)
+    }
+}
+
+/// The places where the configuration is looked for, after `--config` and `$MAILONCE_CONFIG`.
+const PLACES: [&str; 2] = ["mailonce.toml", "/etc/mailonce/mailonce.toml"];
+
+fn find(flag: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(named) = flag {
+        return match named.is_file() {
+            true => Ok(named.to_owned()),
+            false => Err(Failure::config(
+                format!("there is no configuration file {}", named.display()),
+                "name an existing one with --config, or make one with `mailonce init`",
+            )),
+        };
+    }
+    PLACES.iter().map(PathBuf::from).find(|place| place.is_file()).ok_or_else(|| {
+        Failure::config(
+            "no configuration: neither ./mailonce.toml nor /etc/mailonce/mailonce.toml exists",
+            "make one with `mailonce init`, or name one with --config or $MAILONCE_CONFIG",
+        )
+    })
 }

@@ -1,0 +1,460 @@
+//! The configuration file: its keys as written, and the checks that turn them into [`Settings`].
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use serde::Deserialize;
+
+use super::*;
+use crate::domain::address::Address;
+use crate::domain::instant;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    ledger: String,
+    shop: Shop,
+    source: Source,
+    mail: Mail,
+    #[serde(default)]
+    detect: Detect,
+    #[serde(default)]
+    #[expect(dead_code, reason = "checked for shape only until campaigns run")]
+    campaigns: Campaigns,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shop {
+    name: String,
+    url: String,
+    #[serde(default)]
+    timezone: Zone,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    kind: SourceKind,
+    path: String,
+    #[serde(default)]
+    timezone: Zone,
+    carts: Option<String>,
+    cart: Option<String>,
+    ordered: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mail {
+    from: String,
+    reply_to: Option<String>,
+    unsubscribe: Option<String>,
+    envelope: Option<String>,
+    #[serde(default)]
+    transport: Transport,
+    #[serde(default)]
+    file: MailFile,
+    smtp: Option<Smtp>,
+    #[serde(default)]
+    limits: LimitsTable,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum Transport {
+    File,
+    #[default]
+    Smtp,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MailFile {
+    dir: String,
+}
+
+impl Default for MailFile {
+    fn default() -> MailFile {
+        MailFile { dir: "outbox".into() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Smtp {
+    host: String,
+    port: Option<u16>,
+    tls: Option<Tls>,
+    #[serde(default)]
+    allow_plain_text: bool,
+    username: Option<String>,
+    password_file: Option<String>,
+    password_env: Option<String>,
+    connections: Option<usize>,
+    connect_timeout: Option<Span>,
+    timeout: Option<Span>,
+    dot_timeout: Option<Span>,
+    ca_file: Option<String>,
+    hello: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    per_second: Option<u32>,
+    per_hour: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Detect {
+    idle: Option<Span>,
+    max_age: Option<Span>,
+    window: Option<Span>,
+    retry_after: Option<Span>,
+    since: Option<String>,
+    consent: Option<String>,
+    max_per_cart: Option<u32>,
+    max_per_run: Option<u64>,
+    subject: Option<String>,
+    template: Option<String>,
+}
+
+/// Read so that a file made for campaigns is not refused; `run-campaigns` uses it.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "checked for shape only until campaigns run")]
+struct Campaigns {
+    file: Option<String>,
+    min_gap: Option<Span>,
+    max_lateness: Option<Span>,
+    send_until: Option<Span>,
+}
+
+/// A length of time such as `90s`, `60m`, `72h`, `3d`.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(try_from = "String")]
+struct Span(Duration);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+    fn try_from(text: String) -> Result<Span, String> {
+        crate::cli::parse_span(&text).map(Span)
+    }
+}
+
+/// An IANA zone name; UTC unless said otherwise.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(try_from = "String")]
+struct Zone(Tz);
+
+impl Default for Zone {
+    fn default() -> Zone {
+        Zone(Tz::UTC)
+    }
+}
+
+impl TryFrom<String> for Zone {
+    type Error = String;
+    fn try_from(text: String) -> Result<Zone, String> {
+        text.parse().map(Zone).map_err(|_| format!("{text:?} is no IANA zone; write for example \"Europe/Berlin\""))
+    }
+}
+
+/// Reads one configuration file.
+pub(super) fn read(path: &Path) -> Result<Settings, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|err| {
+        Failure::config(
+            format!("could not read {}: {err}", path.display()),
+            "make it readable for the user cron runs as",
+        )
+    })?;
+    let file: File = toml::from_str(&text).map_err(|err| {
+        let mut what = format!("{}: {}", path.display(), err.to_string().trim_end());
+        if let Some(nearest) = nearest_key(err.message()) {
+            what.push_str(&format!("\n       the nearest key is `{nearest}`"));
+        }
+        Failure::config(what, "correct the line shown; the keys are listed in the README")
+    })?;
+    Checker { path, folder: path.parent().unwrap_or(Path::new("")) }.check(file)
+}
+
+/// From "unknown field `conections`, expected one of `host`, `connections`": the expected name most like the given one.
+fn nearest_key(message: &str) -> Option<String> {
+    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let given = names.next()?;
+    let nearest = names.max_by(|a, b| strsim::jaro_winkler(given, a).total_cmp(&strsim::jaro_winkler(given, b)))?;
+    Some(nearest.to_owned())
+}
+
+struct Checker<'a> {
+    path: &'a Path,
+    folder: &'a Path,
+}
+
+impl Checker<'_> {
+    /// An error that names the file and the key.
+    fn wrong(&self, key: &str, problem: impl std::fmt::Display, next: &str) -> Failure {
+        Failure::config(format!("{}: {key}: {problem}", self.path.display()), next)
+    }
+
+    fn at(&self, text: &str) -> PathBuf {
+        self.folder.join(text)
+    }
+
+    fn check(&self, file: File) -> Result<Settings, Failure> {
+        for (key, text) in
+            [("ledger", &file.ledger), ("shop.name", &file.shop.name), ("source.path", &file.source.path)]
+        {
+            if text.trim().is_empty() || text.chars().any(char::is_control) {
+                return Err(self.wrong(key, "is empty or holds a control character", "write a value there"));
+            }
+        }
+        if !(file.shop.url.starts_with("https://") || file.shop.url.starts_with("http://")) {
+            return Err(self.wrong("shop.url", format!("{:?} is no web address", file.shop.url), "write https://…"));
+        }
+        let source = SourceSettings {
+            kind: file.source.kind,
+            path: self.at(&file.source.path),
+            timezone: file.source.timezone.0,
+            carts: file.source.carts,
+            cart: file.source.cart,
+            ordered: file.source.ordered,
+        };
+        let queries = [("carts", &source.carts), ("cart", &source.cart), ("ordered", &source.ordered)];
+        if let Some((key, _)) = queries.iter().find(|(_, query)| query.is_some() && source.kind != SourceKind::Sqlite) {
+            let key = format!("source.{key}");
+            return Err(self.wrong(
+                &key,
+                "only a source of kind \"sqlite\" has queries",
+                "remove it, or set kind = \"sqlite\"",
+            ));
+        }
+        Ok(Settings {
+            ledger: self.at(&file.ledger),
+            shop: ShopSettings { name: file.shop.name, url: file.shop.url, timezone: file.shop.timezone.0 },
+            source,
+            detect: self.detect(file.detect)?,
+            limits: self.limits(&file.mail.limits)?,
+            transport: self.transport(&file.mail)?,
+            mail: self.mail(file.mail)?,
+        })
+    }
+
+    fn mail(&self, mail: Mail) -> Result<MailSettings, Failure> {
+        let mailbox = |key: &str, text: &str| {
+            Mailbox::parse(text)
+                .map_err(|err| self.wrong(key, format!("{text:?}: {err}"), "write \"Name <address@domain>\""))
+        };
+        let from = mailbox("mail.from", &mail.from)?;
+        let reply_to = mail.reply_to.as_deref().map(|text| mailbox("mail.reply_to", text)).transpose()?;
+        if let Some(link) = &mail.unsubscribe {
+            let sound = link.starts_with("mailto:") || link.starts_with("https://") || link.starts_with("http://");
+            if !sound || link.chars().any(|c| c.is_control() || c.is_whitespace() || "<>".contains(c)) {
+                let next =
+                    "write mailto:address, or https://…; {email} and {token} in it are filled in for each message";
+                return Err(self.wrong("mail.unsubscribe", format!("{link:?} is no link"), next));
+            }
+        }
+        if let Some(pattern) = &mail.envelope {
+            let filled = pattern.replace("{token}", &"0".repeat(32));
+            let sound = pattern.contains("{token}") && Address::parse(&filled).is_ok_and(|a| !a.needs_smtputf8());
+            if !sound {
+                let next = "write for example \"bounce+{token}@shop.example\"; the part before the @ has at most 64 characters, of which the token takes 32";
+                return Err(self.wrong(
+                    "mail.envelope",
+                    format!("{pattern:?} is no address with {{token}} in it"),
+                    next,
+                ));
+            }
+        }
+        if from.address.needs_smtputf8() && mail.envelope.is_none() {
+            return Err(self.wrong(
+                "mail.from",
+                "the part before the @ must be ASCII",
+                "use an address that every server takes",
+            ));
+        }
+        Ok(MailSettings { from, reply_to, unsubscribe: mail.unsubscribe, envelope: mail.envelope })
+    }
+
+    fn transport(&self, mail: &Mail) -> Result<TransportSettings, Failure> {
+        if let Transport::File = mail.transport {
+            return Ok(TransportSettings::File { dir: self.at(&mail.file.dir) });
+        }
+        let Some(smtp) = &mail.smtp else {
+            let next = "add [mail.smtp] with host = \"…\", or set transport = \"file\" for a rehearsal";
+            return Err(self.wrong("mail.smtp.host", "is missing", next));
+        };
+        let seconds = |span: Option<Span>, default| span.map_or(Duration::from_secs(default), |span| span.0);
+        let tls = smtp.tls.unwrap_or(Tls::Starttls);
+        let settings = SmtpSettings {
+            host: smtp.host.trim().to_owned(),
+            port: smtp.port.unwrap_or(if tls == Tls::Implicit { 465 } else { 587 }),
+            tls,
+            credentials: self.credentials(smtp)?,
+            connections: smtp.connections.unwrap_or(4),
+            connect_timeout: seconds(smtp.connect_timeout, 30),
+            timeout: seconds(smtp.timeout, 120),
+            dot_timeout: seconds(smtp.dot_timeout, 600),
+            ca_file: smtp.ca_file.as_deref().map(|file| self.at(file)),
+            hello: smtp.hello.clone(),
+        };
+        if settings.host.is_empty() || settings.host.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(self.wrong("mail.smtp.host", "is no host name", "write the server's name or address"));
+        }
+        if settings.port == 0 || !(1..=64).contains(&settings.connections) {
+            return Err(self.wrong("mail.smtp", "port must be 1 to 65535, connections 1 to 64", "correct the number"));
+        }
+        if let Some((key, _)) = [
+            ("connect_timeout", settings.connect_timeout),
+            ("timeout", settings.timeout),
+            ("dot_timeout", settings.dot_timeout),
+        ]
+        .iter()
+        .find(|(_, span)| span.is_zero())
+        {
+            return Err(self.wrong(
+                &format!("mail.smtp.{key}"),
+                "must be longer than zero",
+                "write for example \"60s\"",
+            ));
+        }
+        if settings.hello.as_deref().is_some_and(|name| name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()))
+        {
+            return Err(self.wrong(
+                "mail.smtp.hello",
+                "is no host name",
+                "write this machine's full name, or leave it out",
+            ));
+        }
+        if tls == Tls::None && !settings.is_loopback() && !smtp.allow_plain_text {
+            let next = "set tls = \"starttls\" or \"implicit\"; or, where you accept that mail and password can be read on the way, add allow_plain_text = true";
+            return Err(self.wrong(
+                "mail.smtp.tls",
+                format!("\"none\" would send in plain text to {}", settings.host),
+                next,
+            ));
+        }
+        Ok(TransportSettings::Smtp(settings))
+    }
+
+    fn credentials(&self, smtp: &Smtp) -> Result<Option<(String, String)>, Failure> {
+        let Some(username) = &smtp.username else {
+            if smtp.password_file.is_some() || smtp.password_env.is_some() {
+                return Err(self.wrong("mail.smtp.username", "is missing, though a password is named", "add it"));
+            }
+            return Ok(None);
+        };
+        let password = match (&smtp.password_file, &smtp.password_env) {
+            (Some(file), None) => {
+                let file = self.at(file);
+                let problem = |err: std::io::Error| {
+                    self.wrong(
+                        "mail.smtp.password_file",
+                        format!("{}: {err}", file.display()),
+                        "write the password into that file, mode 0600",
+                    )
+                };
+                let mode = std::fs::metadata(&file).map_err(problem)?.permissions().mode();
+                if mode & 0o077 != 0 {
+                    let next = format!("chmod 600 {}", file.display());
+                    let what = format!("{} can be read by others (mode {:04o})", file.display(), mode & 0o7777);
+                    return Err(self.wrong("mail.smtp.password_file", what, &next));
+                }
+                std::fs::read_to_string(&file).map_err(problem)?.trim_end_matches(['\r', '\n']).to_owned()
+            }
+            (None, Some(variable)) => std::env::var(variable).map_err(|_| {
+                self.wrong(
+                    "mail.smtp.password_env",
+                    format!("the environment has no variable {variable}"),
+                    "set it in the crontab, or use password_file",
+                )
+            })?,
+            _ => {
+                return Err(self.wrong(
+                    "mail.smtp",
+                    "a user name needs password_file or password_env, and only one of them",
+                    "add or remove one",
+                ));
+            }
+        };
+        Ok(Some((username.clone(), password)))
+    }
+
+    fn limits(&self, limits: &LimitsTable) -> Result<Limits, Failure> {
+        if limits.per_second == Some(0) || limits.per_hour == Some(0) {
+            return Err(self.wrong(
+                "mail.limits",
+                "0 would never send anything",
+                "write a number from 1, or leave the limit out",
+            ));
+        }
+        Ok(Limits { per_second: limits.per_second, per_hour: limits.per_hour })
+    }
+
+    fn detect(&self, detect: Detect) -> Result<DetectSettings, Failure> {
+        let minutes = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default * 60), |span| span.0);
+        let since = match &detect.since {
+            None => None,
+            Some(text) => Some(instant::parse(text, Tz::UTC).ok_or_else(|| {
+                self.wrong("detect.since", format!("{text:?} is no time"), "write for example \"2026-03-01T00:00:00Z\"")
+            })?),
+        };
+        let consent_assumed = match detect.consent.as_deref() {
+            None | Some("required") => false,
+            Some("assumed") => true,
+            Some(other) => {
+                let next = "write consent = \"assumed\" only where the law lets you write without it being recorded; otherwise leave it out";
+                return Err(self.wrong("detect.consent", format!("{other:?} is not known"), next));
+            }
+        };
+        let settings = DetectSettings {
+            idle: minutes(detect.idle, 60),
+            max_age: minutes(detect.max_age, 72 * 60),
+            window: minutes(detect.window, 24 * 60),
+            retry_after: minutes(detect.retry_after, 2),
+            since,
+            consent_assumed,
+            max_per_cart: detect.max_per_cart.unwrap_or(3),
+            max_per_run: detect.max_per_run.unwrap_or(1000),
+            subject: detect.subject.unwrap_or_else(|| "You left something behind".into()),
+            template: detect.template.as_deref().map(|file| self.at(file)),
+        };
+        if settings.max_age <= settings.idle {
+            return Err(self.wrong(
+                "detect.max_age",
+                "must be longer than detect.idle",
+                "make it longer, for example \"72h\"",
+            ));
+        }
+        if settings.window < Duration::from_secs(60) || settings.retry_after < Duration::from_secs(1) {
+            return Err(self.wrong(
+                "detect",
+                "window must be at least 1m and retry_after at least 1s",
+                "make them longer",
+            ));
+        }
+        if settings.max_per_cart == 0 || settings.max_per_run == 0 {
+            return Err(self.wrong(
+                "detect",
+                "max_per_cart and max_per_run must be at least 1",
+                "write a number from 1",
+            ));
+        }
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_nearest_key_is_named() {
+        let message = "unknown field `conections`, expected one of `host`, `port`, `connections`, `timeout`";
+        assert_eq!(super::nearest_key(message).as_deref(), Some("connections"));
+        assert_eq!(super::nearest_key("missing field `ledger`"), None);
+    }
+}
