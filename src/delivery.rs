@@ -1,0 +1,445 @@
+//! The one path every message takes: last look, dialogue, arm, body, settle.
+//!
+//! The coordinator (the thread that called [`Delivery::run`]) alone touches the ledger and the feed. Each connection has
+//! a thread of its own that renders, speaks SMTP and may block; it asks the coordinator before a body leaves. Wishes to
+//! arm that come while a commit is on its way to the disk share the next one.
+
+mod breaker;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant as Monotonic};
+
+use chrono::TimeDelta;
+use indicatif::ProgressBar;
+
+use crate::clock::{self, Clock};
+use crate::domain::fate::Fate;
+use crate::failure::Failure;
+use crate::ledger::{Armed, Denied, Ledger, Settled};
+use crate::mail::Transport;
+use crate::mail::session::InStep;
+use crate::output::Output;
+use crate::run_lock::{Record, RunLock};
+use crate::settings::Limits;
+use crate::stop::{Stop, StopCause};
+use breaker::Breaker;
+pub use worker::Job;
+use worker::{Event, Worker};
+
+/// How long a stopped run waits for the reply to a dot before it holds the message as in doubt.
+const WAIT_FOR_DOT_WHEN_STOPPED: Duration = Duration::from_secs(30);
+/// How often the stop signal and the time budget are looked at while nothing else happens.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A connection whose last acceptance is unproven waits this long for the next message before it says QUIT.
+const UNPROVEN_GRACE: Duration = Duration::from_millis(250);
+
+/// Where the messages of one command come from.
+pub trait Feed {
+    /// The next message that passed its last look. Those that did not are settled and counted on the way.
+    ///
+    /// # Errors
+    /// [`FeedError::Stop`] when nothing more may be sent in this run; the rest stays planned.
+    fn next(&mut self, ledger: &mut Ledger, summary: &mut Summary) -> Result<Option<Job>, FeedError>;
+}
+
+/// Why a feed gives no more.
+#[derive(Debug)]
+pub enum FeedError {
+    /// The source does not answer: nothing more is sent, this is said, and the run ends orderly.
+    Stop(Failure),
+    /// The ledger failed: the run ends at once.
+    Ledger(Failure),
+}
+
+/// What one run did.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    pub sent: u64,
+    pub deferred: u64,
+    pub refused: u64,
+    pub in_doubt: u64,
+    /// By reason.
+    pub skipped: BTreeMap<String, u64>,
+    /// Left planned because the server could not be used.
+    pub put_back: u64,
+    /// Why the run sent no more, when that needs a person.
+    pub trouble: Vec<String>,
+    /// Why the run sent no more, when it does not.
+    pub stopped: Option<String>,
+}
+
+impl Summary {
+    /// Counts one message that was decided against.
+    pub fn skip(&mut self, reason: &str) {
+        *self.skipped.entry(reason.to_owned()).or_default() += 1;
+    }
+}
+
+/// Everything the delivery of one run needs.
+pub struct Delivery<'a> {
+    pub ledger: &'a mut Ledger,
+    pub lock: &'a RunLock,
+    pub epoch: i64,
+    pub clock: Clock,
+    pub transport: &'a Transport,
+    pub limits: Limits,
+    pub retry_after: TimeDelta,
+    pub stop: &'a Stop,
+    pub output: Output,
+    pub progress: ProgressBar,
+    /// Messages armed in this run; kept up to date in the lock file's record.
+    pub armed: u64,
+}
+
+impl Delivery<'_> {
+    /// Delivers what the feed gives until it is empty, the run is stopped, or the server turns out unusable.
+    ///
+    /// # Errors
+    /// Exit 74 when the ledger failed, 75 when a newer run took it over: the run ends at once, what is armed stays armed.
+    pub fn run(&mut self, feed: &mut dyn Feed, summary: &mut Summary) -> Result<(), Failure> {
+        let (events, inbox) = mpsc::channel();
+        self.ledger.prune_pace(clock::real_second())?;
+        let round = Round {
+            events,
+            inbox,
+            workers: Vec::new(),
+            breaker: Breaker::default(),
+            feed_is_empty: false,
+            ended_by_trouble: false,
+            stopping_since: None,
+        };
+        round.run(self, feed, summary)
+    }
+}
+
+/// The state of one [`Delivery::run`].
+struct Round {
+    events: Sender<(usize, Event)>,
+    inbox: Receiver<(usize, Event)>,
+    workers: Vec<Worker>,
+    breaker: Breaker,
+    feed_is_empty: bool,
+    /// The server is unusable, a breaker tripped or the source is silent: no further message is begun.
+    ended_by_trouble: bool,
+    stopping_since: Option<Monotonic>,
+}
+
+/// Whether another message may be begun now.
+enum Pace {
+    Go,
+    Wait,
+    /// The hour is full: later runs go on.
+    HourIsFull,
+}
+
+impl Round {
+    fn run(mut self, delivery: &mut Delivery<'_>, feed: &mut dyn Feed, summary: &mut Summary) -> Result<(), Failure> {
+        loop {
+            self.notice_stop(delivery, summary);
+            self.hand_out(delivery, feed, summary)?;
+            self.close_idle();
+            if self.workers.iter().all(Worker::is_done) && self.gives_no_more() {
+                return Ok(());
+            }
+            if self.stopping_since.is_some_and(|since| self.may_leave(since)) {
+                return self.leave(delivery, summary);
+            }
+            self.take_events(delivery, summary)?;
+        }
+    }
+
+    fn gives_no_more(&self) -> bool {
+        self.feed_is_empty || self.ended_by_trouble || self.stopping_since.is_some()
+    }
+
+    fn notice_stop(&mut self, delivery: &Delivery<'_>, summary: &mut Summary) {
+        if self.stopping_since.is_none()
+            && let Some(cause) = delivery.stop.cause()
+        {
+            self.stopping_since = Some(Monotonic::now());
+            summary.stopped = Some(match cause {
+                StopCause::Signal => "stopped by a signal".into(),
+                StopCause::TimeBudget => "its time budget is spent".into(),
+            });
+        }
+    }
+
+    /// A stopped run leaves as soon as no body is out without a recorded outcome, or when waiting for one took too long.
+    fn may_leave(&self, since: Monotonic) -> bool {
+        let body_is_out = self.workers.iter().any(Worker::has_body_out);
+        !body_is_out || since.elapsed() >= WAIT_FOR_DOT_WHEN_STOPPED
+    }
+
+    fn leave(self, delivery: &mut Delivery<'_>, summary: &mut Summary) -> Result<(), Failure> {
+        let ids: Vec<(i64, String)> = self.workers.iter().flat_map(Worker::bodies_out).collect();
+        for (id, label) in ids {
+            let why = format!(
+                "stopped after waiting {} s for the reply to the final dot",
+                WAIT_FOR_DOT_WHEN_STOPPED.as_secs()
+            );
+            settle(delivery, summary, id, &label, true, &Fate::InDoubt { why })?;
+        }
+        Ok(())
+    }
+
+    fn hand_out(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        feed: &mut dyn Feed,
+        summary: &mut Summary,
+    ) -> Result<(), Failure> {
+        while !self.gives_no_more() {
+            let idle = self.workers.iter().position(|worker| worker.in_hand.is_none());
+            if idle.is_none() && self.workers.len() >= delivery.transport.connections() {
+                return Ok(());
+            }
+            match self.pace(delivery)? {
+                Pace::Go => {}
+                Pace::Wait => return Ok(()),
+                Pace::HourIsFull => {
+                    self.feed_is_empty = true;
+                    summary.stopped = Some("the hourly limit is reached".into());
+                    return Ok(());
+                }
+            }
+            let job = match feed.next(delivery.ledger, summary) {
+                Ok(Some(job)) => job,
+                Ok(None) => {
+                    self.feed_is_empty = true;
+                    return Ok(());
+                }
+                Err(FeedError::Stop(failure)) => {
+                    summary.trouble.push(failure.to_string());
+                    self.ended_by_trouble = true;
+                    return Ok(());
+                }
+                Err(FeedError::Ledger(failure)) => return Err(failure),
+            };
+            let worker = match idle {
+                Some(worker) => worker,
+                None => {
+                    let worker = self.workers.len();
+                    self.workers.push(Worker::start(worker, delivery.transport.session()?, self.events.clone())?);
+                    worker
+                }
+            };
+            self.workers[worker].deliver(job);
+        }
+        Ok(())
+    }
+
+    fn pace(&self, delivery: &Delivery<'_>) -> Result<Pace, Failure> {
+        let Limits { per_second, per_hour } = delivery.limits;
+        if per_second.is_none() && per_hour.is_none() {
+            return Ok(Pace::Go);
+        }
+        let (this_second, this_hour) = delivery.ledger.pace(clock::real_second())?;
+        let on_the_way = self.workers.iter().filter(|worker| worker.is_unarmed()).count() as u32;
+        if per_hour.is_some_and(|most| this_hour + on_the_way >= most) {
+            return Ok(if on_the_way > 0 { Pace::Wait } else { Pace::HourIsFull });
+        }
+        Ok(if per_second.is_some_and(|most| this_second + on_the_way >= most) { Pace::Wait } else { Pace::Go })
+    }
+
+    /// A connection that has nothing to do next proves its last acceptance by QUIT.
+    fn close_idle(&mut self) {
+        let no_more = self.gives_no_more();
+        for worker in self.workers.iter_mut().filter(|worker| worker.in_hand.is_none()) {
+            let waited = worker.idle_since.elapsed() >= UNPROVEN_GRACE;
+            if worker.unproven.is_some() && (no_more || waited) || (no_more && worker.may_hold_connection) {
+                worker.close();
+            }
+        }
+    }
+
+    fn take_events(&mut self, delivery: &mut Delivery<'_>, summary: &mut Summary) -> Result<(), Failure> {
+        let first = match self.inbox.recv_timeout(LOOK_EVERY) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        let mut wishes = Vec::new();
+        for (worker, event) in std::iter::once(first).chain(self.inbox.try_iter().collect::<Vec<_>>()) {
+            match event {
+                Event::WishToArm => wishes.push(worker),
+                event => self.take_outcome(delivery, summary, worker, event)?,
+            }
+        }
+        self.arm(delivery, summary, &wishes)
+    }
+
+    fn take_outcome(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        summary: &mut Summary,
+        worker: usize,
+        event: Event,
+    ) -> Result<(), Failure> {
+        match event {
+            Event::WishToArm => {}
+            Event::Proof(in_step) => self.take_proof(delivery, summary, worker, in_step)?,
+            Event::Closed(in_step) => {
+                self.workers[worker].finish();
+                self.workers[worker].may_hold_connection = false;
+                // A session that has nothing to prove by has ended: that leaves the message sent.
+                self.take_proof(delivery, summary, worker, in_step.unwrap_or(InStep::Yes))?;
+            }
+            Event::Judged(fate) => {
+                let (id, label) = self.workers[worker].finish();
+                self.judge(delivery, summary, id, &label, false, fate)?;
+            }
+            Event::Finished(Fate::Sent { reply }) => {
+                self.breaker.accepted();
+                let (id, label) = self.workers[worker].finish();
+                self.workers[worker].unproven = Some((id, label, reply));
+            }
+            Event::Finished(fate) => {
+                let (id, label) = self.workers[worker].finish();
+                self.judge(delivery, summary, id, &label, true, fate)?;
+            }
+            Event::Abandoned => {
+                self.workers[worker].finish();
+            }
+            Event::Unusable(why) => {
+                let (id, _) = self.workers[worker].finish();
+                let not_before = delivery.clock.now() + delivery.retry_after;
+                delivery.ledger.put_back(id, not_before, &why)?;
+                summary.put_back += 1;
+                self.give_up(summary, why);
+            }
+            Event::Died => {
+                let bodies: Vec<_> = self.workers[worker].bodies_out().collect();
+                for (id, label) in bodies {
+                    let why = "mailonce itself failed while the body was out".to_owned();
+                    settle(delivery, summary, id, &label, true, &Fate::InDoubt { why })?;
+                }
+                self.workers[worker].bury();
+                self.give_up(summary, "a sending thread of mailonce failed; see the lines above".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn take_proof(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        summary: &mut Summary,
+        worker: usize,
+        in_step: InStep,
+    ) -> Result<(), Failure> {
+        let Some((id, label, reply)) = self.workers[worker].unproven.take() else { return Ok(()) };
+        let fate = match in_step {
+            InStep::Yes => Fate::Sent { reply },
+            InStep::No { why } => Fate::InDoubt { why },
+        };
+        self.judge(delivery, summary, id, &label, true, fate)
+    }
+
+    fn judge(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        summary: &mut Summary,
+        id: i64,
+        label: &str,
+        armed: bool,
+        fate: Fate,
+    ) -> Result<(), Failure> {
+        settle(delivery, summary, id, label, armed, &fate)?;
+        if let Some(why) = self.breaker.judged(&fate) {
+            self.give_up(summary, why);
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, summary: &mut Summary, why: String) {
+        self.ended_by_trouble = true;
+        if !summary.trouble.contains(&why) {
+            summary.trouble.push(why);
+        }
+    }
+
+    fn arm(&mut self, delivery: &mut Delivery<'_>, summary: &mut Summary, wishes: &[usize]) -> Result<(), Failure> {
+        self.notice_stop(delivery, summary);
+        if wishes.is_empty() {
+            return Ok(());
+        }
+        if self.stopping_since.is_some() {
+            for worker in wishes {
+                self.workers[*worker].answer(false);
+            }
+            return Ok(());
+        }
+        let ids: Vec<i64> = wishes.iter().filter_map(|worker| self.workers[*worker].id_in_hand()).collect();
+        let answers = delivery.ledger.arm(delivery.epoch, &ids, delivery.clock.now(), clock::real_second())?;
+        let granted = answers.iter().filter(|answer| **answer == Armed::Granted).count() as u64;
+        delivery.armed += granted;
+        if granted > 0 {
+            let record = Record {
+                ledger_id: delivery.ledger.id().to_owned(),
+                epoch: delivery.epoch,
+                ended_at: None,
+                armed: delivery.armed,
+            };
+            delivery.lock.write_record(&record, false)?;
+        }
+        for (worker, answer) in wishes.iter().zip(answers) {
+            match answer {
+                Armed::Granted => self.workers[*worker].answer(true),
+                Armed::Denied(denied) => {
+                    self.workers[*worker].answer(false);
+                    match denied {
+                        Denied::Suppressed => summary.skip("suppressed"),
+                        Denied::NotPlanned => summary.skip("decided by someone else meanwhile"),
+                        Denied::Forbidden(constraint) => {
+                            let label = self.workers[*worker].label_in_hand();
+                            self.give_up(summary, format!("the ledger forbids sending {label}: {constraint}"));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes one outcome to the ledger, counts it and says it.
+fn settle(
+    delivery: &mut Delivery<'_>,
+    summary: &mut Summary,
+    id: i64,
+    label: &str,
+    armed: bool,
+    fate: &Fate,
+) -> Result<(), Failure> {
+    let settled =
+        delivery
+            .ledger
+            .settle(delivery.epoch, id, armed, fate, delivery.clock.now(), delivery.retry_after)
+            .map_err(|failure| failure.kept(format!("not recorded: {label}: {}: {}", fate.word(), fate.reply())))?;
+    if settled == Settled::NotOurs {
+        let why = format!("{label}: {} ({}), but another run or person had taken it over", fate.word(), fate.reply());
+        summary.trouble.push(why);
+        return Ok(());
+    }
+    delivery.progress.inc(1);
+    match fate {
+        Fate::Sent { .. } => {
+            summary.sent += 1;
+            delivery.output.decision(format!("Marked {label} as processed"));
+        }
+        Fate::Deferred { reply } => {
+            summary.deferred += 1;
+            delivery.output.decision(format!("Deferred {label} - {reply}"));
+        }
+        Fate::Refused { reply } => {
+            summary.refused += 1;
+            delivery.output.decision(format!("Refused {label} - {reply}"));
+        }
+        Fate::InDoubt { why } => {
+            summary.in_doubt += 1;
+            delivery.output.decision(format!("In doubt {label} - {why}"));
+        }
+    }
+    Ok(())
+}
