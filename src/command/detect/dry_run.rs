@@ -1,0 +1,162 @@
+//! `detect --dry-run`: the same look and the same verdicts, on a ledger opened read-only.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::feed::{LastLook, last_look};
+use super::planning::Look;
+use super::{Context, plan_rules};
+use crate::cli;
+use crate::domain::cart::short_hash;
+use crate::failure::Exit;
+use crate::ledger::{Access, Ledger};
+use crate::output::count;
+use crate::settings::Settings;
+use crate::source;
+
+/// In prose, so many carts of one reason are listed; JSON lists all.
+const MOST_LISTED: u64 = 1000;
+
+#[derive(Debug, Serialize)]
+struct WouldSend {
+    cart_id: String,
+    identity: String,
+    recipient: String,
+    cart_hash: String,
+    value: String,
+    /// Already planned by an earlier run, and due.
+    planned_before: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct LeftOut {
+    cart_id: String,
+    cart_hash: String,
+    reason: String,
+    detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct DryRun {
+    would_send: Vec<WouldSend>,
+    left_out: Vec<LeftOut>,
+    bad_rows: Vec<String>,
+    carts_seen: u64,
+    /// More than `max_per_run` would be planned: a real run would plan none.
+    over_max_per_run: bool,
+}
+
+pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect) -> Result<Exit> {
+    let now = context.clock.now();
+    let mut ledger = Ledger::open(&settings.ledger, Access::Read)?;
+    let mut source = source::open(&settings.source)?;
+    let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
+    let found = look.read(source.as_mut(), &mut ledger)?;
+    let to_plan = look.decide(source.as_mut(), &mut ledger, &plan_rules(&settings.detect))?.unwrap_or(0);
+    let mut report = DryRun {
+        would_send: Vec::new(),
+        left_out: Vec::new(),
+        bad_rows: found.notices.into_iter().map(|notice| notice.line).collect(),
+        carts_seen: found.carts_seen,
+        over_max_per_run: to_plan > settings.detect.max_per_run.max(args.allow.unwrap_or(0)),
+    };
+    for due in ledger.due_carts(now, None, usize::MAX >> 1)? {
+        let suppressed = ledger.is_suppressed(&due.folded_address)?;
+        let look =
+            if suppressed { LastLook::Skip("suppressed") } else { last_look(source.as_mut(), &settings.detect, &due)? };
+        let (reason, detail) = match look {
+            LastLook::Same(cart) => {
+                let value = cart.value().map_or_else(String::new, |value| value.display());
+                report.would_send.push(WouldSend {
+                    cart_id: due.cart_id,
+                    identity: due.identity,
+                    recipient: due.recipient,
+                    cart_hash: due.cart_hash,
+                    value,
+                    planned_before: true,
+                });
+                continue;
+            }
+            LastLook::Skip(reason) => (reason.to_owned(), "the message planned earlier would be skipped".to_owned()),
+            LastLook::Unreadable(problem) => ("bad row".to_owned(), problem),
+        };
+        report.left_out.push(LeftOut { cart_id: due.cart_id, cart_hash: due.cart_hash, reason, detail });
+    }
+    let prose = !context.output.json;
+    let mut listed: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+    ledger.each_candidate(|cart, verdict, detail| {
+        let place = listed.entry(verdict.to_owned()).or_default();
+        *place += 1;
+        if prose && *place > MOST_LISTED {
+            return;
+        }
+        if verdict == "plan" {
+            report.would_send.push(WouldSend {
+                cart_id: cart.cart_id.clone(),
+                identity: cart.identity.clone(),
+                recipient: cart.recipient.clone(),
+                cart_hash: cart.cart_hash.clone(),
+                value: format!("{} {}", cart.cart_value, cart.currency),
+                planned_before: false,
+            });
+        } else {
+            report.left_out.push(LeftOut {
+                cart_id: cart.cart_id.clone(),
+                cart_hash: cart.cart_hash.clone(),
+                reason: verdict.to_owned(),
+                detail: detail.to_owned(),
+            });
+        }
+    })?;
+    context.output.document(&report);
+    say(context, settings, &report, &listed, to_plan);
+    let needs_a_person = report.over_max_per_run || found.bad_rows > 0;
+    Ok(if needs_a_person { Exit::NeedsAPerson } else { Exit::Done })
+}
+
+fn say(
+    context: &Context<'_>,
+    settings: &Settings,
+    report: &DryRun,
+    listed: &std::collections::BTreeMap<String, u64>,
+    to_plan: u64,
+) {
+    let output = context.output;
+    for mail in &report.would_send {
+        let planned = if mail.planned_before { " (planned earlier)" } else { "" };
+        let hash = short_hash(&mail.cart_hash);
+        output.print(format!(
+            "would send  cart {} ({hash}) to {}, {}{planned}",
+            mail.cart_id, mail.recipient, mail.value
+        ));
+    }
+    for cart in &report.left_out {
+        let detail = if cart.detail.is_empty() { String::new() } else { format!(" ({})", cart.detail) };
+        output.print(format!(
+            "left out    cart {} ({}) - {}{detail}",
+            cart.cart_id,
+            short_hash(&cart.cart_hash),
+            cart.reason
+        ));
+    }
+    for line in &report.bad_rows {
+        output.print(format!("bad row     {line}; row skipped"));
+    }
+    for (verdict, carts) in listed.iter().filter(|(_, carts)| **carts > MOST_LISTED) {
+        output.print(format!("            and {} more: {verdict}", carts - MOST_LISTED));
+    }
+    let earlier = report.would_send.iter().filter(|mail| mail.planned_before).count() as u64;
+    let left_out: u64 = listed.iter().filter(|(verdict, _)| *verdict != "plan").map(|(_, carts)| carts).sum();
+    output.print(format!(
+        "{}: would send {}, left out {left_out}, bad rows {}; nothing was written",
+        count(report.carts_seen, "cart"),
+        to_plan + earlier,
+        report.bad_rows.len()
+    ));
+    if report.over_max_per_run {
+        output.print(format!(
+            "more than detect.max_per_run = {}: a real run would plan none of them without --allow {to_plan}",
+            settings.detect.max_per_run
+        ));
+    }
+}

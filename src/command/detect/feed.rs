@@ -1,0 +1,207 @@
+//! The due cart messages, each after a last look at its cart.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::Context;
+use crate::clock::Clock;
+use crate::delivery::{Feed, FeedError, Job, Summary};
+use crate::domain::address::Address;
+use crate::domain::cart::{Cart, short_hash};
+use crate::domain::instant::Instant;
+use crate::domain::message_key;
+use crate::domain::money::Currency;
+use crate::failure::{Exit, Failure};
+use crate::ledger::{Due, Ledger};
+use crate::mail::message::{self, Letter};
+use crate::mail::session::Outgoing;
+use crate::mail::template::{self, Template};
+use crate::output::Output;
+use crate::settings::{DetectSettings, MailSettings, Settings, ShopSettings};
+use crate::source::{Look, Source};
+
+/// How many due messages are read from the ledger at once.
+const PAGE: usize = 200;
+
+/// What every message of a run is written with.
+struct Stationery {
+    template: Template,
+    shop: ShopSettings,
+    mail: MailSettings,
+}
+
+pub(super) struct CartFeed<'a> {
+    source: &'a mut dyn Source,
+    stationery: Arc<Stationery>,
+    detect: &'a DetectSettings,
+    clock: Clock,
+    output: Output,
+    /// What is due is what was due when the run began: what it defers waits for a later run.
+    due_at: Instant,
+    queue: VecDeque<Due>,
+    after: Option<(Instant, i64)>,
+}
+
+impl<'a> CartFeed<'a> {
+    pub fn new(
+        context: &Context<'_>,
+        settings: &'a Settings,
+        source: &'a mut dyn Source,
+        due_at: Instant,
+    ) -> Result<Self, Failure> {
+        let template = Template::load(settings.detect.template.as_deref(), &settings.detect.subject)?;
+        Ok(CartFeed {
+            source,
+            stationery: Arc::new(Stationery { template, shop: settings.shop.clone(), mail: settings.mail.clone() }),
+            detect: &settings.detect,
+            clock: context.clock,
+            output: context.output,
+            due_at,
+            queue: VecDeque::new(),
+            after: None,
+        })
+    }
+
+    fn next_due(&mut self, ledger: &Ledger) -> Result<Option<Due>, Failure> {
+        if self.queue.is_empty() {
+            self.queue = ledger.due_carts(self.due_at, self.after, PAGE)?.into();
+        }
+        let due = self.queue.pop_front();
+        if let Some(due) = &due {
+            self.after = Some((due.not_before, due.id));
+        }
+        Ok(due)
+    }
+
+    fn job(&self, due: &Due, cart: Box<Cart>) -> Job {
+        let stationery = Arc::clone(&self.stationery);
+        let (message_id, date) = (due.message_id.clone(), due.planned_at);
+        Job { id: due.id, label: label(due), compose: Box::new(move || stationery.write(&cart, &message_id, date)) }
+    }
+}
+
+impl Feed for CartFeed<'_> {
+    fn next(&mut self, ledger: &mut Ledger, summary: &mut Summary) -> Result<Option<Job>, FeedError> {
+        while let Some(due) = self.next_due(ledger).map_err(FeedError::Ledger)? {
+            let now = self.clock.now();
+            let suppressed = ledger.is_suppressed(&due.folded_address).map_err(FeedError::Ledger)?;
+            let look = if suppressed { LastLook::Skip("suppressed") } else { self.last_look(&due)? };
+            match look {
+                LastLook::Same(cart) => return Ok(Some(self.job(&due, cart))),
+                LastLook::Skip(reason) => {
+                    ledger.skip(due.id, reason, now).map_err(FeedError::Ledger)?;
+                    summary.skip(reason);
+                    self.output.decision(format!("Skipping {} - {reason}", label(&due)));
+                }
+                LastLook::Unreadable(problem) => {
+                    let not_before = now + super::delta(self.detect.retry_after);
+                    ledger.put_back(due.id, not_before, &problem).map_err(FeedError::Ledger)?;
+                    summary.put_back += 1;
+                    self.output.decision(format!("Skipping {} - {problem}", label(&due)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the last look at a cart showed.
+pub(super) enum LastLook {
+    Same(Box<Cart>),
+    /// The message is decided against, for this reason.
+    Skip(&'static str),
+    /// The cart's row has become unreadable: tried again later.
+    Unreadable(String),
+}
+
+impl CartFeed<'_> {
+    /// Reads the cart again, just before the dialogue.
+    fn last_look(&mut self, due: &Due) -> Result<LastLook, FeedError> {
+        last_look(self.source, self.detect, due).map_err(|err| match err.downcast::<Failure>() {
+            Ok(failure) => FeedError::Stop(failure),
+            Err(err) => FeedError::Stop(Failure::new(
+                Exit::NeedsAPerson,
+                format!("the shop did not answer: {err:#}; nothing more is sent"),
+                "check the source, then `mailonce detect` again",
+            )),
+        })
+    }
+}
+
+/// Whether a cart is still what the message was planned for.
+pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &Due) -> Result<LastLook> {
+    let cart = match source.cart(&due.cart_id)? {
+        Look::Cart(cart) => cart,
+        Look::Bad(bad) => return Ok(LastLook::Unreadable(format!("{}: {}", bad.place, bad.problem))),
+        Look::Gone => {
+            // A shop may remove a cart when it is ordered.
+            let ordered = stand_in(due).map_or(Ok(false), |cart| source.ordered(&cart))?;
+            return Ok(LastLook::Skip(if ordered { "ordered" } else { "empty" }));
+        }
+    };
+    if cart.ordered_at.is_some() || source.ordered(&cart)? {
+        return Ok(LastLook::Skip("ordered"));
+    }
+    if cart.lines.is_empty() {
+        return Ok(LastLook::Skip("empty"));
+    }
+    let consent = cart.consent.unwrap_or(detect.consent_assumed);
+    let same_person = cart.identity() == due.identity && cart.email.folded() == due.folded_address;
+    if cart.hash() != due.cart_hash || cart.updated_at > due.cart_touched_at || !same_person || !consent {
+        return Ok(LastLook::Skip("changed"));
+    }
+    Ok(LastLook::Same(cart))
+}
+
+/// As much of a cart that is gone as it takes to ask whether it was ordered.
+fn stand_in(due: &Due) -> Option<Cart> {
+    Some(Cart {
+        cart_id: due.cart_id.clone(),
+        user_id: due.identity.strip_prefix("u:").map(str::to_owned),
+        email: Address::parse(&due.recipient).ok()?,
+        name: None,
+        currency: Currency::parse("XXX")?,
+        created_at: None,
+        updated_at: due.cart_touched_at,
+        recovery_url: None,
+        consent: None,
+        ordered_at: None,
+        lines: Vec::new(),
+    })
+}
+
+/// How logs name a message without an address in it: user id (or `guest`) and the first digits of the hash.
+fn label(due: &Due) -> String {
+    let who = due.identity.strip_prefix("u:").unwrap_or("guest");
+    format!("cart {who}_{}", short_hash(&due.cart_hash))
+}
+
+impl Stationery {
+    fn write(&self, cart: &Cart, message_id: &str, date: Instant) -> Result<Outgoing, String> {
+        let token = message_key::token_of(message_id);
+        let unsubscribe =
+            self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, &cart.email, token));
+        let context = template::cart_context(cart, &self.shop, unsubscribe.as_deref(), token);
+        let rendered = self.template.render(context).map_err(|err| err.to_string())?;
+        let letter = Letter {
+            from: &self.mail.from,
+            reply_to: self.mail.reply_to.as_ref(),
+            to: &cart.email,
+            to_name: cart.name.as_deref(),
+            rendered: &rendered,
+            message_id,
+            date,
+            token,
+            unsubscribe: unsubscribe.as_deref(),
+        };
+        let bytes = message::compose(&letter).map_err(|err| err.to_string())?;
+        Ok(Outgoing {
+            envelope_from: self.mail.envelope_from(token),
+            recipient: cart.email.clone(),
+            bytes,
+            token: token.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,184 @@
+//! From the shop's carts to a verdict on each: written to, or left out and why.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use chrono::TimeDelta;
+
+use crate::domain::cart::{Cart, short_hash};
+use crate::domain::instant::{self, Instant};
+use crate::ledger::{Candidate, Ledger, MOST_KEPT, Notice, PlanRules, Standing};
+use crate::output::Output;
+use crate::settings::Settings;
+use crate::source::{self, Row, Source, Touched};
+use crate::stop::Stop;
+
+/// One look at the shop.
+pub(super) struct Look<'a> {
+    pub settings: &'a Settings,
+    pub now: Instant,
+    pub output: Output,
+    /// Keep every cart that is left out with its reason, instead of only counting (for `--dry-run`).
+    pub record_left_out: bool,
+    pub stop: Option<&'a Stop>,
+}
+
+/// What the look found, besides the candidates it put into the ledger's temporary table.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub carts_seen: u64,
+    pub left_out: BTreeMap<String, u64>,
+    pub bad_rows: u64,
+    /// The bad rows, at most [`MOST_KEPT`].
+    pub notices: Vec<Notice>,
+}
+
+impl Look<'_> {
+    /// Reads the carts; those that could be written to become candidates.
+    pub fn read(&self, source: &mut dyn Source, ledger: &mut Ledger) -> Result<Found> {
+        let detect = &self.settings.detect;
+        let since = ledger.carts_count_from(detect.since)?;
+        let oldest = self.now - super::delta(detect.max_age) + TimeDelta::seconds(1);
+        let touched = match self.record_left_out {
+            // For a reason for every cart left out, every cart is read.
+            true => Touched {
+                not_before: Instant::UNIX_EPOCH,
+                idle_before: Instant::UNIX_EPOCH + TimeDelta::days(365 * 1000),
+            },
+            false => Touched { not_before: oldest.max(since), idle_before: self.now - super::delta(detect.idle) },
+        };
+        let mut found = Found::default();
+        ledger.begin_candidates()?;
+        let read = source.read_carts(&touched, &mut |row| {
+            match row {
+                Row::Bad(bad) => {
+                    found.bad_rows += 1;
+                    if found.notices.len() < MOST_KEPT {
+                        let line = format!("{}: {}", bad.place, bad.problem);
+                        found.notices.push(Notice { key: bad.key, line });
+                    }
+                }
+                Row::Cart(cart) => match self.left_out_at_once(&cart, since) {
+                    Some((verdict, detail)) => {
+                        *found.left_out.entry(verdict.to_owned()).or_default() += 1;
+                        if self.record_left_out {
+                            ledger.add_candidate(&candidate(&cart), Some((verdict, &detail)))?;
+                        }
+                    }
+                    None => ledger.add_candidate(&candidate(&cart), None)?,
+                },
+            }
+            Ok(())
+        });
+        ledger.end_candidates()?;
+        found.carts_seen = read?.carts_seen;
+        Ok(found)
+    }
+
+    /// Why a cart is not written to, as far as the cart itself tells.
+    fn left_out_at_once(&self, cart: &Cart, since: Instant) -> Option<(&'static str, String)> {
+        let detect = &self.settings.detect;
+        let untouched_for = self.now - cart.updated_at;
+        let ago = || format!("touched {} ago", spoken(untouched_for));
+        if untouched_for < super::delta(detect.idle) {
+            return Some(("not idle yet", ago()));
+        }
+        if untouched_for >= super::delta(detect.max_age) {
+            return Some(("older than max_age", ago()));
+        }
+        if cart.updated_at < since {
+            return Some(("touched before since", format!("since is {}", instant::text(since))));
+        }
+        if cart.lines.is_empty() {
+            return Some(("empty", String::new()));
+        }
+        if let Some(at) = cart.ordered_at {
+            return Some(("ordered", instant::text(at)));
+        }
+        match cart.consent {
+            Some(false) => Some(("no consent", "refused".into())),
+            None if !detect.consent_assumed => Some(("no consent", "none recorded".into())),
+            _ => None,
+        }
+    }
+
+    /// Decides about every candidate, newest touch first; says how many are to be planned. `None`: stopped before the end.
+    pub fn decide(&self, source: &mut dyn Source, ledger: &mut Ledger, rules: &PlanRules) -> Result<Option<u64>> {
+        let mut to_plan = 0;
+        while let Some((id, cart)) = ledger.next_candidate()? {
+            if self.stop.is_some_and(|stop| stop.cause().is_some()) {
+                return Ok(None);
+            }
+            let (verdict, detail) = match ledger.standing(&cart, rules, self.now)? {
+                Standing::Free => match self.look_again(source, &cart)? {
+                    None => ("plan", String::new()),
+                    Some((verdict, detail)) => (verdict, detail),
+                },
+                Standing::AlreadySent { at } => ("email already sent", at),
+                Standing::InProgress => ("processing already in progress", String::new()),
+                Standing::InDoubt => ("in doubt", "held; `mailonce resolve` lists it".into()),
+                Standing::Settled { how, at } => ("decided within the window", format!("{how} {at}")),
+                Standing::Untouched { reason } => ("not touched since it was skipped", reason),
+                Standing::Enough { messages } => ("max_per_cart reached", messages.to_string()),
+                Standing::Suppressed => ("suppressed", String::new()),
+                Standing::Superseded { by_cart } => ("superseded", format!("by cart {by_cart}")),
+            };
+            ledger.decide_candidate(id, verdict, &detail)?;
+            if verdict == "plan" {
+                to_plan += 1;
+            } else {
+                let hash = short_hash(&cart.cart_hash);
+                self.output.decision(format!("Skipping cart {hash}... - {verdict}"));
+            }
+        }
+        Ok(Some(to_plan))
+    }
+
+    /// Whether a cart was ordered or changed since the batch it was in was read.
+    fn look_again(&self, source: &mut dyn Source, cart: &Candidate) -> Result<Option<(&'static str, String)>> {
+        Ok(match source.cart(&cart.cart_id)? {
+            source::Look::Gone => Some(("empty", "gone".into())),
+            source::Look::Bad(bad) => Some(("bad row", bad.problem)),
+            source::Look::Cart(now) if candidate(&now) != *cart => Some(("changed while it was read", String::new())),
+            source::Look::Cart(now) if now.ordered_at.is_some() || source.ordered(&now)? => {
+                Some(("ordered", String::new()))
+            }
+            source::Look::Cart(_) => None,
+        })
+    }
+
+    /// How many carts were left out, by verdict.
+    pub fn left_out(&self, ledger: &Ledger) -> Result<Vec<(String, u64)>> {
+        let tallies = ledger.candidate_tallies()?;
+        Ok(tallies
+            .into_iter()
+            .filter(|tally| tally.verdict != "plan")
+            .map(|tally| (tally.verdict, tally.carts))
+            .collect())
+    }
+}
+
+fn candidate(cart: &Cart) -> Candidate {
+    Candidate {
+        cart_id: cart.cart_id.clone(),
+        identity: cart.identity(),
+        user_id: cart.user_id.clone(),
+        recipient: cart.email.envelope(),
+        folded_address: cart.email.folded().to_owned(),
+        cart_hash: cart.hash(),
+        cart_value: cart.value().map_or_else(String::new, |value| value.decimal()),
+        currency: cart.currency.code().to_owned(),
+        touched_at: cart.updated_at,
+    }
+}
+
+/// `59m`, `3h 20m`, `4d 2h`; a time to come is `-5m`.
+fn spoken(span: TimeDelta) -> String {
+    let sign = if span < TimeDelta::zero() { "-" } else { "" };
+    let minutes = span.num_minutes().abs();
+    match minutes {
+        0..60 => format!("{sign}{minutes}m"),
+        60..1440 => format!("{sign}{}h {}m", minutes / 60, minutes % 60),
+        _ => format!("{sign}{}d {}h", minutes / 1440, minutes / 60 % 24),
+    }
+}

@@ -1,0 +1,132 @@
+//! `init`: what is missing of configuration, templates and ledger. Nothing is overwritten.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Context;
+use crate::cli;
+use crate::failure::{Exit, Failure};
+use crate::ledger::{Kind, Ledger};
+use crate::mail::template::BUILT_IN_CART;
+use crate::run_lock::{Record, RunLock};
+use crate::settings::Settings;
+
+const STARTER: &str = include_str!("init/mailonce.toml");
+
+pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
+    let kind = if args.rehearsal { Kind::Rehearsal } else { Kind::Live };
+    if kind == Kind::Live && context.clock.is_frozen() {
+        return Err(Failure::usage(
+            "--now is for rehearsals: a live ledger is born when it is made",
+            "leave --now out, or add --rehearsal",
+        )
+        .into());
+    }
+    let config = config_path(context);
+    let mut made = Vec::new();
+    let starter = match kind {
+        // A rehearsal ledger would refuse a server that is not on this machine.
+        Kind::Rehearsal => STARTER.replace("\ntransport = \"smtp\"", "\ntransport = \"file\""),
+        Kind::Live => STARTER.to_owned(),
+    };
+    let fresh_config = write_missing(&config, &starter)?;
+    if fresh_config {
+        made.push(config.clone());
+    }
+    let settings = Settings::read(Some(&config))?;
+    let template = settings.detect.template.clone();
+    if let Some(template) = &template
+        && write_missing(template, BUILT_IN_CART)?
+    {
+        made.push(template.clone());
+    }
+    let ledger = match Ledger::exists(&settings.ledger) {
+        true => {
+            let ledger = Ledger::open(&settings.ledger, crate::ledger::Access::Read)?;
+            if ledger.kind() != kind {
+                return Err(Failure::config(
+                    format!("{} is a {} ledger already, for ever", settings.ledger.display(), ledger.kind().word()),
+                    "name another ledger in the configuration, or leave --rehearsal as it was",
+                )
+                .into());
+            }
+            ledger
+        }
+        false => {
+            if let Some(folder) = settings.ledger.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                fs::create_dir_all(folder).map_err(|err| cannot_make(folder, &err))?;
+            }
+            let lock = RunLock::take(&settings.ledger, "init", context.global.wait.unwrap_or_default())?;
+            refuse_if_remembered(&lock, &settings.ledger)?;
+            let ledger = Ledger::create(&settings.ledger, kind, context.clock.now(), settings.detect.window)?;
+            let record = Record { ledger_id: ledger.id().to_owned(), epoch: 0, ended_at: None, armed: 0 };
+            lock.write_record(&record, true)?;
+            made.push(settings.ledger.clone());
+            ledger
+        }
+    };
+    context
+        .output
+        .document(&json!({ "config": config, "ledger": settings.ledger, "kind": ledger.kind().word(), "made": made }));
+    for path in &made {
+        context.output.print(format!("made {}", path.display()));
+    }
+    if made.is_empty() {
+        context.output.print(format!(
+            "nothing to do: {} and the {} ledger {} are there",
+            config.display(),
+            kind.word(),
+            settings.ledger.display()
+        ));
+    }
+    let next = match fresh_config {
+        true => format!("next: edit {} (shop, source, mail), then `mailonce detect --dry-run`", config.display()),
+        false => "next: `mailonce detect --dry-run` shows who would get what, and why the others would not".into(),
+    };
+    context.output.print(next);
+    Ok(Exit::Done)
+}
+
+/// A lock file that remembers a ledger's runs means that the ledger was lost: a new one would mail everyone again.
+fn refuse_if_remembered(lock: &RunLock, ledger: &Path) -> Result<(), Failure> {
+    if let crate::run_lock::Found::Record(record) = lock.record()?
+        && record.epoch > 0
+    {
+        return Err(Failure::ledger(
+            format!("{} is gone, but its lock file remembers {} runs of it", ledger.display(), record.epoch),
+            format!(
+                "put the ledger back, or restore a backup; only if everyone may be mailed anew, remove {} and run `mailonce init` again",
+                RunLock::path_for(ledger).display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn config_path(context: &Context<'_>) -> PathBuf {
+    context.global.config.clone().unwrap_or_else(|| PathBuf::from("mailonce.toml"))
+}
+
+/// Writes a file that is not there yet; says whether it did.
+fn write_missing(path: &Path, text: &str) -> Result<bool, Failure> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|err| cannot_make(folder, &err))?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true).map_err(|err| cannot_make(path, &err)),
+        Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(err) => Err(cannot_make(path, &err)),
+    }
+}
+
+fn cannot_make(path: &Path, err: &std::io::Error) -> Failure {
+    Failure::ledger(
+        format!("could not make {}: {err}", path.display()),
+        "run it where you may write, on a disk with space left",
+    )
+}

@@ -1,0 +1,78 @@
+//! The commands, one file each.
+
+mod demo;
+mod detect;
+mod import;
+mod init;
+mod log;
+mod preview;
+mod resolve;
+mod status;
+mod suppress;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::clock::Clock;
+use crate::failure::{Exit, Failure};
+use crate::ledger::{Access, Kind, Ledger};
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// What every command is given.
+struct Context<'a> {
+    global: &'a crate::cli::Global,
+    output: Output,
+    clock: Clock,
+}
+
+impl Context<'_> {
+    fn settings(&self) -> Result<Settings, Failure> {
+        Settings::read(self.global.config.as_deref())
+    }
+
+    /// Opens the ledger for a command that takes no lock.
+    fn ledger(&self, settings: &Settings, access: Access) -> Result<Ledger, Failure> {
+        let ledger = Ledger::open(&settings.ledger, access)?;
+        if access == Access::Write && self.clock.is_frozen() && ledger.kind() == Kind::Live {
+            return Err(Failure::usage("--now is for rehearsals: this is a live ledger", "leave --now out"));
+        }
+        Ok(ledger)
+    }
+}
+
+/// Runs the command that the command line names.
+pub fn run(cli: &Cli) -> Result<Exit> {
+    let context = Context {
+        global: &cli.global,
+        output: Output { json: cli.global.json, verbose: cli.global.verbose },
+        clock: Clock::new(cli.global.now),
+    };
+    match &cli.command {
+        Command::Demo(args) => demo::run(&context, args),
+        Command::Init(args) => init::run(&context, args),
+        Command::Detect(args) => detect::run(&context, args),
+        Command::Status => status::run(&context),
+        Command::Log(args) => log::run(&context, args),
+        Command::Resolve(args) => resolve::run(&context, args),
+        Command::Suppress(args) => suppress::run(&context, args),
+        Command::Import(args) => import::run(&context, args),
+        Command::Preview(args) => preview::run(&context, args),
+    }
+}
+
+/// Prints why a command ended, and returns its exit code.
+pub fn explain(err: &anyhow::Error) -> Exit {
+    match err.downcast_ref::<Failure>() {
+        Some(failure) => {
+            if !failure.quiet {
+                eprintln!("{failure}");
+            }
+            failure.exit
+        }
+        None => {
+            eprintln!("error: {err:#}");
+            Exit::LedgerOrDisk
+        }
+    }
+}

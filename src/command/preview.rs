@@ -1,0 +1,115 @@
+//! `preview`: one message as files to look at, without touching the ledger.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Context;
+use crate::cli;
+use crate::domain::address::Address;
+use crate::domain::cart::{Cart, CartLine};
+use crate::domain::message_key;
+use crate::domain::money::{Currency, Money};
+use crate::failure::{Exit, Failure};
+use crate::mail::message::{self, Letter};
+use crate::mail::template::{self, Template};
+use crate::settings::Settings;
+use crate::source::{self, Look};
+
+pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
+    let settings = context.settings()?;
+    let cart = match &args.cart_id {
+        None => example_cart(&settings, context),
+        Some(cart_id) => match source::open(&settings.source)?.cart(cart_id)? {
+            Look::Cart(cart) => *cart,
+            Look::Gone => {
+                return Err(Failure::data(
+                    format!("the shop has no cart {cart_id:?}"),
+                    "name one that `mailonce detect --dry-run` lists, or none for an example",
+                )
+                .into());
+            }
+            Look::Bad(bad) => {
+                return Err(Failure::data(
+                    format!("{}: {}", bad.place, bad.problem),
+                    "mend it in the shop, then try again",
+                )
+                .into());
+            }
+        },
+    };
+    let template = Template::load(settings.detect.template.as_deref(), &settings.detect.subject)?;
+    // Any token will do: nothing is sent.
+    let token = message_key::token("preview", &cart.cart_id);
+    let unsubscribe =
+        settings.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, &cart.email, &token));
+    let cannot = |problem: String| {
+        Failure::config(
+            format!("the message for cart {} cannot be rendered: {problem}", cart.cart_id),
+            "correct the template, then try again",
+        )
+    };
+    let rendered = template
+        .render(template::cart_context(&cart, &settings.shop, unsubscribe.as_deref(), &token))
+        .map_err(|err| cannot(err.to_string()))?;
+    let letter = Letter {
+        from: &settings.mail.from,
+        reply_to: settings.mail.reply_to.as_ref(),
+        to: &cart.email,
+        to_name: cart.name.as_deref(),
+        rendered: &rendered,
+        message_id: &message_key::message_id(&token, settings.mail.from.address.domain()),
+        date: context.clock.now(),
+        token: &token,
+        unsubscribe: unsubscribe.as_deref(),
+    };
+    let bytes = message::compose(&letter).map_err(|err| cannot(err.to_string()))?;
+    let files = [
+        ("message.html", rendered.html.as_bytes()),
+        ("message.txt", rendered.text.as_bytes()),
+        ("message.eml", &bytes),
+    ];
+    let written: Vec<_> = files.iter().map(|(name, bytes)| write(&args.out, name, bytes)).collect::<Result<_, _>>()?;
+    context.output.document(&json!({ "cart_id": cart.cart_id, "subject": rendered.subject, "files": written }));
+    context.output.print(format!("Subject: {}", rendered.subject));
+    for file in &written {
+        context.output.print(file.display().to_string());
+    }
+    Ok(Exit::Done)
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<std::path::PathBuf, Failure> {
+    let path = folder.join(name);
+    fs::create_dir_all(folder).and_then(|()| fs::write(&path, bytes)).map_err(|err| {
+        Failure::ledger(format!("could not write {}: {err}", path.display()), "name another folder with --out")
+    })?;
+    Ok(path)
+}
+
+/// A cart to look at before the shop has one.
+fn example_cart(settings: &Settings, context: &Context<'_>) -> Cart {
+    let currency = Currency::parse("EUR").unwrap_or_else(|| unreachable!("EUR is a code"));
+    let line = |sku: &str, name: &str, quantity, minor| CartLine {
+        sku: sku.into(),
+        name: name.into(),
+        quantity,
+        unit_price: Money { minor, currency },
+        image_url: None,
+        url: None,
+    };
+    Cart {
+        cart_id: "example".into(),
+        user_id: Some("example".into()),
+        email: Address::parse("ada@example.com").unwrap_or_else(|_| settings.mail.from.address.clone()),
+        name: Some("Ada Lovelace".into()),
+        currency,
+        created_at: None,
+        updated_at: context.clock.now() - chrono::TimeDelta::hours(2),
+        recovery_url: Some(format!("{}/cart/example", settings.shop.url.trim_end_matches('/'))),
+        consent: Some(true),
+        ordered_at: None,
+        lines: vec![line("A-1", "Desk lamp, brass", 2, 1990), line("B-7", "Notebook, dotted, 160 pages", 1, 1250)],
+    }
+}

@@ -1,0 +1,105 @@
+//! `status`: what stands.
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use crate::domain::instant;
+use crate::failure::Exit;
+use crate::ledger::{Access, StateCount};
+use crate::output::count;
+use crate::run_lock::RunLock;
+use crate::settings::TransportSettings;
+
+const RUNS_SHOWN: u32 = 10;
+const NOTICES_SHOWN: usize = 20;
+const STATES: [&str; 6] = ["planned", "armed", "sent", "refused", "skipped", "in_doubt"];
+
+pub fn run(context: &Context<'_>) -> Result<Exit> {
+    let settings = context.settings()?;
+    let ledger = context.ledger(&settings, Access::Read)?;
+    let now = context.clock.now();
+    let counts = ledger.count_by_state()?;
+    let of = |state: &str| counts.iter().filter(|count| count.state == state).map(|count| count.messages).sum::<u64>();
+    let due = json!({ "cart": ledger.count_due("cart", now)?, "campaign": ledger.count_due("campaign", now)? });
+    let runs = ledger.newest_runs(RUNS_SHOWN)?;
+    let idle = ledger.idle_runs()?;
+    let notices = ledger.notices()?;
+    let holder = RunLock::current_holder(&settings.ledger);
+    let states: Map<String, Value> = STATES.iter().map(|state| ((*state).to_owned(), json!(of(state)))).collect();
+    context.output.document(&json!({
+        "ledger": ledger.path(),
+        "ledger_id": ledger.id(),
+        "kind": ledger.kind().word(),
+        "now": instant::text(now),
+        "born_at": instant::text(ledger.born_at()?),
+        "states": states,
+        "by_reason": counts,
+        "due": due,
+        "suppressed_addresses": ledger.count_suppressed()?,
+        "lock": holder,
+        "runs": runs,
+        "idle_runs": idle,
+        "standing": notices.iter().map(|(kind, line, since)| json!({ "kind": kind, "line": line, "since": since })).collect::<Vec<_>>(),
+    }));
+    let written = matches!(settings.transport, TransportSettings::File { .. });
+    let out = |line: String| context.output.print(line);
+    out(format!("{} ledger {}", ledger.kind().word(), ledger.path().display()));
+    for state in STATES {
+        if of(state) > 0 || state == "sent" {
+            let name = match state {
+                "in_doubt" => "in doubt",
+                "sent" if written => "written",
+                other => other,
+            };
+            out(format!("  {:<9} {:>9}{}", name, of(state), reasons(&counts, state)));
+        }
+    }
+    out(format!("  due now   {:>9}", due["cart"].as_u64().unwrap_or(0) + due["campaign"].as_u64().unwrap_or(0)));
+    if of("in_doubt") > 0 {
+        out("in doubt: the body went out and no trustworthy reply came; `mailonce resolve` lists them".into());
+    }
+    match holder {
+        Some(holder) => out(format!("running now: {holder}")),
+        None => out("no run under way".into()),
+    }
+    for run in &runs {
+        let ending = match (&run.ending, &run.ended_at) {
+            (Some(ending), _) => ending.lines().next().unwrap_or_default().to_owned(),
+            (None, _) => "did not end: under way, or died".into(),
+        };
+        let mut did = format!("{} {}", if written { "written" } else { "sent" }, run.sent);
+        for (number, what) in [(run.deferred, "deferred"), (run.refused, "refused"), (run.in_doubt, "in doubt")] {
+            if number > 0 {
+                did.push_str(&format!(", {what} {number}"));
+            }
+        }
+        out(format!("  run {} {} at {}: {did}; {ending}", run.run, run.command, run.started_at));
+    }
+    for idle in &idle {
+        let runs = count(idle.runs, "run");
+        out(format!(
+            "  {}: {runs} with nothing to do, the latest run {} at {}",
+            idle.command, idle.latest_run, idle.latest_started_at
+        ));
+    }
+    for (kind, line, since) in notices.iter().take(NOTICES_SHOWN) {
+        out(format!("{kind}, since {since}: {line}"));
+    }
+    if notices.len() > NOTICES_SHOWN {
+        out(format!("and {} more; --json lists all", notices.len() - NOTICES_SHOWN));
+    }
+    Ok(Exit::Done)
+}
+
+/// ` (3 ordered, 1 expired)` for the skipped; nothing for others.
+fn reasons(counts: &[StateCount], state: &str) -> String {
+    let mut by_reason = std::collections::BTreeMap::new();
+    for count in counts.iter().filter(|count| count.state == state) {
+        if let Some(reason) = &count.reason {
+            *by_reason.entry(reason).or_insert(0) += count.messages;
+        }
+    }
+    let parts: Vec<String> = by_reason.iter().map(|(reason, messages)| format!("{messages} {reason}")).collect();
+    if parts.is_empty() { String::new() } else { format!("  ({})", parts.join(", ")) }
+}

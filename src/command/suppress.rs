@@ -1,0 +1,58 @@
+//! `suppress`: the list of addresses that are never written to. It takes no lock: arming looks at the list again.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Context;
+use crate::cli::Suppress;
+use crate::failure::{Exit, Failure};
+use crate::ledger::Access;
+use crate::output::count;
+
+const LONGEST_REASON: usize = 500;
+
+pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
+    let settings = context.settings()?;
+    match args {
+        Suppress::Add { addresses, reason } => {
+            if reason.len() > LONGEST_REASON || reason.chars().any(char::is_control) {
+                return Err(Failure::usage(
+                    "the reason is too long or holds a control character",
+                    "use one short line",
+                )
+                .into());
+            }
+            let mut ledger = context.ledger(&settings, Access::Write)?;
+            let rows: Vec<_> = addresses.iter().map(|address| (address.clone(), reason.clone())).collect();
+            let added = ledger.suppress(&rows, "by hand", context.clock.now())?;
+            context.output.document(&json!({ "added": added, "already_listed": addresses.len() as u64 - added }));
+            context.output.tell(format!(
+                "{} added, {} listed already",
+                count(added, "address"),
+                addresses.len() as u64 - added
+            ));
+        }
+        Suppress::Remove { addresses } => {
+            let mut ledger = context.ledger(&settings, Access::Write)?;
+            let mut removed = 0;
+            for address in addresses {
+                removed += u64::from(ledger.unsuppress(address)?);
+            }
+            let unknown = addresses.len() as u64 - removed;
+            context.output.document(&json!({ "removed": removed, "not_listed": unknown }));
+            context.output.tell(format!("{} removed, {unknown} not on the list", count(removed, "address")));
+        }
+        Suppress::List => {
+            let ledger = context.ledger(&settings, Access::Read)?;
+            let mut all = Vec::new();
+            ledger.each_suppression(|row| match context.output.json {
+                true => all.push(row),
+                false => {
+                    context.output.print(format!("{}  {}  {} ({})", row.address, row.added_at, row.reason, row.origin))
+                }
+            })?;
+            context.output.document(&all);
+        }
+    }
+    Ok(Exit::Done)
+}
