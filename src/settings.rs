@@ -107,9 +107,9 @@ pub struct SmtpSettings {
     pub credentials: Option<(String, String)>,
     /// Sessions at once, 1 to 64.
     pub connections: usize,
-    /// For the TCP connection and the TLS handshake.
+    /// For the TCP connection, TLS, the greeting and the first EHLO, each (30 s).
     pub connect_timeout: Duration,
-    /// For each reply from the banner to the 354.
+    /// For each further reply up to the 354 (120 s).
     pub timeout: Duration,
     /// For the reply to the final dot: 600 s (RFC 5321 §4.5.3.2.6).
     pub dot_timeout: Duration,

@@ -52,7 +52,7 @@ pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
         )
     };
     let rendered = template
-        .render(template::cart_context(&cart, &settings.shop, unsubscribe.as_deref(), &token))
+        .render(template::cart_context(&cart, &settings.shop, settings.mail.unsubscribe.as_deref(), &token))
         .map_err(|err| cannot(err.to_string()))?;
     let letter = Letter {
         from: &settings.mail.from,

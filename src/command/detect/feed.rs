@@ -183,7 +183,7 @@ impl Stationery {
         let token = message_key::token_of(message_id);
         let unsubscribe =
             self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, &cart.email, token));
-        let context = template::cart_context(cart, &self.shop, unsubscribe.as_deref(), token);
+        let context = template::cart_context(cart, &self.shop, self.mail.unsubscribe.as_deref(), token);
         let rendered = self.template.render(context).map_err(|err| err.to_string())?;
         let letter = Letter {
             from: &self.mail.from,

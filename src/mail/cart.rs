@@ -1,0 +1,210 @@
+//! The template of a cart message and what it is filled with.
+
+use minijinja::context;
+use minijinja::value::Value;
+
+use crate::domain::cart::{Cart, CartLine};
+use crate::settings::ShopSettings;
+
+use super::message::expand_unsubscribe;
+use super::template::one_line;
+
+/// The template of a cart message for shops that bring none of their own.
+pub const BUILT_IN_CART: &str = include_str!("cart.html");
+
+/// What the template of a cart message can use; `cart.html` lists it.
+///
+/// Amounts are texts in the cart's own currency. An address of a page is `none` unless it is `http:` or `https:`, so no
+/// other can become a link. `unsubscribe` is the template of `[mail] unsubscribe`.
+pub fn cart_context(cart: &Cart, shop: &ShopSettings, unsubscribe: Option<&str>, token: &str) -> Value {
+    let items: Vec<Value> = cart.lines.iter().map(item).collect();
+    context! {
+        shop => context! { name => &shop.name, url => web_address(Some(&shop.url)) },
+        name => cart.name.as_deref().map(one_line).filter(|name| !name.is_empty()),
+        email => cart.email.envelope(),
+        cart_id => &cart.cart_id,
+        items => items,
+        total => cart.value().map(|value| value.display()),
+        currency => cart.currency.code(),
+        recovery_url => web_address(cart.recovery_url.as_deref()).or_else(|| web_address(Some(&shop.url))),
+        updated_at => cart.updated_at.with_timezone(&shop.timezone).format("%-d %B %Y, %H:%M").to_string(),
+        unsubscribe_url => unsubscribe.map(|template| expand_unsubscribe(template, &cart.email, token)),
+    }
+}
+
+fn item(line: &CartLine) -> Value {
+    context! {
+        sku => &line.sku,
+        name => one_line(&line.name),
+        quantity => line.quantity,
+        unit_price => line.unit_price.display(),
+        total => line.unit_price.times(line.quantity).map(|total| total.display()),
+        image_url => web_address(line.image_url.as_deref()),
+        url => web_address(line.url.as_deref()),
+    }
+}
+
+/// The address, when it is one of a page: `http:` or `https:`, and no white space or control character in it.
+fn web_address(address: Option<&str>) -> Option<&str> {
+    let address = address?.trim();
+    let scheme = |scheme: &str| address.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let sound = (scheme("https://") || scheme("http://")) && !address.contains(|c: char| c.is_control() || c == ' ');
+    sound.then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::address::Address;
+    use crate::domain::instant;
+    use crate::domain::money::{Currency, Money};
+    use crate::mail::template::{AS_WRITTEN, Rendered, Template};
+    use crate::mail::{inline, markup, markup::Token};
+
+    fn shop() -> ShopSettings {
+        ShopSettings {
+            name: "Tom & Co".into(),
+            url: "https://shop.example".into(),
+            timezone: chrono_tz::Europe::Berlin,
+        }
+    }
+
+    fn cart(code: &str, lines: &[(&str, u32, &str)]) -> Cart {
+        let currency = Currency::parse(code).unwrap();
+        let line = |&(name, quantity, price): &(&str, u32, &str)| CartLine {
+            sku: "A-1".into(),
+            name: name.into(),
+            quantity,
+            unit_price: Money::parse(price, currency).unwrap(),
+            image_url: None,
+            url: None,
+        };
+        Cart {
+            cart_id: "c1".into(),
+            user_id: None,
+            email: Address::parse("ada@example.com").unwrap(),
+            name: Some("Ada".into()),
+            currency,
+            created_at: None,
+            updated_at: instant::from_text("2026-03-01T08:00:00Z").unwrap(),
+            recovery_url: Some("https://shop.example/cart/c1?a=1&b=2".into()),
+            consent: None,
+            ordered_at: None,
+            lines: lines.iter().map(line).collect(),
+        }
+    }
+
+    fn built_in(cart: &Cart) -> Rendered {
+        let template = Template::load(None, "You left something behind").unwrap();
+        template.render(cart_context(cart, &shop(), Some("mailto:stop@shop.example?subject={email}"), "t0")).unwrap()
+    }
+
+    #[test]
+    fn the_text_part_of_the_built_in_template_reads_like_a_letter() {
+        let text = built_in(&cart("EUR", &[("Lamp", 2, "19.90"), ("Oak table", 1, "1250")])).text;
+        let expected = "Tom & Co
+
+You left something behind
+
+Hello Ada,
+
+Your cart at Tom & Co is still as you left it on 1 March 2026, 09:00. Pick up
+where you stopped whenever you like.
+
+2 × Lamp   €39.80
+€19.90 each
+1 × Oak table   €1,250.00
+
+Total   €1,289.80
+
+Return to your cart:
+https://shop.example/cart/c1?a=1&b=2
+
+You are receiving this because you left items in your cart at Tom & Co with
+the address ada@example.com.
+
+Unsubscribe:
+mailto:stop@shop.example?subject=ada%40example.com
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn each_currency_keeps_its_decimals_in_both_parts() {
+        let yen = built_in(&cart("JPY", &[("ランプ", 2, "1980")]));
+        assert!(yen.text.contains("2 × ランプ   ¥3,960\n¥1,980 each\n"), "{}", yen.text);
+        let dinar = built_in(&cart("KWD", &[("Lamp", 1, "12.5")]));
+        assert!(dinar.text.contains("1 × Lamp   KWD 12.500\n"), "{}", dinar.text);
+        assert!(dinar.html.contains("KWD\u{a0}12.500") || dinar.html.contains("KWD&nbsp;12.500"), "{}", dinar.html);
+    }
+
+    #[test]
+    fn what_a_shopper_types_is_inert() {
+        let mut hostile = cart("EUR", &[("<script>alert(1)</script>", 1, "1"), ("{{ 7*7 }}\" onerror=\"x", 1, "1")]);
+        hostile.name = Some("<b>Ada</b>\r\nBcc: x".into());
+        hostile.lines[0].url = Some("javascript:alert(1)".into());
+        hostile.lines[0].image_url = Some("https://shop.example/a.png\"onload=\"x".into());
+        hostile.lines[1].url = Some("JaVaScRiPt:alert(1)//https://x".into());
+        hostile.recovery_url = Some(" javascript:alert(1)".into());
+        let Rendered { html, text, .. } = built_in(&hostile);
+        assert!(!html.contains("<script") && !html.contains("<b>") && !html.contains("javascript:"), "{html}");
+        assert!(!html.contains("\" onerror") && !html.contains("\"onload"), "{html}");
+        assert!(html.contains("{{ 7*7 }}") && !html.contains(">49"), "{html}");
+        assert!(html.contains("<a class=\"button-link\" href=\"https://shop.example\""), "{html}");
+        assert!(text.contains("1 × <script>alert(1)</script>") && text.contains("Hello <b>Ada</b> Bcc: x,"), "{text}");
+    }
+
+    #[test]
+    fn the_built_in_template_is_inlined_ahead_and_looks_as_if_it_were_inlined_afterwards() {
+        let ahead = Template::load(None, "S").unwrap();
+        assert!(!ahead.inlines_each);
+        let mut pictured = cart("EUR", &[("Lamp", 2, "19.90"), ("Ärmel & <Knopf>", 1, "1")]);
+        pictured.lines[0].image_url = Some("https://shop.example/a.png?x=1&y=2".into());
+        let mut nameless = cart("EUR", &[]);
+        nameless.name = None;
+        for cart in [pictured, cart("EUR", &[("Lamp", 1, "1")]), nameless] {
+            let context = cart_context(&cart, &shop(), Some("https://shop.example/u/{token}"), "t0");
+            // What was inlined ahead and once more is compared with the template as written, inlined once: a rule that
+            // matched only after rendering, or only before, would show.
+            let afterwards = inline::document(ahead.evaluate(AS_WRITTEN, &context).unwrap().trim()).unwrap();
+            let both = inline::document(&built_in_html(&context)).unwrap();
+            let tags = |html: &str| {
+                let tag = |token: Token| match token {
+                    Token::Open { name, attributes } => {
+                        let attribute = |a: markup::Attribute| format!("{}={}", a.name, a.value);
+                        let mut attributes: Vec<String> = markup::attributes(attributes).map(attribute).collect();
+                        attributes.sort();
+                        Some(format!("{name} {}", attributes.join(" ")))
+                    }
+                    Token::Text(text) => Some(text.trim().to_owned()),
+                    _ => None,
+                };
+                let tags: Vec<String> = markup::tokens(html).filter_map(tag).filter(|tag| !tag.is_empty()).collect();
+                tags
+            };
+            assert_eq!(tags(&both), tags(&afterwards));
+            assert_eq!(both.matches("style=").count(), afterwards.matches("style=").count());
+        }
+    }
+
+    fn built_in_html(context: &Value) -> String {
+        Template::load(None, "S").unwrap().render(context.clone()).unwrap().html
+    }
+
+    #[test]
+    fn dark_mode_and_phones_keep_their_rules_and_nothing_is_loaded_but_pictures() {
+        let html = built_in(&cart("EUR", &[("Lamp", 1, "1")])).html;
+        assert!(html.contains("@media (prefers-color-scheme: dark)"), "{html}");
+        assert!(html.contains("@media only screen and (max-width: 620px)"), "{html}");
+        assert!(html.contains("<html lang=\"en\"") && html.starts_with("<!DOCTYPE html>"), "{html}");
+        for outside in ["<link", "url(", "@import", "<script", "<img"] {
+            assert!(!html.contains(outside), "{outside} in {html}");
+        }
+    }
+
+    #[test]
+    fn a_cart_of_a_thousand_lines_is_rendered() {
+        let text = built_in(&cart("EUR", &[("Lamp", 2, "19.90"); 1000])).text;
+        assert_eq!(text.matches("2 × Lamp   €39.80").count(), 1000);
+    }
+}

@@ -1,0 +1,64 @@
+//! What every way of sending has in common: a transaction is opened, the caller arms, the body is sent.
+//!
+//! The split between [`Session::open`] and [`Session::finish`] is the place where the ledger arms: before `finish` the
+//! receiving side holds nothing of the message, from its first byte on it may hold all of it.
+
+use crate::domain::address::Address;
+use crate::domain::fate::{Fate, Unusable};
+
+/// One message ready to leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The sender told to the server, in ASCII form unless it needs SMTPUTF8; empty for the null sender.
+    pub envelope_from: String,
+    pub recipient: Address,
+    /// The message (RFC 5322): ASCII, lines ended by CRLF, not dot-stuffed.
+    pub bytes: Vec<u8>,
+    /// Names this message in files and mail logs: letters, digits, `-` and `_`.
+    pub token: String,
+}
+
+/// What the dialogue up to the 354 said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// The body may follow.
+    Ready,
+    /// Deferred or Refused: the server judged this message, and holds nothing of it.
+    Judged(Fate),
+}
+
+/// Whether the 2yz read for the previous message's final dot was really the dot's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InStep {
+    /// Nothing speaks against it: that message is sent.
+    Yes,
+    /// That 2yz, or what follows it, belongs to another command: that message is in doubt.
+    No { why: String },
+}
+
+/// What [`Session::open`] found out, about this message and about the one before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// `Some` exactly when a provisional [`Fate::Sent`] was waiting for its proof.
+    pub previous: Option<InStep>,
+    pub opened: Result<Opened, Unusable>,
+}
+
+/// One conversation with whatever takes the messages. Each thread has its own.
+///
+/// Every provisional `Sent` that `finish` returns is settled by the very next `open` or `close`, whatever comes of that.
+pub trait Session: Send {
+    /// Goes up to the point where the body may follow, connecting first when there is no connection.
+    fn open(&mut self, outgoing: &Outgoing) -> Opening;
+
+    /// Sends the body and reads the answer to it. Only after [`Opened::Ready`], and with the same message.
+    ///
+    /// A `Fate::Sent` is provisional: the next `open` or `close` says whether it stands.
+    fn finish(&mut self, outgoing: &Outgoing) -> Fate;
+
+    /// Leaves an opened transaction with nothing of the body sent.
+    fn abandon(&mut self);
+
+    /// Ends the conversation, and settles the last provisional `Sent`; `None` when there was none.
+    fn close(&mut self) -> Option<InStep>;
+}
