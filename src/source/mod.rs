@@ -1,0 +1,118 @@
+//! Where carts and orders are read: the shop's database, or a file it exports. Nothing here ever writes to either.
+//!
+//! Whatever a row holds, reading goes on: a row that cannot be used is handed over as a [`BadRow`]. Only what makes
+//! every row doubtful (a missing file, a wrong query, a locked database) is an error, and then nothing is sent.
+
+mod cart_index;
+mod csv;
+mod file;
+mod jsonl;
+mod raw;
+mod rows;
+mod sqlite;
+
+use anyhow::Result;
+use chrono::TimeDelta;
+
+use crate::domain::cart::Cart;
+use crate::domain::instant::Instant;
+use crate::settings::{SourceKind, SourceSettings};
+
+/// Which carts are wanted: those with `not_before <= updated_at <= idle_before`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    pub not_before: Instant,
+    pub idle_before: Instant,
+}
+
+impl Touched {
+    fn holds(&self, updated_at: Instant) -> bool {
+        self.not_before <= updated_at && updated_at <= self.idle_before
+    }
+}
+
+/// A cart that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    /// `carts.csv:17`, `carts.jsonl:3`, or `shop.db: cart c7`. Holds no control character.
+    pub place: String,
+    /// For example `no address`. Holds no control character.
+    pub problem: String,
+    /// The same for the same problem in later readings, wherever the row has moved to: report each key once.
+    pub key: String,
+}
+
+/// One cart of a reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    Cart(Box<Cart>),
+    Bad(BadRow),
+}
+
+/// One cart as it is right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    Cart(Box<Cart>),
+    /// The shop does not hold it any more.
+    Gone,
+    /// It is there, and cannot be used.
+    Bad(BadRow),
+}
+
+/// How much a reading looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadSummary {
+    /// All carts looked at, bad ones too. A file is read whole; a database hands out little more than what was asked for.
+    pub carts_seen: u64,
+    /// Of those, the carts that were touched too early or too late to be wanted.
+    pub outside: u64,
+}
+
+/// Something that carts and orders can be read from.
+pub trait Source {
+    /// Hands each cart of `touched`, and each row whose time cannot be read, to `each`; in no particular order.
+    ///
+    /// Memory does not grow with the number of carts. No statement on a shop's database in rollback-journal mode is
+    /// open while `each` runs.
+    ///
+    /// # Errors
+    /// The source cannot be read, or a file changed meanwhile: discard whatever was handed over. Also what `each` returns.
+    fn read_carts(&mut self, touched: &Touched, each: &mut dyn FnMut(Row) -> Result<()>) -> Result<ReadSummary>;
+
+    /// Reads one cart again, as it is now: the last look before it is written to.
+    ///
+    /// # Errors
+    /// The source gives no answer; then nothing may be sent.
+    fn cart(&mut self, cart_id: &str) -> Result<Look>;
+
+    /// Whether this very cart was ever ordered, or its folded address ordered at or after the cart's `created_at`
+    /// (without one, 24 hours before its `updated_at`). An order whose time cannot be read counts.
+    ///
+    /// # Errors
+    /// The source gives no answer; then nothing may be sent.
+    fn ordered(&mut self, cart: &Cart) -> Result<bool>;
+}
+
+/// Opens the shop's source and checks that it has what carts are read from.
+///
+/// # Errors
+/// Exit 78 for a missing file, table, column or key and for a query that cannot be used; exit 1 when the source is
+/// there but busy or unreadable.
+pub fn open(settings: &SourceSettings) -> Result<Box<dyn Source>> {
+    let (path, timezone) = (settings.path.clone(), settings.timezone);
+    Ok(match settings.kind {
+        SourceKind::Sqlite => Box::new(sqlite::ShopDatabase::open(settings)?),
+        SourceKind::JsonLines => Box::new(file::FileSource::open(path, timezone, jsonl::JsonLines)?),
+        SourceKind::Csv => Box::new(file::FileSource::open(path, timezone, csv::Csv)?),
+    })
+}
+
+/// From when on an order by the same address means that this cart needs no mail.
+fn orders_since(cart: &Cart) -> Instant {
+    // Saturating: a time at the very edge of what can be written must not end the run.
+    cart.created_at
+        .unwrap_or_else(|| cart.updated_at.checked_sub_signed(TimeDelta::hours(24)).unwrap_or(Instant::MIN_UTC))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! The shop's own SQLite database, opened read-only: its tables, or queries that were configured.
+//!
+//! In rollback-journal mode a reader keeps the shop from writing. So carts are read in batches, each in one short
+//! transaction that has ended before anything is done with what it found.
+
+mod queries;
+mod tables;
+mod times;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use self::queries::Queries;
+use self::tables::{CartTables, OrderTable};
+use super::file::{file_name, require_file, unreadable};
+use super::raw::{RawCart, RawField, field_of_bytes, field_of_float};
+use super::{Look, ReadSummary, Row, Source, Touched};
+use crate::domain::cart::Cart;
+use crate::failure::{Exit, Failure};
+use crate::settings::SourceSettings;
+
+/// How long to wait for a writer of the shop.
+const BUSY_FOR: Duration = Duration::from_secs(5);
+
+/// A shop's database.
+pub(super) struct ShopDatabase {
+    settings: SourceSettings,
+    /// The file's name, for places.
+    name: String,
+    opened: Opened,
+}
+
+/// A connection, and what the database behind it has.
+struct Opened {
+    connection: Connection,
+    /// Device and inode of the file.
+    file: (u64, u64),
+    /// Absent when `source.carts` and `source.cart` stand for them.
+    tables: Option<CartTables>,
+    /// Absent when `source.ordered` stands for it.
+    orders: Option<OrderTable>,
+    queries: Queries,
+}
+
+impl ShopDatabase {
+    /// Opens the database and checks its tables, or the queries that stand for them.
+    ///
+    /// # Errors
+    /// Exit 78 for a missing file, table, column or key and for a query that cannot be used; exit 1 when the database
+    /// is locked or cannot be read.
+    pub fn open(settings: &SourceSettings) -> Result<ShopDatabase> {
+        let opened = Opened::open(settings)?;
+        Ok(ShopDatabase { settings: settings.clone(), name: file_name(&settings.path), opened })
+    }
+
+    /// The connection to the file that has the path now: a shop may put another database in its place.
+    fn current(&mut self) -> Result<&Opened> {
+        if file_of(&self.settings.path)? != self.opened.file {
+            self.opened = Opened::open(&self.settings)?;
+        }
+        Ok(&self.opened)
+    }
+}
+
+impl Opened {
+    fn open(settings: &SourceSettings) -> Result<Opened> {
+        let path = &settings.path;
+        require_file(path)?;
+        let file = file_of(path)?;
+        let name = file_name(path);
+        let failed = |err: &rusqlite::Error| cannot_read(&name, err);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|err| failed(&err))?;
+        connection.busy_timeout(BUSY_FOR).map_err(|err| failed(&err))?;
+        // Besides the flag: it also holds for databases that a query might attach.
+        connection.execute_batch("PRAGMA query_only = ON").map_err(|err| failed(&err))?;
+        // The first read of the file: not a database, locked, or without the files that WAL needs.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(|err| failed(&err))?;
+
+        let queries = Queries::check(&connection, settings, &name)?;
+        let with_tables = queries.carts.is_none();
+        let tables = with_tables.then(|| CartTables::inspect(&connection, &name)).transpose()?;
+        let with_orders = queries.ordered.is_none();
+        let orders = with_orders.then(|| OrderTable::inspect(&connection, &name)).transpose()?;
+        if file_of(path)? != file {
+            return Err(swapped(&name).into());
+        }
+        Ok(Opened { connection, file, tables, orders, queries })
+    }
+}
+
+impl Source for ShopDatabase {
+    fn read_carts(&mut self, touched: &Touched, each: &mut dyn FnMut(Row) -> Result<()>) -> Result<ReadSummary> {
+        let (zone, name) = (self.settings.timezone, self.name.clone());
+        let opened = self.current()?;
+        let mut summary = ReadSummary::default();
+        let mut take = |cart: RawCart| -> Result<()> {
+            summary.carts_seen += 1;
+            match cart.into_row(touched, zone, &name) {
+                Some(row) => each(row),
+                None => {
+                    summary.outside += 1;
+                    Ok(())
+                }
+            }
+        };
+        match (&opened.queries.carts, &opened.tables) {
+            (Some(query), _) => query.read(&opened.connection, &name, touched, &mut take)?,
+            (None, Some(tables)) => tables.read(&opened.connection, &name, touched, zone, &mut take)?,
+            (None, None) => {}
+        }
+        Ok(summary)
+    }
+
+    fn cart(&mut self, cart_id: &str) -> Result<Look> {
+        let (zone, name) = (self.settings.timezone, self.name.clone());
+        let opened = self.current()?;
+        let found = match (&opened.queries.cart, &opened.tables) {
+            (Some(query), _) => query.cart(&opened.connection, &name, cart_id)?,
+            (None, Some(tables)) => tables.cart(&opened.connection, cart_id).map_err(|err| cannot_read(&name, &err))?,
+            (None, None) => None,
+        };
+        Ok(found.map_or(Look::Gone, |cart| cart.into_look(zone, &name)))
+    }
+
+    fn ordered(&mut self, cart: &Cart) -> Result<bool> {
+        if cart.ordered_at.is_some() {
+            return Ok(true);
+        }
+        let (zone, name) = (self.settings.timezone, self.name.clone());
+        let opened = self.current()?;
+        match (&opened.queries.ordered, &opened.orders) {
+            (Some(query), _) => query.ordered(&opened.connection, &name, cart),
+            (None, Some(orders)) => {
+                Ok(orders.ordered(&opened.connection, cart, zone).map_err(|err| cannot_read(&name, &err))?)
+            }
+            (None, None) => Ok(false),
+        }
+    }
+}
+
+fn file_of(path: &Path) -> Result<(u64, u64), Failure> {
+    let metadata = fs::metadata(path).map_err(|err: io::Error| unreadable(&path.display().to_string(), &err))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// A value as it is stored: a text may be of any bytes, so that reading can go on after one that is not UTF-8.
+#[derive(Debug, Clone, PartialEq)]
+enum Stored {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(Vec<u8>),
+    Blob(Vec<u8>),
+}
+
+impl FromSql for Stored {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Stored> {
+        Ok(match value {
+            ValueRef::Null => Stored::Null,
+            ValueRef::Integer(number) => Stored::Integer(number),
+            ValueRef::Real(number) => Stored::Real(number),
+            ValueRef::Text(bytes) => Stored::Text(bytes.to_vec()),
+            ValueRef::Blob(bytes) => Stored::Blob(bytes.to_vec()),
+        })
+    }
+}
+
+impl ToSql for Stored {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Stored::Null => ValueRef::Null,
+            Stored::Integer(number) => ValueRef::Integer(*number),
+            Stored::Real(number) => ValueRef::Real(*number),
+            Stored::Text(bytes) => ValueRef::Text(bytes),
+            Stored::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+/// A value as a field's text.
+fn field(value: ValueRef<'_>) -> RawField {
+    match value {
+        ValueRef::Null => Ok(None),
+        ValueRef::Integer(number) => Ok(Some(number.to_string())),
+        ValueRef::Real(number) => field_of_float(number),
+        ValueRef::Text(bytes) => field_of_bytes(bytes),
+        ValueRef::Blob(_) => Err("is a BLOB, not a text"),
+    }
+}
+
+/// A cart id in both ways a shop may store it: as a text, and as a number where it is one.
+///
+/// Bound to a column of text or of numbers SQLite makes both the same; one without a type needs both.
+fn both_ways(cart_id: &str) -> [Stored; 2] {
+    let number = cart_id.parse::<i64>().ok().filter(|number| number.to_string() == cart_id);
+    let text = Stored::Text(cart_id.into());
+    [text.clone(), number.map_or(text, Stored::Integer)]
+}
+
+fn cannot_read(name: &str, err: &rusqlite::Error) -> Failure {
+    let needs_a_person = |what: String, next: &str| Failure::new(Exit::NeedsAPerson, what, next);
+    match err.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => needs_a_person(
+            format!("the shop's database {name} was locked for {} seconds; nothing is sent", BUSY_FOR.as_secs()),
+            "the next run tries again; if this stays, look for a program that leaves a transaction open on it",
+        ),
+        Some(ErrorCode::NotADatabase) => Failure::config(
+            format!("the source {name} is not an SQLite database"),
+            "set `source.path` to the shop's database, or `source.kind` to what the file is",
+        ),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => needs_a_person(
+            format!("could not open the shop's database {name}: {err}; nothing is sent"),
+            "let the user who runs mailonce read the file, and write in its folder: SQLite keeps its -wal and -shm, \
+             or a journal left by a crash, there",
+        ),
+        _ => needs_a_person(
+            format!("could not read the shop's database {name}: {err}; nothing is sent"),
+            "check the database with `PRAGMA integrity_check`, and its tables; the next run tries again",
+        ),
+    }
+}
+
+fn swapped(name: &str) -> Failure {
+    Failure::new(
+        Exit::NeedsAPerson,
+        format!("the shop's database {name} was replaced while it was opened; nothing is sent"),
+        "the next run tries again",
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! Queries that a shop configures because its tables have other names.
+
+use anyhow::Result;
+use rusqlite::{Connection, Rows, Statement};
+
+use super::super::raw::RawCart;
+use super::super::rows::{Columns, Gathering};
+use super::super::{Touched, orders_since};
+use super::{Stored, both_ways, cannot_read, field};
+use crate::domain::cart::Cart;
+use crate::domain::instant;
+use crate::failure::Failure;
+use crate::settings::SourceSettings;
+
+/// Rows of one page in rollback-journal mode: some megabytes. The query runs once for each page.
+const ROWS_IN_A_PAGE: usize = 20_000;
+const EARLIEST: &str = "0001-01-01T00:00:00Z";
+const LATEST: &str = "9999-12-31T23:59:59Z";
+
+/// The configured queries, checked.
+pub(super) struct Queries {
+    pub carts: Option<CartsQuery>,
+    /// Also there when only `source.carts` is configured.
+    pub cart: Option<CartQuery>,
+    pub ordered: Option<OrderedQuery>,
+}
+
+/// `source.carts`.
+pub(super) struct CartsQuery {
+    text: String,
+    columns: Columns,
+}
+
+/// `source.cart`, or `source.carts` asked for one cart.
+pub(super) struct CartQuery {
+    key: &'static str,
+    sql: String,
+    columns: Columns,
+}
+
+/// `source.ordered`.
+pub(super) struct OrderedQuery {
+    sql: String,
+}
+
+impl Queries {
+    /// Checks each query against the database.
+    ///
+    /// # Errors
+    /// Exit 78, with the key: not one statement, one that could write, a parameter or column that does not fit.
+    pub fn check(connection: &Connection, settings: &SourceSettings, name: &str) -> Result<Queries> {
+        let carts = settings.carts.as_deref().map(|text| -> Result<CartsQuery> {
+            let text = checked(connection, name, "source.carts", text, &[":idle_before", ":not_before"])?;
+            let columns = columns(connection, name, "source.carts", &format!("SELECT * FROM (\n{text}\n)"))?;
+            Ok(CartsQuery { text, columns })
+        });
+        let carts = carts.transpose()?;
+        let cart = match (settings.cart.as_deref(), &carts) {
+            (Some(text), _) => {
+                let key = "source.cart";
+                let text = checked(connection, name, key, text, &[":cart_id"])?;
+                if !text.contains(":cart_id") {
+                    let next = "let it select the rows of one cart: `… WHERE cart_id = :cart_id`";
+                    return Err(Failure::config(format!("the query `{key}` does not use :cart_id"), next).into());
+                }
+                let sql = format!("SELECT * FROM (\n{text}\n)");
+                Some(CartQuery { key, columns: columns(connection, name, key, &sql)?, sql })
+            }
+            (None, Some(carts)) => Some(CartQuery {
+                key: "source.carts",
+                sql: format!("SELECT * FROM (\n{}\n) WHERE cart_id IN (:as_text, :as_number)", carts.text),
+                columns: carts.columns.clone(),
+            }),
+            (None, None) => None,
+        };
+        let ordered = settings.ordered.as_deref().map(|text| -> Result<OrderedQuery> {
+            let key = "source.ordered";
+            let text = checked(connection, name, key, text, &[":cart_id", ":user_id", ":email", ":since"])?;
+            let sql = format!("SELECT 1 FROM (\n{text}\n)");
+            prepare(connection, name, key, &sql)?;
+            Ok(OrderedQuery { sql })
+        });
+        Ok(Queries { carts, cart, ordered: ordered.transpose()? })
+    }
+}
+
+impl CartsQuery {
+    /// Hands out each cart of the query.
+    pub fn read(
+        &self,
+        connection: &Connection,
+        name: &str,
+        touched: &Touched,
+        each: &mut dyn FnMut(RawCart) -> Result<()>,
+    ) -> Result<()> {
+        let key = "source.carts";
+        let failed = |err: rusqlite::Error| query_failed(name, key, &err);
+        let mut bounds = vec![
+            (":idle_before", Stored::Text(instant::text(touched.idle_before).into())),
+            (":not_before", Stored::Text(instant::text(touched.not_before).into())),
+        ];
+        let text = &self.text;
+        let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(failed)?;
+        if mode.eq_ignore_ascii_case("wal") {
+            // Here a reader keeps no one from writing, so one statement may stay open.
+            let sql = format!("SELECT * FROM (\n{text}\n) ORDER BY cart_id COLLATE BINARY");
+            let mut statement = prepare(connection, name, key, &sql)?;
+            let mut rows = bound(&mut statement, &bounds).map_err(failed)?;
+            let mut gathering = Gathering::default();
+            while let Some(row) = rows.next().map_err(failed)? {
+                if let Some(cart) = gathering.push(self.columns.read(|at| value(row, at)), None, None) {
+                    each(cart)?;
+                }
+            }
+            return gathering.finish().map_or(Ok(()), each);
+        }
+        let mut after = Stored::Null;
+        loop {
+            // The first page also holds the carts without an id: they sort before all others.
+            let condition = if after == Stored::Null { "" } else { "WHERE cart_id COLLATE BINARY > :after" };
+            let sql = format!(
+                "SELECT * FROM (\n{text}\n) {condition} ORDER BY cart_id COLLATE BINARY LIMIT {ROWS_IN_A_PAGE}"
+            );
+            bounds.retain(|(parameter, _)| *parameter != ":after");
+            bounds.push((":after", after));
+            let (carts, last) = self.page(connection, name, &sql, &bounds)?;
+            for cart in carts {
+                each(cart)?;
+            }
+            match last {
+                Some(last) if last != Stored::Null => after = last,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// The whole carts of one page, and the id of the last of them when more may follow.
+    fn page(
+        &self,
+        connection: &Connection,
+        name: &str,
+        sql: &str,
+        bounds: &[(&str, Stored)],
+    ) -> Result<(Vec<RawCart>, Option<Stored>)> {
+        let failed = |err: rusqlite::Error| query_failed(name, "source.carts", &err);
+        let mut statement = prepare(connection, name, "source.carts", sql)?;
+        let mut rows = bound(&mut statement, bounds).map_err(failed)?;
+        let (mut gathering, mut carts) = (Gathering::default(), Vec::new());
+        let (mut count, mut last_whole, mut open) = (0, None, Stored::Null);
+        while let Some(row) = rows.next().map_err(failed)? {
+            count += 1;
+            let id: Stored = row.get(self.columns.cart_id()).map_err(failed)?;
+            if let Some(cart) = gathering.push(self.columns.read(|at| value(row, at)), None, None) {
+                carts.push(cart);
+                last_whole = Some(open);
+            }
+            open = id;
+        }
+        if count < ROWS_IN_A_PAGE {
+            carts.extend(gathering.finish());
+            return Ok((carts, None));
+        }
+        // The page may have cut its last cart in two, so that one comes again whole; unless it alone fills the page.
+        match last_whole {
+            Some(last) if last != Stored::Null => Ok((carts, Some(last))),
+            _ => {
+                carts.extend(gathering.finish());
+                Ok((carts, Some(open)))
+            }
+        }
+    }
+}
+
+impl CartQuery {
+    /// One cart.
+    pub fn cart(&self, connection: &Connection, name: &str, cart_id: &str) -> Result<Option<RawCart>> {
+        let failed = |err: rusqlite::Error| query_failed(name, self.key, &err);
+        let [as_text, as_number] = both_ways(cart_id);
+        let values = [
+            (":cart_id", as_text.clone()),
+            (":as_text", as_text),
+            (":as_number", as_number),
+            (":not_before", Stored::Text(EARLIEST.into())),
+            (":idle_before", Stored::Text(LATEST.into())),
+        ];
+        let mut statement = prepare(connection, name, self.key, &self.sql)?;
+        let mut rows = bound(&mut statement, &values).map_err(failed)?;
+        let mut gathering = Gathering::default();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let (head, line) = self.columns.read(|at| value(row, at));
+            if matches!(&head.cart_id, Ok(Some(id)) if id == cart_id) {
+                gathering.push((head, line), None, None);
+            }
+        }
+        Ok(gathering.finish())
+    }
+}
+
+impl OrderedQuery {
+    /// Whether the query has any row for a cart.
+    pub fn ordered(&self, connection: &Connection, name: &str, cart: &Cart) -> Result<bool> {
+        let failed = |err: rusqlite::Error| query_failed(name, "source.ordered", &err);
+        let values = [
+            (":cart_id", Stored::Text(cart.cart_id.clone().into())),
+            (":user_id", cart.user_id.clone().map_or(Stored::Null, |id| Stored::Text(id.into()))),
+            (":email", Stored::Text(cart.email.folded().into())),
+            (":since", Stored::Text(instant::text(orders_since(cart)).into())),
+        ];
+        let mut statement = prepare(connection, name, "source.ordered", &self.sql)?;
+        let mut rows = bound(&mut statement, &values).map_err(failed)?;
+        Ok(rows.next().map_err(failed)?.is_some())
+    }
+}
+
+fn value(row: &rusqlite::Row<'_>, index: usize) -> super::RawField {
+    row.get_ref(index).map_or(Ok(None), field)
+}
+
+fn bound<'a>(statement: &'a mut Statement<'_>, values: &[(&str, Stored)]) -> rusqlite::Result<Rows<'a>> {
+    for (name, value) in values {
+        if let Some(index) = statement.parameter_index(name)? {
+            statement.raw_bind_parameter(index, value)?;
+        }
+    }
+    Ok(statement.raw_query())
+}
+
+/// The text of a query without the semicolon at its end, once it is known to be one that can be used.
+fn checked(connection: &Connection, name: &str, key: &'static str, text: &str, parameters: &[&str]) -> Result<String> {
+    let wrong = |what: &str, next: &str| Failure::config(format!("the query `{key}` {what}"), next);
+    let statement = match connection.prepare(text) {
+        Err(rusqlite::Error::MultipleStatement) => {
+            return Err(wrong("has more than one statement", "write one SELECT").into());
+        }
+        other => other.map_err(|err| query_failed(name, key, &err))?,
+    };
+    if !statement.readonly() || statement.column_count() == 0 {
+        return Err(wrong("is not one that only reads", "write one SELECT").into());
+    }
+    for index in 1..=statement.parameter_count() {
+        let parameter = statement.parameter_name(index).unwrap_or("?");
+        if !parameters.contains(&parameter) {
+            let what = format!("has the parameter {parameter}, which is not known there");
+            return Err(wrong(&what, &format!("use only {}", parameters.join(", "))).into());
+        }
+    }
+    Ok(text.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace()).to_owned())
+}
+
+fn columns(connection: &Connection, name: &str, key: &'static str, sql: &str) -> Result<Columns> {
+    let statement = prepare(connection, name, key, sql)?;
+    let columns = Columns::find(statement.column_names().collect::<Vec<_>>().into_iter());
+    Ok(columns.map_err(|what| {
+        Failure::config(
+            format!("the query `{key}` on {name} {what}"),
+            "name each column as the README shows, for example `SELECT id AS cart_id, …`; write NULL AS for what is unknown",
+        )
+    })?)
+}
+
+fn prepare<'a>(connection: &'a Connection, name: &str, key: &'static str, sql: &str) -> Result<Statement<'a>> {
+    Ok(connection.prepare(sql).map_err(|err| query_failed(name, key, &err))?)
+}
+
+/// A query that SQLite does not take is the configuration's fault; a database that gives no answer is not.
+fn query_failed(name: &str, key: &str, err: &rusqlite::Error) -> Failure {
+    use rusqlite::ErrorCode;
+    match err.sqlite_error_code() {
+        Some(ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::TooBig) | None => {
+            let what = format!("the query `{key}` cannot be used on {name}: {err}");
+            Failure::config(what, "try it in the `sqlite3` shell on that file, and correct it in the configuration")
+        }
+        Some(_) => cannot_read(name, err),
+    }
+}
