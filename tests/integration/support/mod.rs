@@ -1,0 +1,11 @@
+//! What the tests stand on: a world of files, a shop, and a mail server that does as it is told.
+
+#![allow(dead_code, unused_imports, reason = "no single test file uses every word of it")]
+
+pub mod shop;
+pub mod smtp;
+pub mod world;
+
+pub use shop::{Cart, Kind, Spelling};
+pub use smtp::{Act, Plan, Server, Stage, Tls};
+pub use world::{Ran, Running, World};
