@@ -81,3 +81,29 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn the_readme_lists_every_exit_code() {
+        let readme = include_str!("../README.md");
+        let listed: Vec<u8> = readme
+            .lines()
+            .skip_while(|line| !line.starts_with("| exit |"))
+            .skip(2)
+            .map_while(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok())
+            .collect();
+        let all = [
+            Exit::Done,
+            Exit::NeedsAPerson,
+            Exit::Usage,
+            Exit::DataUnusable,
+            Exit::LedgerOrDisk,
+            Exit::AnotherRunHoldsTheLock,
+            Exit::Configuration,
+        ];
+        assert_eq!(listed, all.map(|exit| exit as u8));
+    }
+}
