@@ -152,6 +152,8 @@ struct Supply {
     room: Cell<usize>,
     last_byte: Cell<u8>,
     exhausted: Cell<bool>,
+    /// How far the file went when reading began: one that is appended to must not keep a reading from its end.
+    rest: Cell<u64>,
 }
 
 /// A file that ends with an error when one row takes more than its room.
@@ -167,9 +169,11 @@ impl Read for Limited<'_> {
             self.supply.exhausted.set(true);
             return Err(io::Error::other("row too long"));
         }
-        let most = buffer.len().min(room);
+        let rest = self.supply.rest.get();
+        let most = buffer.len().min(room).min(usize::try_from(rest).unwrap_or(usize::MAX));
         let read = self.file.read(&mut buffer[..most])?;
         self.supply.room.set(room - read);
+        self.supply.rest.set(rest - read as u64);
         self.supply.given.set(self.supply.given.get() + read as u64);
         if read > 0 {
             self.supply.last_byte.set(buffer[read - 1]);
@@ -182,6 +186,7 @@ impl<'a> Rows<'a> {
     fn from(mut file: &'a File, begun_at: Position) -> io::Result<Rows<'a>> {
         file.seek(SeekFrom::Start(begun_at.offset))?;
         let supply = Rc::new(Supply::default());
+        supply.rest.set(file.metadata()?.len().saturating_sub(begun_at.offset));
         // A line feed alone ends a row, so that offsets are exact; the carriage return before it is cut off below.
         let reader = ReaderBuilder::new()
             .has_headers(false)

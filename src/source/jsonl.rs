@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Take};
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -40,7 +40,8 @@ impl Format for JsonLines {
 
 /// Reads a file line by line, holding at most [`LONGEST_LINE_IN_BYTES`] of each.
 struct Lines<'a> {
-    reader: BufReader<&'a File>,
+    /// As far as the file went when reading began: one that is appended to must not keep a reading from its end.
+    reader: BufReader<Take<&'a File>>,
     next: Position,
     /// The start of the line read last, without its line feed.
     line: Vec<u8>,
@@ -49,7 +50,8 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn from(mut file: &File, position: Position) -> std::io::Result<Lines<'_>> {
         file.seek(SeekFrom::Start(position.offset))?;
-        Ok(Lines { reader: BufReader::with_capacity(64 * 1024, file), next: position, line: Vec::new() })
+        let rest = file.metadata()?.len().saturating_sub(position.offset);
+        Ok(Lines { reader: BufReader::with_capacity(64 * 1024, file.take(rest)), next: position, line: Vec::new() })
     }
 
     /// Where the next line stands and how many bytes it has; `None` at the end.

@@ -77,10 +77,9 @@ pub(super) struct RawLine {
 }
 
 impl RawLine {
-    /// Whether the row says nothing about a line: it stands for a cart without items.
+    /// Whether the row has no line: it stands for a cart without items.
     pub fn is_blank(&self) -> bool {
-        let fields = [&self.sku, &self.name, &self.quantity, &self.unit_price, &self.image_url, &self.url];
-        fields.into_iter().all(|field| matches!(field, Ok(None)) || matches!(field, Ok(Some(t)) if t.trim().is_empty()))
+        self.sku.as_ref().is_ok_and(|sku| sku.as_deref().is_none_or(|sku| sku.trim().is_empty()))
     }
 }
 

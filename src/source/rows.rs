@@ -146,7 +146,7 @@ impl Gathering {
     }
 }
 
-/// A single row that says nothing about a line stands for a cart without items.
+/// A single row without a SKU stands for a cart without items.
 fn without_blank_line(mut cart: RawCart) -> RawCart {
     if cart.lines.len() == 1 && cart.lines[0].is_blank() {
         cart.lines.clear();

@@ -3,7 +3,9 @@
 //! In rollback-journal mode a reader keeps the shop from writing. So carts are read in batches, each in one short
 //! transaction that has ended before anything is done with what it found.
 
+mod orders;
 mod queries;
+mod schema;
 mod tables;
 mod times;
 
@@ -17,8 +19,9 @@ use anyhow::Result;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use self::orders::OrderTable;
 use self::queries::Queries;
-use self::tables::{CartTables, OrderTable};
+use self::tables::CartTables;
 use super::file::{file_name, require_file, unreadable};
 use super::raw::{RawCart, RawField, field_of_bytes, field_of_float};
 use super::{Look, ReadSummary, Row, Source, Touched};

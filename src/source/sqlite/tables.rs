@@ -1,22 +1,18 @@
-//! The tables a shop has by default: `carts`, `cart_items` and `orders`.
+//! The tables of carts that a shop has by default: `carts` and `cart_items`.
 
 use std::collections::HashMap;
 
 use anyhow::Result;
 use chrono_tz::Tz;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Params, params_from_iter};
 
+use super::super::Touched;
 use super::super::cart_index::CartIndex;
 use super::super::file::no_room;
 use super::super::raw::{MOST_LINES, Position, RawCart, RawHead, RawLine};
-use super::super::{Touched, orders_since};
-use super::times::{self, Range};
+use super::schema::{has_index, is_row_id, row_id_name, select_list};
+use super::times::{self, Range, any_of};
 use super::{Stored, both_ways, cannot_read, field};
-use crate::domain::address::Address;
-use crate::domain::cart::Cart;
-use crate::domain::instant::{self, Instant};
-use crate::failure::Failure;
 
 /// Few enough that a batch, items included, takes milliseconds.
 const CARTS_IN_A_BATCH: usize = 500;
@@ -45,7 +41,6 @@ const ITEM_COLUMNS: [(&str, bool); 7] = [
     ("image_url", false),
     ("url", false),
 ];
-const ORDER_COLUMNS: [(&str, bool); 3] = [("cart_id", true), ("email", true), ("created_at", true)];
 
 /// How the carts are walked through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +62,6 @@ pub(super) struct CartTables {
     items_have_index: bool,
     /// Whether the database itself keeps a cart id from being there twice.
     ids_are_unique: bool,
-    texts_only: bool,
-}
-
-/// `orders`.
-pub(super) struct OrderTable {
     texts_only: bool,
 }
 
@@ -384,68 +374,6 @@ impl CartTables {
     }
 }
 
-impl OrderTable {
-    /// Looks at which columns the table has.
-    ///
-    /// # Errors
-    /// Exit 78 when the table or a column is missing; exit 1 when the database cannot be read.
-    pub fn inspect(connection: &Connection, name: &str) -> Result<OrderTable> {
-        let (_, types) = select_list(connection, name, "orders", &ORDER_COLUMNS, "source.ordered")?;
-        Ok(OrderTable { texts_only: types.get("created_at").is_some_and(|declared| times::holds_texts_only(declared)) })
-    }
-
-    /// Whether the cart was ordered, or its address ordered since; an order whose time cannot be read counts.
-    pub fn ordered(&self, connection: &Connection, cart: &Cart, zone: Tz) -> rusqlite::Result<bool> {
-        let mut by_cart = connection.prepare_cached("SELECT cart_id FROM orders WHERE cart_id IN (?1, ?2)")?;
-        let mut rows = by_cart.query(both_ways(&cart.cart_id))?;
-        while let Some(row) = rows.next()? {
-            if field(row.get_ref(0)?) == Ok(Some(cart.cart_id.clone())) {
-                return Ok(true);
-            }
-        }
-        drop(rows);
-        let (folded, since) = (cart.email.folded(), orders_since(cart));
-        let counts = |email: ValueRef<'_>, created_at: ValueRef<'_>| {
-            let same =
-                matches!(field(email), Ok(Some(email)) if Address::parse(&email).is_ok_and(|e| e.folded() == folded));
-            let at = field(created_at).ok().flatten().and_then(|at| instant::parse(&at, zone));
-            same && at.is_none_or(|at| at >= since)
-        };
-        // As most shops spell it: an index on the address answers at once.
-        let as_spelled = cart.email.to_string();
-        let mut by_email = connection.prepare_cached("SELECT email, created_at FROM orders WHERE email IN (?1, ?2)")?;
-        let mut rows = by_email.query([folded, &as_spelled])?;
-        while let Some(row) = rows.next()? {
-            if counts(row.get_ref(0)?, row.get_ref(1)?) {
-                return Ok(true);
-            }
-        }
-        drop(rows);
-        // In any other spelling: SQLite folds ASCII only, so an address with anything else in it is folded here.
-        for range in times::ranges(self.texts_only, since, Instant::MAX_UTC) {
-            let mut parameters = vec![Stored::Text(folded.into())];
-            let near = any_of(&[range], "created_at", &mut parameters);
-            let mut since = connection.prepare_cached(&format!(
-                "SELECT email, created_at FROM orders
-                 WHERE ({near}) AND (lower(trim(email)) = ?1 OR email GLOB '*[^ -~]*')"
-            ))?;
-            let mut rows = since.query(params_from_iter(parameters))?;
-            while let Some(row) = rows.next()? {
-                if counts(row.get_ref(0)?, row.get_ref(1)?) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-}
-
-fn any_of(ranges: &[Range], column: &str, parameters: &mut Vec<Stored>) -> String {
-    let conditions: Vec<String> =
-        ranges.iter().map(|range| format!("({})", range.condition(column, parameters))).collect();
-    conditions.join(" OR ")
-}
-
 fn set_lines(cart: &mut RawCart, lines: Vec<RawLine>) {
     if lines.len() > MOST_LINES {
         cart.flaw = Some(format!("more than {MOST_LINES} lines"));
@@ -479,77 +407,4 @@ fn raw_cart(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<RawCart> 
 fn raw_line(row: &rusqlite::Row<'_>) -> rusqlite::Result<RawLine> {
     let at = |index: usize| Ok::<_, rusqlite::Error>(field(row.get_ref(index + 1)?));
     Ok(RawLine { sku: at(1)?, name: at(2)?, quantity: at(3)?, unit_price: at(4)?, image_url: at(5)?, url: at(6)? })
-}
-
-/// What to SELECT for the columns, NULL for one that is optional and missing; and the declared type of each column.
-fn select_list(
-    connection: &Connection,
-    name: &str,
-    table: &str,
-    columns: &[(&str, bool)],
-    key: &str,
-) -> Result<(String, HashMap<String, String>)> {
-    let read = || -> rusqlite::Result<HashMap<String, String>> {
-        let mut statement = connection.prepare("SELECT lower(name), type FROM pragma_table_xinfo(?1)")?;
-        statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-    };
-    let types = read().map_err(|err| cannot_read(name, &err))?;
-    let next =
-        format!("name what carts and orders are called in this shop: set `{key}` to a query, as the README shows");
-    if types.is_empty() {
-        return Err(Failure::config(format!("the shop's database {name} has no table {table}"), next).into());
-    }
-    let missing: Vec<&str> = columns
-        .iter()
-        .filter(|(column, required)| *required && !types.contains_key(*column))
-        .map(|(column, _)| *column)
-        .collect();
-    if !missing.is_empty() {
-        let what = format!("the table {table} in {name} lacks {}", missing.join(", "));
-        return Err(Failure::config(what, next).into());
-    }
-    let list: Vec<&str> =
-        columns.iter().map(|(column, _)| if types.contains_key(*column) { *column } else { "NULL" }).collect();
-    Ok((list.join(", "), types))
-}
-
-/// The name by which the row id of `carts` can be had; `None` for a view or a table without row ids.
-fn row_id_name(connection: &Connection) -> rusqlite::Result<Option<&'static str>> {
-    let is_plain: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM pragma_table_list
-                        WHERE schema = 'main' AND lower(name) = 'carts' AND type = 'table' AND wr = 0)",
-        [],
-        |row| row.get(0),
-    )?;
-    if !is_plain {
-        return Ok(None);
-    }
-    for alias in ["_rowid_", "rowid", "oid"] {
-        let taken = "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo('carts') WHERE lower(name) = ?1)";
-        if !connection.query_row(taken, [alias], |row| row.get::<_, bool>(0))? {
-            return Ok(Some(alias));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether a whole index begins with the column; `unique` makes it one on this column alone.
-fn has_index(connection: &Connection, table: &str, column: &str, unique: &str) -> rusqlite::Result<bool> {
-    let alone = if unique.is_empty() { "" } else { "AND (SELECT count(*) FROM pragma_index_info(l.name)) = 1" };
-    let sql = format!(
-        "SELECT EXISTS (
-             SELECT 1 FROM pragma_index_list(?1) AS l, pragma_index_xinfo(l.name) AS x
-             WHERE l.partial = 0 {unique} AND x.seqno = 0 AND lower(x.name) = ?2 AND x.coll = 'BINARY' {alone})"
-    );
-    connection.query_row(&sql, [table, column], |row| row.get(0))
-}
-
-/// Whether the column is the row id by another name.
-fn is_row_id(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
-    connection.query_row(
-        "SELECT count(*) = 1 AND max(lower(name) = ?2 AND upper(type) = 'INTEGER')
-         FROM pragma_table_xinfo(?1) WHERE pk > 0",
-        [table, column],
-        |row| row.get::<_, Option<bool>>(0).map(|is| is.unwrap_or(false)),
-    )
 }

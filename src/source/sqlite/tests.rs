@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::super::tests::{at, exit_of, read, settings, the_day};
+use super::super::tests::{exit_of, read, settings, the_day};
 use super::super::{open, orders_since};
 use super::tables::Paging;
 use super::*;
@@ -321,7 +321,8 @@ fn what_cannot_be_used_is_the_configurations_fault() {
         })
     };
     assert!(with(&CARTS.replace("p.n AS quantity,", "")).contains("lacks the column quantity"));
-    assert!(with("SELECT nothing FROM s").contains("no such column"));
+    let message = with("SELECT nowhere FROM s");
+    assert!(message.contains("no such column"), "{message}");
     assert!(with("SELECT 1; SELECT 2").contains("more than one statement"));
     assert!(with("DELETE FROM s RETURNING id").contains("only reads"));
     assert!(with(&CARTS.replace(":not_before", ":from")).contains(":from"));

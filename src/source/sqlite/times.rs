@@ -74,3 +74,10 @@ pub(super) fn ranges(texts_only: bool, from: Instant, to: Instant) -> Vec<Range>
     ranges.push(between(text(FIRST_BEYOND_DATES), None));
     ranges
 }
+
+/// A condition that holds where one of the ranges does, their bounds added to `parameters`.
+pub(super) fn any_of(ranges: &[Range], column: &str, parameters: &mut Vec<Stored>) -> String {
+    let conditions: Vec<String> =
+        ranges.iter().map(|range| format!("({})", range.condition(column, parameters))).collect();
+    conditions.join(" OR ")
+}
