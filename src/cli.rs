@@ -46,6 +46,11 @@ pub enum Command {
     Init(Init),
     /// Find abandoned carts and write to their owners, once each
     Detect(Detect),
+    /// Open the campaigns that are due, and send what they planned
+    RunCampaigns(RunCampaigns),
+    /// Look at campaigns and steer them
+    #[command(subcommand)]
+    Campaign(Campaign),
     /// Show what stands: counts by state, what is due, what is in doubt, the last runs
     Status,
     /// List episodes and messages
@@ -90,6 +95,91 @@ pub struct Detect {
     /// Begin no further message after so long
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     pub time_budget: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunCampaigns {
+    /// Write nothing; show the next occurrence of each campaign, its recipients' number and a rendered sample
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only this campaign
+    #[arg(long, value_name = "ID")]
+    pub campaign: Option<String>,
+    /// Go on although the clock stands before what the ledger has recorded
+    #[arg(long)]
+    pub accept_clock: bool,
+    /// Begin no further message after so long
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub time_budget: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Campaign {
+    /// Show each campaign: zone, next and last run, totals, and the current occurrence's messages by state
+    List,
+    /// List a campaign's occurrences, and who got one, who did not, and why
+    Show {
+        id: String,
+        /// The recipients of this occurrence (its instant, as listed) instead of the newest opened one
+        #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+        occurrence: Option<Instant>,
+        /// Print the recipients as CSV
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+    },
+    /// Add a definition to campaigns.toml, check it, and say when it will run first
+    Add(CampaignAdd),
+    /// Open nothing more and send nothing more, until resumed
+    Pause { id: String },
+    /// Go on after a pause
+    Resume { id: String },
+    /// Open nothing more, for ever; what is planned is not sent
+    Cancel { id: String },
+    /// Plan refused, expired or cancelled messages of an occurrence anew
+    Retry {
+        id: String,
+        /// Which: repeat it for several
+        #[arg(long, required = true, value_parser = ["refused", "expired", "cancelled"])]
+        state: Vec<String>,
+        /// Which occurrence (its instant, as listed), instead of the newest opened one
+        #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+        occurrence: Option<Instant>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CampaignAdd {
+    /// Letters, digits, `.`, `_` and `-`, at most 64
+    pub id: String,
+    #[arg(long)]
+    pub subject: String,
+    /// Path of the template, as campaigns.toml will have it
+    #[arg(long, value_name = "FILE")]
+    pub template: String,
+    /// CSV or JSON Lines with a column `email`
+    #[arg(long, value_name = "FILE", required_unless_present = "sql", conflicts_with = "sql")]
+    pub audience: Option<String>,
+    /// A query on the source with a column `email`
+    #[arg(long, value_name = "SELECT")]
+    pub sql: Option<String>,
+    /// Once, at this wall time: "2026-03-20 09:00"
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// By a cron expression of five fields: "0 9 * * MON"
+    #[arg(long, value_name = "EXPRESSION", conflicts_with_all = ["at", "every"])]
+    pub cron: Option<String>,
+    /// day, week or month; with --time, and --on for week and month
+    #[arg(long, conflicts_with = "at", requires = "time")]
+    pub every: Option<String>,
+    /// monday … sunday, or the day of the month
+    #[arg(long, requires = "every")]
+    pub on: Option<String>,
+    /// 09:00
+    #[arg(long, requires = "every")]
+    pub time: Option<String>,
+    /// An IANA zone [default: UTC]
+    #[arg(long)]
+    pub timezone: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -151,6 +241,13 @@ pub enum Import {
         /// Why, where the file has no column `reason`
         #[arg(long, default_value = "imported")]
         reason: String,
+    },
+    /// Take over the scheduled campaigns of an older system: a JSON list of objects with `campaign_id`, `schedule_time` …
+    Schedules {
+        file: PathBuf,
+        /// The zone of times that have none of their own
+        #[arg(long, default_value = "UTC")]
+        timezone: chrono_tz::Tz,
     },
 }
 

@@ -390,6 +390,7 @@ impl Round {
                     self.workers[*worker].answer(false);
                     match denied {
                         Denied::Suppressed => summary.skip("suppressed"),
+                        Denied::Paused => {}
                         Denied::NotPlanned => summary.skip("decided by someone else meanwhile"),
                         Denied::Forbidden(constraint) => {
                             let label = self.workers[*worker].label_in_hand();

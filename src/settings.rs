@@ -1,5 +1,6 @@
 //! What the flags, the environment and the configuration file say, checked once into one value.
 
+pub mod campaigns;
 mod file;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use crate::failure::Failure;
 /// Everything a command needs to know, checked. Paths are absolute or relative to the working directory.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The folder of the configuration file.
+    pub folder: PathBuf,
     pub ledger: PathBuf,
     pub shop: ShopSettings,
     pub source: SourceSettings,
@@ -21,6 +24,7 @@ pub struct Settings {
     pub transport: TransportSettings,
     pub limits: Limits,
     pub detect: DetectSettings,
+    pub campaigns: CampaignSettings,
 }
 
 /// `[shop]`: who writes.
@@ -162,6 +166,50 @@ pub struct DetectSettings {
     pub subject: String,
     /// `None` means the template that is built in.
     pub template: Option<PathBuf>,
+}
+
+/// `[campaigns]`: where campaigns are defined, and what holds for each that does not say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CampaignSettings {
+    /// `None` when none is named and there is no `campaigns.toml` beside the configuration.
+    pub file: Option<PathBuf>,
+    /// Openings of one campaign are at least this far apart (10m).
+    pub min_gap: Duration,
+    /// An occurrence is not opened later than this after its instant (6h).
+    pub max_lateness: Duration,
+    /// Messages expire this long after the occurrence's instant (72h).
+    pub send_until: Duration,
+}
+
+impl Default for CampaignSettings {
+    fn default() -> CampaignSettings {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        CampaignSettings {
+            file: None,
+            min_gap: minutes(10),
+            max_lateness: minutes(6 * 60),
+            send_until: minutes(72 * 60),
+        }
+    }
+}
+
+impl CampaignSettings {
+    /// Whether the lengths of time can be kept; if not, the key and what would be right.
+    fn check_spans(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.min_gap < Duration::from_secs(1) {
+            return Err(("min_gap", "must be at least 1s; write for example \"10m\""));
+        }
+        if self.max_lateness < Duration::from_secs(60) {
+            return Err((
+                "max_lateness",
+                "must be at least 1m, as cron starts no more often; write for example \"6h\"",
+            ));
+        }
+        if self.send_until <= self.max_lateness {
+            return Err(("send_until", "must be longer than max_lateness; write for example \"72h\""));
+        }
+        Ok(())
+    }
 }
 
 impl Settings {

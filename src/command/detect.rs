@@ -141,7 +141,7 @@ fn find_and_deliver(
     armed: &mut u64,
 ) -> Result<()> {
     let now = context.clock.now();
-    let expired = run.ledger.expire("cart", now)?;
+    let expired = run.ledger.expire_carts(now)?;
     let mut summary = Summary::default();
     if expired > 0 {
         summary.skipped.insert("expired".into(), expired);
@@ -150,9 +150,9 @@ fn find_and_deliver(
         Ok(source) => source,
         Err(err) => return stand_by(err, report, summary),
     };
-    if stop.cause().is_none() && run.ledger.count_due("cart", now)? > 0 {
+    if stop.cause().is_none() && run.ledger.count_due_carts(now)? > 0 {
         let mut feed = CartFeed::new(context, settings, source.as_mut(), now)?;
-        let due = run.ledger.count_due("cart", now)?;
+        let due = run.ledger.count_due_carts(now)?;
         let mut delivery = Delivery {
             ledger: &mut run.ledger,
             lock: &run.lock,
@@ -175,7 +175,7 @@ fn find_and_deliver(
             let kept = if failure.kept.is_empty() { kept } else { format!("{kept}; {}", failure.kept) };
             failure.kept(kept)
         })?;
-        report.still_due = run.ledger.count_due("cart", now)?;
+        report.still_due = run.ledger.count_due_carts(now)?;
     } else {
         report.take(summary);
     }
@@ -213,17 +213,16 @@ fn look_at_shop(
     report.left_out = found.left_out;
     let news = run.ledger.note("bad row", &found.notices, now)?;
     report.news.extend(bad_row_lines(&news, found.bad_rows));
-    let Some(to_plan) = look.decide(source.as_mut(), &mut run.ledger, &rules)? else { return Ok(source) };
+    let most = settings.detect.max_per_run.max(args.allow.unwrap_or(0));
+    let Some(to_plan) = look.decide(source.as_mut(), &mut run.ledger, &rules, most)? else { return Ok(source) };
     for (verdict, carts) in look.left_out(&run.ledger)? {
         *report.left_out.entry(verdict).or_default() += carts;
     }
-    let most = settings.detect.max_per_run.max(args.allow.unwrap_or(0));
     let mut standing = Vec::new();
     if to_plan > most {
         let line = format!(
-            "{to_plan} new messages would be planned, more than detect.max_per_run = {}; none was. \
-             If they are right: `mailonce detect --allow {to_plan}`; who they are: `mailonce detect --dry-run`",
-            settings.detect.max_per_run
+            "more than {most} new messages would be planned in one run (detect.max_per_run); none was. \
+             Who they are: `mailonce detect --dry-run`; if they are right: `mailonce detect --allow N`"
         );
         standing.push(Notice { key: "max_per_run".into(), line });
         *report.left_out.entry("more than max_per_run".into()).or_default() += to_plan;

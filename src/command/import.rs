@@ -1,5 +1,7 @@
 //! `import`: data from elsewhere.
 
+mod schedules;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -20,6 +22,7 @@ const MOST_BAD_ROWS_NAMED: u64 = 20;
 pub fn run(context: &Context<'_>, args: &Import) -> Result<Exit> {
     match args {
         Import::Suppressions { file, reason } => suppressions(context, file, reason),
+        Import::Schedules { file, timezone } => schedules::run(context, file, *timezone),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod campaign;
 mod demo;
 mod detect;
 mod import;
@@ -7,6 +8,7 @@ mod init;
 mod log;
 mod preview;
 mod resolve;
+mod run_campaigns;
 mod status;
 mod suppress;
 
@@ -52,6 +54,8 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Demo(args) => demo::run(&context, args),
         Command::Init(args) => init::run(&context, args),
         Command::Detect(args) => detect::run(&context, args),
+        Command::RunCampaigns(args) => run_campaigns::run(&context, args),
+        Command::Campaign(args) => campaign::run(&context, args),
         Command::Status => status::run(&context),
         Command::Log(args) => log::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),

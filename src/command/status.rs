@@ -21,7 +21,7 @@ pub fn run(context: &Context<'_>) -> Result<Exit> {
     let now = context.clock.now();
     let counts = ledger.count_by_state()?;
     let of = |state: &str| counts.iter().filter(|count| count.state == state).map(|count| count.messages).sum::<u64>();
-    let due = json!({ "cart": ledger.count_due("cart", now)?, "campaign": ledger.count_due("campaign", now)? });
+    let due = json!({ "cart": ledger.count_due_carts(now)?, "campaign": ledger.count_due_recipients(now, None)? });
     let runs = ledger.newest_runs(RUNS_SHOWN)?;
     let idle = ledger.idle_runs()?;
     let notices = ledger.notices()?;

@@ -126,6 +126,16 @@ impl Mailbox {
     }
 }
 
+impl fmt::Display for Mailbox {
+    /// As [`Mailbox::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "\"{}\" <{}>", name.replace('"', "\\\""), self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,11 @@ pub fn cart(identity: &str, cart_hash: &str, created_at: Instant) -> String {
     format!("cart/{identity}/{cart_hash}/{}", instant::text(created_at))
 }
 
+/// The key of a campaign message: `campaign/<id>/<planned_at>/<folded address>`.
+pub fn campaign(campaign_id: &str, planned_at: Instant, folded_address: &str) -> String {
+    format!("campaign/{campaign_id}/{}/{folded_address}", instant::text(planned_at))
+}
+
 /// The token of a message: 32 hex digits, the same on every attempt and different in every ledger.
 ///
 /// It names the file an `outbox` holds, the Message-ID and, where configured, the envelope sender.

@@ -2,8 +2,11 @@
 
 pub mod address;
 pub mod back_off;
+pub mod campaign;
 pub mod cart;
 pub mod fate;
 pub mod instant;
 pub mod message_key;
 pub mod money;
+pub mod opening;
+pub mod recurrence;

@@ -23,6 +23,8 @@ pub enum Denied {
     Suppressed,
     /// It is no longer planned: someone decided otherwise.
     NotPlanned,
+    /// Its campaign was paused meanwhile; the message stays planned.
+    Paused,
     /// A constraint of the ledger forbids it (its name and words): a slip, or a ledger changed by hand.
     Forbidden(String),
 }
@@ -85,11 +87,20 @@ impl Ledger {
 }
 
 fn arm_one(tx: &Transaction<'_>, epoch: Epoch, id: i64, now: &str) -> rusqlite::Result<Armed> {
-    let address: Option<String> = tx
-        .prepare_cached("SELECT folded_address FROM message WHERE id = ?1 AND state = 'planned'")?
-        .query_row([id], |row| row.get(0))
+    let planned: Option<(String, bool)> = tx
+        .prepare_cached(
+            "SELECT folded_address,
+                    occurrence IS NOT NULL AND (SELECT status IN ('paused', 'cancelled') FROM campaign_occurrence AS o
+                        JOIN scheduled_campaign USING (campaign_id) WHERE o.id = occurrence)
+             FROM message WHERE id = ?1 AND state = 'planned'",
+        )?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some(address) = address else { return Ok(Armed::Denied(Denied::NotPlanned)) };
+    let address = match planned {
+        None => return Ok(Armed::Denied(Denied::NotPlanned)),
+        Some((_, true)) => return Ok(Armed::Denied(Denied::Paused)),
+        Some((address, false)) => address,
+    };
     if tx.prepare_cached("SELECT 1 FROM suppression WHERE folded_address = ?1")?.exists([&address])? {
         tx.execute(
             "UPDATE message SET state = 'skipped', reason = 'suppressed', settled_at = ?2 WHERE id = ?1",

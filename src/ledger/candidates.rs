@@ -44,8 +44,7 @@ const TABLE: &str = "
         verdict        TEXT,
         detail         TEXT NOT NULL DEFAULT ''
     ) STRICT;
-    CREATE INDEX temp.candidate_by_touch ON candidate (touched_at, id);
-    CREATE INDEX temp.candidate_by_verdict ON candidate (verdict, touched_at);
+    CREATE INDEX temp.candidate_undecided ON candidate (touched_at) WHERE verdict IS NULL;
     CREATE INDEX temp.candidate_chosen ON candidate (folded_address) WHERE verdict = 'plan';
     CREATE INDEX temp.candidate_chosen_identity ON candidate (identity) WHERE verdict = 'plan';";
 

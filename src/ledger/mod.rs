@@ -16,6 +16,8 @@
 //! Settling may go without its own fsync: losing it leaves `armed`, which is held, never sent again.
 
 mod arm;
+mod audience;
+mod campaigns;
 mod candidates;
 mod guards;
 mod notices;
@@ -33,6 +35,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use arm::{Armed, Denied};
+pub use audience::{Opened, Opening, OpeningKey};
+pub use campaigns::{CampaignState, DueRecipient, ImportedCampaign, OccurrenceRow, OpenOccurrence};
 pub use candidates::Candidate;
 pub use notices::{MOST_KEPT, News, Notice};
 pub use open::{Access, Kind};

@@ -202,12 +202,13 @@ impl Ledger {
         })
     }
 
-    /// How many messages of a kind are due at `now`.
-    pub fn count_due(&self, kind: &str, now: Instant) -> Result<u64, Failure> {
+    /// How many cart messages are due at `now`.
+    pub fn count_due_carts(&self, now: Instant) -> Result<u64, Failure> {
         self.read(|conn| {
             conn.query_row(
-                "SELECT count(*) FROM message WHERE kind = ?1 AND state = 'planned' AND not_before <= ?2",
-                (kind, instant::text(now)),
+                "SELECT count(*) FROM message WHERE kind = 'cart' AND occurrence IS NULL AND state = 'planned'
+                     AND reason IS NULL AND not_before <= ?1",
+                [instant::text(now)],
                 |row| row.get(0),
             )
         })

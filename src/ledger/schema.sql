@@ -147,22 +147,56 @@ CREATE TABLE pace (
 ) STRICT;
 
 CREATE TABLE scheduled_campaign (
-    campaign_id TEXT PRIMARY KEY,
-    next_run    TEXT,
-    last_run    TEXT,
-    total_runs  INTEGER NOT NULL DEFAULT 0,
-    status      TEXT NOT NULL CONSTRAINT campaign_status
-                CHECK (status IN ('pending', 'running', 'completed', 'paused', 'cancelled')),
-    enabled     INTEGER NOT NULL CONSTRAINT enabled_is_a_flag CHECK (enabled IN (0, 1))
+    campaign_id   TEXT PRIMARY KEY,
+    next_run      TEXT,
+    last_run      TEXT,
+    total_runs    INTEGER NOT NULL DEFAULT 0,
+    status        TEXT NOT NULL CONSTRAINT campaign_status
+                  CHECK (status IN ('pending', 'running', 'completed', 'paused', 'cancelled')),
+    enabled       INTEGER NOT NULL CONSTRAINT enabled_is_a_flag CHECK (enabled IN (0, 1)),
+    -- When the ledger first saw it: nothing that fell due before ever opens.
+    first_seen_at TEXT NOT NULL,
+    -- Its schedule as last read, and whether it is in the definitions at all.
+    schedule      TEXT NOT NULL,
+    defined       INTEGER NOT NULL DEFAULT 1 CONSTRAINT defined_is_a_flag CHECK (defined IN (0, 1)),
+    -- Anything more that is known of it, from an import.
+    notes         TEXT
 ) STRICT;
 
+-- The instants a schedule yielded: opened, once each, or left because their time had passed.
 CREATE TABLE campaign_occurrence (
-    id          INTEGER PRIMARY KEY,
-    campaign_id TEXT NOT NULL REFERENCES scheduled_campaign (campaign_id),
-    planned_at  TEXT NOT NULL,
-    state       TEXT NOT NULL CONSTRAINT occurrence_state CHECK (state IN ('opened', 'not_in_time')),
-    CONSTRAINT occurrence_opens_once UNIQUE (campaign_id, planned_at)
+    id           INTEGER PRIMARY KEY,
+    campaign_id  TEXT NOT NULL REFERENCES scheduled_campaign (campaign_id),
+    planned_at   TEXT NOT NULL,
+    state        TEXT NOT NULL CONSTRAINT occurrence_state CHECK (state IN ('opened', 'not_in_time')),
+    decided_at   TEXT NOT NULL,
+    -- What the opening fixed; later edits touch later occurrences only.
+    schedule     TEXT NOT NULL,
+    subject      TEXT,
+    template     TEXT,
+    template_name TEXT,
+    sender       TEXT,
+    expires_at   TEXT,
+    -- Rows of the audience, and how many of them were bad or repeated an address.
+    audience_rows INTEGER,
+    bad_rows     INTEGER,
+    repeated     INTEGER,
+    -- Messages planned when it opened: the counts by state add up to this.
+    recipients   INTEGER,
+    CONSTRAINT occurrence_opens_once UNIQUE (campaign_id, planned_at),
+    CONSTRAINT opened_is_complete CHECK (state <> 'opened' OR (subject IS NOT NULL AND template IS NOT NULL
+        AND sender IS NOT NULL AND expires_at IS NOT NULL AND recipients IS NOT NULL))
 ) STRICT;
+
+CREATE TRIGGER occurrence_is_kept BEFORE DELETE ON campaign_occurrence WHEN OLD.state = 'opened'
+BEGIN
+    SELECT RAISE(ABORT, 'occurrence_is_kept: an opened occurrence is never deleted');
+END;
+
+CREATE TRIGGER occurrence_is_decided_once BEFORE UPDATE OF campaign_id, planned_at, state ON campaign_occurrence
+BEGIN
+    SELECT RAISE(ABORT, 'occurrence_is_decided_once: what was decided about an occurrence stands');
+END;
 
 CREATE TRIGGER message_begins_planned BEFORE INSERT ON message
 WHEN NOT (NEW.state = 'planned' OR (NEW.state = 'skipped' AND NEW.reason = 'superseded'))

@@ -21,7 +21,6 @@ struct File {
     #[serde(default)]
     detect: Detect,
     #[serde(default)]
-    #[expect(dead_code, reason = "checked for shape only until campaigns run")]
     campaigns: Campaigns,
 }
 
@@ -123,10 +122,8 @@ struct Detect {
     template: Option<String>,
 }
 
-/// Read so that a file made for campaigns is not refused; `run-campaigns` uses it.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked for shape only until campaigns run")]
 struct Campaigns {
     file: Option<String>,
     min_gap: Option<Span>,
@@ -173,17 +170,22 @@ pub(super) fn read(path: &Path) -> Result<Settings, Failure> {
         )
     })?;
     let file: File = toml::from_str(&text).map_err(|err| {
-        let mut what = format!("{}: {}", path.display(), err.to_string().trim_end());
-        if let Some(nearest) = nearest_key(err.message()) {
-            what.push_str(&format!("\n       the nearest key is `{nearest}`"));
-        }
-        Failure::config(what, "correct the line shown; the keys are listed in the README")
+        Failure::config(not_read(path, &err), "correct the line shown; the keys are listed in the README")
     })?;
     Checker { path, folder: path.parent().unwrap_or(Path::new("")) }.check(file)
 }
 
+/// What is wrong with a file of TOML: the line, and the nearest key where one is not known.
+pub(super) fn not_read(path: &Path, err: &toml::de::Error) -> String {
+    let mut what = format!("{}: {}", path.display(), err.to_string().trim_end());
+    if let Some(nearest) = nearest_key(err.message()) {
+        what.push_str(&format!("\n       the nearest key is `{nearest}`"));
+    }
+    what
+}
+
 /// From "unknown field `conections`, expected one of `host`, `connections`": the expected name most like the given one.
-fn nearest_key(message: &str) -> Option<String> {
+pub(super) fn nearest_key(message: &str) -> Option<String> {
     let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let given = names.next()?;
     let nearest = names.max_by(|a, b| strsim::jaro_winkler(given, a).total_cmp(&strsim::jaro_winkler(given, b)))?;
@@ -234,10 +236,12 @@ impl Checker<'_> {
             ));
         }
         Ok(Settings {
+            folder: self.folder.to_owned(),
             ledger: self.at(&file.ledger),
             shop: ShopSettings { name: file.shop.name, url: file.shop.url, timezone: file.shop.timezone.0 },
             source,
             detect: self.detect(file.detect)?,
+            campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,
             mail: self.mail(file.mail)?,
@@ -394,6 +398,22 @@ impl Checker<'_> {
             ));
         }
         Ok(Limits { per_second: limits.per_second, per_hour: limits.per_hour })
+    }
+
+    fn campaigns(&self, campaigns: &Campaigns) -> Result<CampaignSettings, Failure> {
+        let span = |span: Option<Span>, default: Duration| span.map_or(default, |span| span.0);
+        let defaults = CampaignSettings::default();
+        let named = campaigns.file.as_deref().map(|file| self.at(file));
+        let settings = CampaignSettings {
+            file: named.or_else(|| Some(self.at("campaigns.toml")).filter(|file| file.is_file())),
+            min_gap: span(campaigns.min_gap, defaults.min_gap),
+            max_lateness: span(campaigns.max_lateness, defaults.max_lateness),
+            send_until: span(campaigns.send_until, defaults.send_until),
+        };
+        match settings.check_spans() {
+            Ok(()) => Ok(settings),
+            Err((key, problem)) => Err(self.wrong(&format!("campaigns.{key}"), problem, "correct the line")),
+        }
     }
 
     fn detect(&self, detect: Detect) -> Result<DetectSettings, Failure> {

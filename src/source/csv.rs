@@ -15,7 +15,7 @@ use crate::failure::{Exit, Failure};
 
 const BUFFER_IN_BYTES: usize = 64 * 1024;
 /// Each place where a quote is left open costs another look at up to a mebibyte.
-const MOST_BROKEN_PLACES: usize = 1000;
+pub(super) const MOST_BROKEN_PLACES: usize = 1000;
 const BESIDE_A_BROKEN_ROW: &str = "the row beside it cannot be read and may belong to it";
 
 /// The format's name for [`super::file::FileSource`].
@@ -127,7 +127,7 @@ fn read_header<'a>(file: &'a File, name: &str) -> Result<(Header, Rows<'a>)> {
 }
 
 /// How reading one row ended.
-enum End {
+pub(super) enum End {
     Row(Position),
     /// The row cannot be read; reading goes on at the next physical line.
     Broken(Position, &'static str),
@@ -135,14 +135,14 @@ enum End {
 }
 
 /// Reads rows, holding little more than [`LONGEST_LINE_IN_BYTES`] of each.
-struct Rows<'a> {
+pub(super) struct Rows<'a> {
     file: &'a File,
     reader: csv::Reader<Limited<'a>>,
     /// Where the reader began; its own positions count from there.
     begun_at: Position,
     supply: Rc<Supply>,
     /// The row read last, without a carriage return at its end.
-    record: ByteRecord,
+    pub record: ByteRecord,
 }
 
 /// What the reader was given since it began, and how much it may still get for the row in hand.
@@ -183,7 +183,7 @@ impl Read for Limited<'_> {
 }
 
 impl<'a> Rows<'a> {
-    fn from(mut file: &'a File, begun_at: Position) -> io::Result<Rows<'a>> {
+    pub fn from(mut file: &'a File, begun_at: Position) -> io::Result<Rows<'a>> {
         file.seek(SeekFrom::Start(begun_at.offset))?;
         let supply = Rc::new(Supply::default());
         supply.rest.set(file.metadata()?.len().saturating_sub(begun_at.offset));
@@ -197,7 +197,7 @@ impl<'a> Rows<'a> {
         Ok(Rows { file, reader, begun_at, supply, record: ByteRecord::new() })
     }
 
-    fn next(&mut self) -> io::Result<End> {
+    pub fn next(&mut self) -> io::Result<End> {
         loop {
             let start = self.here();
             self.supply.room.set(LONGEST_LINE_IN_BYTES);

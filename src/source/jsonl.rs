@@ -11,7 +11,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use super::file::{Format, LONGEST_LINE_IN_BYTES, unreadable};
 use super::raw::{MOST_LINES, Position, RawCart, RawField, RawHead, RawLine, field_of_float};
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The format's name for [`super::file::FileSource`].
 pub(super) struct JsonLines;
@@ -39,23 +39,23 @@ impl Format for JsonLines {
 }
 
 /// Reads a file line by line, holding at most [`LONGEST_LINE_IN_BYTES`] of each.
-struct Lines<'a> {
+pub(super) struct Lines<'a> {
     /// As far as the file went when reading began: one that is appended to must not keep a reading from its end.
     reader: BufReader<Take<&'a File>>,
     next: Position,
     /// The start of the line read last, without its line feed.
-    line: Vec<u8>,
+    pub line: Vec<u8>,
 }
 
 impl Lines<'_> {
-    fn from(mut file: &File, position: Position) -> std::io::Result<Lines<'_>> {
+    pub fn from(mut file: &File, position: Position) -> std::io::Result<Lines<'_>> {
         file.seek(SeekFrom::Start(position.offset))?;
         let rest = file.metadata()?.len().saturating_sub(position.offset);
         Ok(Lines { reader: BufReader::with_capacity(64 * 1024, file.take(rest)), next: position, line: Vec::new() })
     }
 
     /// Where the next line stands and how many bytes it has; `None` at the end.
-    fn next(&mut self) -> std::io::Result<Option<(Position, u64)>> {
+    pub fn next(&mut self) -> std::io::Result<Option<(Position, u64)>> {
         self.line.clear();
         let (begun_at, mut length) = (self.next, 0);
         loop {
@@ -102,7 +102,7 @@ fn read_line(line: &[u8], length: u64, position: Position) -> Option<RawCart> {
 }
 
 /// serde_json counts lines from 1 within the one line it was given, which would point to the wrong place.
-fn without_line_number(err: &serde_json::Error) -> String {
+pub(super) fn without_line_number(err: &serde_json::Error) -> String {
     let text = err.to_string();
     let tail = format!(" at line {} column {}", err.line(), err.column());
     match text.strip_suffix(&tail) {

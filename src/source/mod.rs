@@ -3,6 +3,7 @@
 //! Whatever a row holds, reading goes on: a row that cannot be used is handed over as a [`BadRow`]. Only what makes
 //! every row doubtful (a missing file, a wrong query, a locked database) is an error, and then nothing is sent.
 
+pub mod audience;
 mod cart_index;
 mod csv;
 mod file;

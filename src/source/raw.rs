@@ -176,19 +176,25 @@ impl RawCart {
             (None, Some(cart_id)) => format!("{source}: cart {}", printable(cart_id, 80)),
             (None, None) => format!("{source}: a cart without a cart_id"),
         };
-        let mut digest = Sha256::new();
         let identity = self.cart_id().map_or(self.content.as_slice(), str::as_bytes);
-        for part in [source.as_bytes(), identity, problem.as_bytes()] {
-            // The length first, so that no part can be mistaken for the end of another.
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-        BadRow { place, problem, key: hex(&digest.finalize()[..16]) }
+        let key = bad_row_key(source, identity, &problem);
+        BadRow { place, problem, key }
     }
 }
 
+/// What a bad row is known by in later readings: where it is read, which one it is, and what is wrong with it.
+pub(super) fn bad_row_key(source: &str, identity: &[u8], problem: &str) -> String {
+    let mut digest = Sha256::new();
+    for part in [source.as_bytes(), identity, problem.as_bytes()] {
+        // The length first, so that no part can be mistaken for the end of another.
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    hex(&digest.finalize()[..16])
+}
+
 /// A text that is safe to print on one line, cut after `most` characters.
-fn printable(text: &str, most: usize) -> String {
+pub(super) fn printable(text: &str, most: usize) -> String {
     let mut shown: String = text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(most).is_some() {
         shown.push('…');

@@ -3,6 +3,7 @@
 //! In rollback-journal mode a reader keeps the shop from writing. So carts are read in batches, each in one short
 //! transaction that has ended before anything is done with what it found.
 
+pub(super) mod audience;
 mod orders;
 mod queries;
 mod schema;
@@ -78,15 +79,7 @@ impl Opened {
         require_file(path)?;
         let file = file_of(path)?;
         let name = file_name(path);
-        let failed = |err: &rusqlite::Error| cannot_read(&name, err);
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|err| failed(&err))?;
-        connection.busy_timeout(BUSY_FOR).map_err(|err| failed(&err))?;
-        // Besides the flag: it also holds for databases that a query might attach.
-        connection.execute_batch("PRAGMA query_only = ON").map_err(|err| failed(&err))?;
-        // The first read of the file: not a database, locked, or without the files that WAL needs.
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(|err| failed(&err))?;
-
+        let connection = connect(path, &name)?;
         let queries = Queries::check(&connection, settings, &name)?;
         let with_tables = queries.carts.is_none();
         let tables = with_tables.then(|| CartTables::inspect(&connection, &name)).transpose()?;
@@ -147,6 +140,21 @@ impl Source for ShopDatabase {
             (None, None) => Ok(false),
         }
     }
+}
+
+/// A connection that can only read, once it has read.
+fn connect(path: &Path, name: &str) -> Result<Connection, Failure> {
+    let connect = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_FOR)?;
+        // Besides the flag: it also holds for databases that a query might attach.
+        connection.execute_batch("PRAGMA query_only = ON")?;
+        // The first read of the file: not a database, locked, or without the files that WAL needs.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(connection)
+    };
+    connect().map_err(|err| cannot_read(name, &err))
 }
 
 fn file_of(path: &Path) -> Result<(u64, u64), Failure> {

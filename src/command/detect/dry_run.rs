@@ -52,7 +52,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &mut ledger)?;
-    let to_plan = look.decide(source.as_mut(), &mut ledger, &plan_rules(&settings.detect))?.unwrap_or(0);
+    let to_plan = look.decide(source.as_mut(), &mut ledger, &plan_rules(&settings.detect), u64::MAX)?.unwrap_or(0);
     let mut report = DryRun {
         would_send: Vec::new(),
         left_out: Vec::new(),

@@ -103,9 +103,19 @@ impl Look<'_> {
     }
 
     /// Decides about every candidate, newest touch first; says how many are to be planned. `None`: stopped before the end.
-    pub fn decide(&self, source: &mut dyn Source, ledger: &mut Ledger, rules: &PlanRules) -> Result<Option<u64>> {
+    ///
+    /// More than `most` are not decided about: none will be planned then, and a look at every cart may take minutes.
+    pub fn decide(
+        &self,
+        source: &mut dyn Source,
+        ledger: &mut Ledger,
+        rules: &PlanRules,
+        most: u64,
+    ) -> Result<Option<u64>> {
         let mut to_plan = 0;
-        while let Some((id, cart)) = ledger.next_candidate()? {
+        while to_plan <= most
+            && let Some((id, cart)) = ledger.next_candidate()?
+        {
             if self.stop.is_some_and(|stop| stop.cause().is_some()) {
                 return Ok(None);
             }
@@ -152,7 +162,7 @@ impl Look<'_> {
         let tallies = ledger.candidate_tallies()?;
         Ok(tallies
             .into_iter()
-            .filter(|tally| tally.verdict != "plan")
+            .filter(|tally| tally.verdict != "plan" && !tally.verdict.is_empty())
             .map(|tally| (tally.verdict, tally.carts))
             .collect())
     }

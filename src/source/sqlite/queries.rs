@@ -226,7 +226,13 @@ fn bound<'a>(statement: &'a mut Statement<'_>, values: &[(&str, Stored)]) -> rus
 }
 
 /// The text of a query without the semicolon at its end, once it is known to be one that can be used.
-fn checked(connection: &Connection, name: &str, key: &'static str, text: &str, parameters: &[&str]) -> Result<String> {
+pub(super) fn checked(
+    connection: &Connection,
+    name: &str,
+    key: &'static str,
+    text: &str,
+    parameters: &[&str],
+) -> Result<String> {
     let wrong = |what: &str, next: &str| Failure::config(format!("the query `{key}` {what}"), next);
     let statement = match connection.prepare(text) {
         Err(rusqlite::Error::MultipleStatement) => {
@@ -263,7 +269,7 @@ fn prepare<'a>(connection: &'a Connection, name: &str, key: &'static str, sql: &
 }
 
 /// A query that SQLite does not take is the configuration's fault; a database that gives no answer is not.
-fn query_failed(name: &str, key: &str, err: &rusqlite::Error) -> Failure {
+pub(super) fn query_failed(name: &str, key: &str, err: &rusqlite::Error) -> Failure {
     use rusqlite::ErrorCode;
     match err.sqlite_error_code() {
         Some(ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::TooBig) | None => {

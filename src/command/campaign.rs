@@ -1,0 +1,423 @@
+//! `campaign`: look at campaigns, and steer them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+
+use anyhow::Result;
+use chrono::TimeDelta;
+use chrono_tz::Tz;
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::json;
+
+use super::Context;
+use super::run_campaigns::{definitions, opening::spoken};
+use crate::cli;
+use crate::domain::campaign::Campaign;
+use crate::domain::instant::{self, Instant};
+use crate::failure::{Exit, Failure};
+use crate::ledger::{Access, CampaignState, Ledger, OccurrenceRow};
+use crate::output::count;
+use crate::run_lock::RunLock;
+use crate::settings::Settings;
+use crate::settings::campaigns::{self, Definition, Definitions};
+
+/// So many occurrences are shown.
+const OCCURRENCES_SHOWN: u64 = 200;
+
+pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
+    let settings = context.settings()?;
+    match args {
+        cli::Campaign::List => list(context, &settings),
+        cli::Campaign::Show { id, occurrence, csv } => show(context, &settings, id, *occurrence, *csv),
+        cli::Campaign::Add(add) => self::add(context, &settings, add),
+        cli::Campaign::Pause { id } => steer(context, &settings, id, |ledger| {
+            Ok(match ledger.set_paused(id, true)? {
+                true => {
+                    format!("{id} is paused: nothing opens and nothing is sent until `mailonce campaign resume {id}`")
+                }
+                false => format!("{id} was not pending or running; nothing was changed"),
+            })
+        }),
+        cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| {
+            Ok(match ledger.set_paused(id, false)? {
+                true => format!("{id} goes on with the next run"),
+                false => format!("{id} was not paused; nothing was changed"),
+            })
+        }),
+        cli::Campaign::Cancel { id } => steer(context, &settings, id, |ledger| {
+            Ok(match ledger.cancel_campaign(id, context.clock.now())? {
+                Some(messages) => {
+                    format!("{id} is cancelled: {} not sent; what was sent stays", count(messages, "planned message"))
+                }
+                None => format!("{id} was cancelled already; nothing was changed"),
+            })
+        }),
+        cli::Campaign::Retry { id, state, occurrence } => retry(context, &settings, id, state, *occurrence),
+    }
+}
+
+/// What is known of one campaign, from its definition and from the ledger.
+struct Known<'a> {
+    definition: Option<&'a Campaign>,
+    state: Option<CampaignState>,
+}
+
+impl Known<'_> {
+    /// What the status is now: a running campaign with nothing left is pending or completed.
+    fn status(&self, current: Option<&OccurrenceRow>) -> String {
+        let Some(state) = &self.state else { return "not seen yet".into() };
+        if state.status != "running" {
+            return state.status.clone();
+        }
+        let open = current.is_some_and(|row| row.messages.keys().any(|state| state == "planned" || state == "armed"));
+        match (open, self.next()) {
+            (true, _) => "running".into(),
+            (false, Some(_)) => "pending".into(),
+            (false, None) => "completed".into(),
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let state = self.state.as_ref()?;
+        let live = state.enabled && !matches!(state.status.as_str(), "paused" | "cancelled");
+        live.then(|| state.next_run.as_deref().and_then(instant::from_text)).flatten()
+    }
+}
+
+fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
+    let definitions = definitions(settings)?;
+    let ledger = context.ledger(settings, Access::Read)?;
+    let mut all: BTreeMap<String, Known<'_>> = BTreeMap::new();
+    for definition in &definitions.campaigns {
+        all.insert(definition.id.clone(), Known { definition: Some(definition), state: None });
+    }
+    for state in ledger.campaigns()? {
+        let id = state.campaign_id.clone();
+        all.entry(id).or_insert(Known { definition: None, state: None }).state = Some(state);
+    }
+    let mut documents = Vec::new();
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header([
+        "campaign",
+        "status",
+        "zone",
+        "next run",
+        "last run",
+        "runs",
+        "current occurrence",
+    ]);
+    for (id, known) in &all {
+        let occurrences = ledger.occurrences_of(id, OCCURRENCES_SHOWN)?;
+        let current = occurrences.iter().find(|row| row.state == "opened");
+        let zone =
+            known.definition.map_or_else(|| "not defined".to_owned(), |campaign| campaign.schedule.zone.to_string());
+        let next = match (known.definition, known.next()) {
+            (Some(campaign), Some(at)) => spoken(at, campaign),
+            (_, at) => at.map_or_else(|| "-".to_owned(), instant::text),
+        };
+        let state = known.state.as_ref();
+        let messages = current.map_or_else(|| "-".to_owned(), |row| phrase(&row.messages));
+        let last = state.and_then(|state| state.last_run.clone());
+        let total_runs = state.map_or(0, |state| state.total_runs);
+        table.add_row([
+            id.clone(),
+            known.status(current),
+            zone.clone(),
+            next.clone(),
+            last.clone().unwrap_or_else(|| "-".into()),
+            total_runs.to_string(),
+            messages,
+        ]);
+        documents.push(json!({
+            "campaign_id": id, "status": known.status(current), "zone": zone, "next_run": known.next().map(instant::text),
+            "last_run": last, "total_runs": total_runs, "defined": known.definition.is_some(), "current": current,
+            "schedule": state.map(|state| state.schedule.clone()), "notes": state.and_then(|state| state.notes.clone()),
+        }));
+    }
+    let broken: Vec<_> = definitions
+        .broken
+        .iter()
+        .map(|broken| json!({ "campaign_id": broken.id, "problem": broken.problem }))
+        .collect();
+    context.output.document(&json!({ "campaigns": documents, "broken": broken }));
+    match all.is_empty() {
+        true => context.output.print("no campaigns are defined"),
+        false => context.output.print(table.trim_fmt()),
+    }
+    for broken in &definitions.broken {
+        context.output.print(format!("broken: {}", broken.problem));
+    }
+    Ok(Exit::Done)
+}
+
+fn show(context: &Context<'_>, settings: &Settings, id: &str, occurrence: Option<Instant>, csv: bool) -> Result<Exit> {
+    let ledger = context.ledger(settings, Access::Read)?;
+    let definitions = definitions(settings)?;
+    let Some(state) = ledger.campaign(id)? else {
+        return Err(unknown(id, &definitions).into());
+    };
+    let occurrences = ledger.occurrences_of(id, OCCURRENCES_SHOWN)?;
+    let shown = chosen(&occurrences, occurrence, id)?;
+    if csv {
+        let mut writer = csv::Writer::from_writer(std::io::stdout());
+        let mut written = writer.write_record(["recipient", "state", "reason", "armed_at", "settled_at", "last_reply"]);
+        if let Some(shown) = shown {
+            ledger.each_recipient(shown.id, |fate| {
+                let field = |text: &Option<String>| text.clone().unwrap_or_default();
+                if written.is_ok() {
+                    written = writer.write_record([
+                        fate.recipient.clone(),
+                        fate.state.clone(),
+                        field(&fate.reason),
+                        field(&fate.armed_at),
+                        field(&fate.settled_at),
+                        field(&fate.last_reply),
+                    ]);
+                }
+            })?;
+        }
+        let _ = writer.flush();
+        return Ok(Exit::Done);
+    }
+    let mut recipients = Vec::new();
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["recipient", "state", "armed", "last reply"]);
+    if let Some(shown) = shown {
+        ledger.each_recipient(shown.id, |fate| {
+            if context.output.json {
+                recipients.push(fate);
+                return;
+            }
+            let state =
+                fate.reason.as_ref().map_or_else(|| fate.state.clone(), |reason| format!("{}: {reason}", fate.state));
+            table.add_row([
+                fate.recipient,
+                state,
+                fate.armed_at.unwrap_or_default(),
+                fate.last_reply.unwrap_or_default(),
+            ]);
+        })?;
+    }
+    context.output.document(&json!({
+        "campaign": state, "occurrences": occurrences, "shown": shown.map(|row| row.planned_at.clone()), "recipients": recipients,
+    }));
+    context.output.print(format!("{id}: {}, first seen {}", state.status, state.first_seen_at));
+    if let Some(notes) = &state.notes {
+        context.output.print(format!("notes: {notes}"));
+    }
+    for row in &occurrences {
+        let what = match row.recipients {
+            None => "not in time".to_owned(),
+            Some(recipients) => {
+                let sum: u64 = row.messages.values().sum();
+                let books =
+                    if sum == recipients { String::new() } else { format!("  BOOKS DO NOT BALANCE: {sum} messages") };
+                format!("opened with {}: {}{books}", count(recipients, "recipient"), phrase(&row.messages))
+            }
+        };
+        context.output.print(format!("  {}  {what}", row.planned_at));
+    }
+    if let Some(shown) = shown {
+        context.output.print(format!("recipients of {}:", shown.planned_at));
+        context.output.print(table.trim_fmt());
+    }
+    Ok(Exit::Done)
+}
+
+/// `2 planned, 5 sent`.
+fn phrase(messages: &BTreeMap<String, u64>) -> String {
+    let parts: Vec<String> =
+        messages.iter().map(|(state, number)| format!("{number} {}", state.replace('_', " "))).collect();
+    if parts.is_empty() { "no messages".into() } else { parts.join(", ") }
+}
+
+/// The occurrence asked for, or the newest opened one.
+fn chosen<'a>(
+    occurrences: &'a [OccurrenceRow],
+    wanted: Option<Instant>,
+    id: &str,
+) -> Result<Option<&'a OccurrenceRow>, Failure> {
+    let Some(wanted) = wanted else {
+        return Ok(occurrences.iter().find(|row| row.state == "opened"));
+    };
+    let wanted = instant::text(wanted);
+    let found = occurrences.iter().find(|row| row.planned_at == wanted && row.state == "opened");
+    found.map(Some).ok_or_else(|| {
+        Failure::usage(
+            format!("campaign {id} opened no occurrence at {wanted}"),
+            format!("`mailonce campaign show {id}` lists them"),
+        )
+    })
+}
+
+fn unknown(id: &str, definitions: &Definitions) -> Failure {
+    if definitions.campaigns.iter().any(|campaign| campaign.id == id) {
+        return Failure::usage(
+            format!("campaign {id} is defined, but no run has seen it yet"),
+            "wait for the next `mailonce run-campaigns`",
+        );
+    }
+    Failure::usage(format!("there is no campaign {id:?}"), "`mailonce campaign list` names them")
+}
+
+/// Changes one campaign. It takes no lock: a run under way looks before each message.
+fn steer(
+    context: &Context<'_>,
+    settings: &Settings,
+    id: &str,
+    change: impl FnOnce(&mut Ledger) -> Result<String, Failure>,
+) -> Result<Exit> {
+    let mut ledger = context.ledger(settings, Access::Write)?;
+    see_if_new(context, settings, &mut ledger, id)?;
+    let line = change(&mut ledger)?;
+    let state = ledger.campaign(id)?;
+    context.output.document(&json!({ "campaign": state, "message": line }));
+    context.output.print(line);
+    Ok(Exit::Done)
+}
+
+/// A campaign that is defined, but was not seen by a run yet, can be steered too.
+fn see_if_new(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &str) -> Result<(), Failure> {
+    if ledger.campaign(id)?.is_some() {
+        return Ok(());
+    }
+    let definitions = definitions(settings)?;
+    match definitions.campaigns.iter().find(|campaign| campaign.id == id) {
+        Some(campaign) => see(context, ledger, campaign).map(|_| ()),
+        None => Err(unknown(id, &definitions)),
+    }
+}
+
+/// Makes a campaign known to the ledger; returns when it is due first.
+fn see(context: &Context<'_>, ledger: &mut Ledger, campaign: &Campaign) -> Result<Option<Instant>, Failure> {
+    let now = context.clock.now();
+    let first = campaign.schedule.next_after(now - TimeDelta::seconds(1));
+    ledger.see_campaign(&campaign.id, &campaign.schedule.to_string(), first.unwrap_or(now), now)?;
+    Ok(first)
+}
+
+fn retry(
+    context: &Context<'_>,
+    settings: &Settings,
+    id: &str,
+    states: &[String],
+    occurrence: Option<Instant>,
+) -> Result<Exit> {
+    Ledger::check_path(&settings.ledger)?;
+    let _lock = RunLock::take(&settings.ledger, "campaign retry", context.global.wait.unwrap_or_default())?;
+    let mut ledger = context.ledger(settings, Access::Write)?;
+    let definitions = definitions(settings)?;
+    if ledger.campaign(id)?.is_none() {
+        return Err(unknown(id, &definitions).into());
+    }
+    let occurrences = ledger.occurrences_of(id, OCCURRENCES_SHOWN)?;
+    let Some(row) = chosen(&occurrences, occurrence, id)? else {
+        return Err(Failure::usage(format!("campaign {id} has not opened yet"), "there is nothing to retry").into());
+    };
+    let send_until = definitions
+        .campaigns
+        .iter()
+        .find(|campaign| campaign.id == id)
+        .map_or(settings.campaigns.send_until, |campaign| campaign.send_until);
+    let now = context.clock.now();
+    let expires_at = now + TimeDelta::from_std(send_until).unwrap_or(TimeDelta::MAX);
+    let states: Vec<&str> = states.iter().map(String::as_str).collect();
+    let planned = ledger.retry_occurrence(row.id, &states, expires_at, now)?;
+    context.output.document(&json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned }));
+    context.output.print(format!(
+        "{} of {} planned anew; `mailonce run-campaigns` sends them",
+        count(planned, "message"),
+        row.planned_at
+    ));
+    Ok(Exit::Done)
+}
+
+fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> Result<Exit> {
+    let file = settings.campaigns.file.clone().unwrap_or_else(|| settings.folder.join("campaigns.toml"));
+    let definition = Definition {
+        id: Some(args.id.clone()),
+        subject: Some(args.subject.clone()),
+        template: Some(args.template.clone()),
+        audience: args.audience.clone(),
+        sql: args.sql.clone(),
+        at: args.at.clone(),
+        cron: args.cron.clone(),
+        every: args.every.clone(),
+        on: args.on.clone(),
+        time: args.time.clone(),
+        timezone: args.timezone.clone(),
+        ..Definition::default()
+    };
+    let block = campaigns::definition_toml(&definition)?;
+    let before = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(err) => {
+            return Err(Failure::config(format!("could not read {}: {err}", file.display()), "make it readable").into());
+        }
+    };
+    // Checked as it would be read, before anything is written.
+    let gap = if before.is_empty() || before.ends_with("\n\n") {
+        ""
+    } else if before.ends_with('\n') {
+        "\n"
+    } else {
+        "\n\n"
+    };
+    let after = format!("{before}{gap}{block}");
+    let definitions = campaigns::parse(&file, &after, &settings.campaigns, Tz::UTC)?;
+    if let Some(broken) = definitions.broken.iter().find(|broken| broken.id.as_deref() == Some(args.id.as_str())) {
+        return Err(Failure::usage(broken.problem.clone(), "correct the flag; nothing was written").into());
+    }
+    let Some(campaign) = definitions.campaigns.iter().find(|campaign| campaign.id == args.id) else {
+        return Err(Failure::usage(
+            format!("{:?} cannot be the id of a campaign", args.id),
+            "use letters, digits, . _ and -; nothing was written",
+        )
+        .into());
+    };
+    if !campaign.template.is_file() {
+        return Err(Failure::usage(
+            format!("there is no template {}", campaign.template.display()),
+            "write it first; nothing was written",
+        )
+        .into());
+    }
+    let mut ledger = context.ledger(settings, Access::Write)?;
+    let first = campaign.schedule.next_after(context.clock.now() - TimeDelta::seconds(1));
+    let Some(first) = first else {
+        return Err(Failure::usage(
+            format!("campaign {} would never run: its time has passed", args.id),
+            "name a time to come; nothing was written",
+        )
+        .into());
+    };
+    replace(&file, &after)?;
+    see(context, &mut ledger, campaign)?;
+    context.output.document(&json!({ "campaign_id": args.id, "file": file, "first_run": instant::text(first) }));
+    context.output.print(format!(
+        "added {} to {}; it runs first at {} ({})",
+        args.id,
+        file.display(),
+        spoken(first, campaign),
+        instant::text(first)
+    ));
+    Ok(Exit::Done)
+}
+
+/// Replaces a file by way of a temporary one beside it: never half of it is seen.
+pub(super) fn replace(path: &std::path::Path, text: &str) -> Result<(), Failure> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let temporary = std::path::PathBuf::from(name);
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|err| {
+        Failure::ledger(format!("could not write {}: {err}", path.display()), "make its folder writable")
+    })
+}

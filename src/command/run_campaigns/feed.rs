@@ -1,0 +1,160 @@
+//! The due messages of open occurrences.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use minijinja::Value;
+
+use super::Context;
+use crate::clock::Clock;
+use crate::delivery::{Feed, FeedError, Job, Summary};
+use crate::domain::address::{Address, Mailbox};
+use crate::domain::instant::Instant;
+use crate::domain::message_key;
+use crate::failure::Failure;
+use crate::ledger::{DueRecipient, Ledger, OpenOccurrence};
+use crate::mail::message::{self, Letter};
+use crate::mail::session::Outgoing;
+use crate::mail::template::{self, Template};
+use crate::output::Output;
+use crate::settings::{MailSettings, Settings, ShopSettings};
+
+/// How many due messages are read from the ledger at once.
+const PAGE: usize = 500;
+
+/// What every message of an occurrence is written with, as it was fixed when it opened.
+pub(super) struct Stationery {
+    template: Template,
+    from: Mailbox,
+    shop: ShopSettings,
+    mail: MailSettings,
+    campaign_id: String,
+}
+
+pub(super) struct RecipientFeed<'a> {
+    settings: &'a Settings,
+    clock: Clock,
+    output: Output,
+    due_at: Instant,
+    occurrences: VecDeque<OpenOccurrence>,
+    current: Option<(OpenOccurrence, Arc<Stationery>)>,
+    queue: VecDeque<DueRecipient>,
+    after: Option<(Instant, i64)>,
+}
+
+impl<'a> RecipientFeed<'a> {
+    pub fn new(
+        context: &Context<'_>,
+        settings: &'a Settings,
+        ledger: &Ledger,
+        due_at: Instant,
+        only: Option<&str>,
+    ) -> Result<Self, Failure> {
+        Ok(RecipientFeed {
+            settings,
+            clock: context.clock,
+            output: context.output,
+            due_at,
+            occurrences: ledger.open_occurrences(due_at, only)?.into(),
+            current: None,
+            queue: VecDeque::new(),
+            after: None,
+        })
+    }
+
+    /// The next due message, of this occurrence or the next one whose campaign is running.
+    fn next_due(&mut self, ledger: &Ledger) -> Result<Option<DueRecipient>, Failure> {
+        loop {
+            if let Some((occurrence, _)) = &self.current {
+                // Looked at before each message: a pause takes effect within one.
+                if ledger.is_running(&occurrence.campaign_id)? {
+                    if self.queue.is_empty() {
+                        self.queue = ledger.due_recipients(occurrence.id, self.due_at, self.after, PAGE)?.into();
+                    }
+                    if let Some(due) = self.queue.pop_front() {
+                        self.after = Some((due.not_before, due.id));
+                        return Ok(Some(due));
+                    }
+                }
+            }
+            self.queue.clear();
+            self.after = None;
+            let Some(occurrence) = self.occurrences.pop_front() else { return Ok(None) };
+            let stationery = Arc::new(Stationery::of(&occurrence, self.settings)?);
+            self.current = Some((occurrence, stationery));
+        }
+    }
+}
+
+impl Feed for RecipientFeed<'_> {
+    fn next(&mut self, ledger: &mut Ledger, summary: &mut Summary) -> Result<Option<Job>, FeedError> {
+        while let Some(due) = self.next_due(ledger).map_err(FeedError::Ledger)? {
+            let Some((occurrence, stationery)) = &self.current else { return Ok(None) };
+            let token = message_key::token_of(&due.message_id);
+            let label = format!("{} {}", occurrence.campaign_id, &token[..token.len().min(8)]);
+            if ledger.is_suppressed(&due.folded_address).map_err(FeedError::Ledger)? {
+                ledger.skip(due.id, "suppressed", self.clock.now()).map_err(FeedError::Ledger)?;
+                summary.skip("suppressed");
+                self.output.decision(format!("Skipping {label} - suppressed"));
+                continue;
+            }
+            let stationery = Arc::clone(stationery);
+            return Ok(Some(Job { id: due.id, label, compose: Box::new(move || stationery.write(&due)) }));
+        }
+        Ok(None)
+    }
+}
+
+impl Stationery {
+    pub fn of(occurrence: &OpenOccurrence, settings: &Settings) -> Result<Stationery, Failure> {
+        let from = Mailbox::parse(&occurrence.sender).unwrap_or_else(|_| settings.mail.from.clone());
+        Ok(Stationery {
+            template: Template::compile(&occurrence.template_name, &occurrence.template, &occurrence.subject)?,
+            from,
+            shop: settings.shop.clone(),
+            mail: settings.mail.clone(),
+            campaign_id: occurrence.campaign_id.clone(),
+        })
+    }
+
+    pub fn write(&self, due: &DueRecipient) -> Result<Outgoing, String> {
+        let address = Address::parse(&due.recipient).map_err(|err| err.to_string())?;
+        let token = message_key::token_of(&due.message_id);
+        let rendered = self.render(&address, &due.row_values, token)?;
+        let values: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&due.row_values).unwrap_or_default();
+        let unsubscribe =
+            self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, &address, token));
+        let letter = Letter {
+            from: &self.from,
+            reply_to: self.mail.reply_to.as_ref(),
+            to: &address,
+            to_name: values.get("name").and_then(|name| name.as_str()),
+            rendered: &rendered,
+            message_id: &due.message_id,
+            date: due.planned_at,
+            token,
+            unsubscribe: unsubscribe.as_deref(),
+        };
+        let bytes = message::compose(&letter).map_err(|err| err.to_string())?;
+        let envelope_from = match &self.mail.envelope {
+            Some(_) => self.mail.envelope_from(token),
+            None => self.from.address.envelope(),
+        };
+        Ok(Outgoing { envelope_from, recipient: address.clone(), bytes, token: token.to_owned() })
+    }
+
+    /// Renders one recipient's message; `row_values` is the row of the audience, as JSON.
+    pub fn render(&self, address: &Address, row_values: &str, token: &str) -> Result<template::Rendered, String> {
+        let mut values: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(row_values).map_err(|err| format!("the row of the audience is damaged: {err}"))?;
+        let unsubscribe =
+            self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, address, token));
+        values.insert("email".into(), address.envelope().into());
+        values.insert("campaign_id".into(), self.campaign_id.clone().into());
+        values.insert("unsubscribe_url".into(), unsubscribe.into());
+        values.insert("shop".into(), serde_json::json!({ "name": self.shop.name, "url": self.shop.url }));
+        let context: Value = serde_json::from_value(values.into()).map_err(|err| err.to_string())?;
+        self.template.render(context).map_err(|err| err.to_string())
+    }
+}

@@ -1,0 +1,59 @@
+//! A campaign as its definition says it: what is written, to whom, and when.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::Mailbox;
+use super::recurrence::Schedule;
+
+/// One `[[campaign]]` of the campaigns file, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Campaign {
+    /// 1 to 64 ASCII letters, digits, dots, underscores and hyphens; unique in its file.
+    pub id: String,
+    /// A template; its result is checked again before it becomes a header.
+    pub subject: String,
+    pub template: PathBuf,
+    pub audience: Audience,
+    pub schedule: Schedule,
+    /// Two openings are at least this far apart (10m).
+    pub min_gap: Duration,
+    /// An occurrence is not opened later than this after its instant (6h).
+    pub max_lateness: Duration,
+    /// Messages expire this long after the occurrence's instant (72h).
+    pub send_until: Duration,
+    /// Instead of `mail.from`.
+    pub from: Option<Mailbox>,
+    pub enabled: bool,
+}
+
+/// Where the recipients of a campaign are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    Csv(PathBuf),
+    JsonLines(PathBuf),
+    /// A query on the shop's database, when the source is one.
+    Sql(String),
+}
+
+/// Longer ids are no names.
+const LONGEST_ID: usize = 64;
+
+/// Whether a text can be the id of a campaign.
+pub fn is_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_id;
+
+    #[test]
+    fn an_id_is_a_plain_name() {
+        assert!(is_id("spring-2026_v1.2") && is_id(&"x".repeat(64)));
+        for text in ["", "a b", "a/b", "frühling", "a\n", &"x".repeat(65)] {
+            assert!(!is_id(text), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,540 @@
+//! The state of campaigns: what the ledger has seen, opened and missed. Definitions live in a file, not here.
+
+use rusqlite::{OptionalExtension, Transaction};
+
+use super::{Durability, Ledger};
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+
+/// So many missed instants of a campaign are kept.
+const MOST_MISSED_KEPT: usize = 100;
+
+/// What the ledger knows of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct CampaignState {
+    pub campaign_id: String,
+    pub next_run: Option<String>,
+    pub last_run: Option<String>,
+    pub total_runs: u64,
+    pub status: String,
+    pub enabled: bool,
+    pub first_seen_at: String,
+    pub schedule: String,
+    pub defined: bool,
+    pub notes: Option<String>,
+}
+
+/// A campaign as an older system knew it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedCampaign {
+    pub campaign_id: String,
+    pub next_run: Option<Instant>,
+    pub last_run: Option<Instant>,
+    pub total_runs: u64,
+    pub status: String,
+    pub enabled: bool,
+    pub schedule: String,
+    pub notes: Option<String>,
+}
+
+/// What decides about the next opening of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastDecision {
+    /// The newest instant decided about, opened or not.
+    pub newest_at: Option<Instant>,
+    pub last_opened: Option<LastOpened>,
+}
+
+/// The newest opening of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastOpened {
+    pub planned_at: Instant,
+    pub opened_at: Instant,
+    pub schedule: String,
+    /// Rows of its audience.
+    pub audience_rows: u64,
+}
+
+/// One occurrence, as `campaign show` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct OccurrenceRow {
+    pub id: i64,
+    pub planned_at: String,
+    pub state: String,
+    pub decided_at: String,
+    pub expires_at: Option<String>,
+    pub recipients: Option<u64>,
+    pub audience_rows: Option<u64>,
+    pub bad_rows: Option<u64>,
+    pub repeated: Option<u64>,
+    /// Messages by state, `skipped: reason` for the skipped.
+    pub messages: std::collections::BTreeMap<String, u64>,
+}
+
+/// An opened occurrence with messages to deliver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenOccurrence {
+    pub id: i64,
+    pub campaign_id: String,
+    pub planned_at: Instant,
+    pub subject: String,
+    pub template: String,
+    pub template_name: String,
+    pub sender: String,
+}
+
+/// A campaign message that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRecipient {
+    pub id: i64,
+    pub recipient: String,
+    pub folded_address: String,
+    pub message_id: String,
+    pub planned_at: Instant,
+    pub not_before: Instant,
+    /// The row of the audience, as JSON.
+    pub row_values: String,
+}
+
+impl Ledger {
+    /// Makes a campaign, or an edit of its schedule, known: nothing that fell due before it was first seen ever opens.
+    ///
+    /// `next_run` is the earliest instant not decided about; it may have passed.
+    pub fn see_campaign(
+        &mut self,
+        campaign_id: &str,
+        schedule: &str,
+        next_run: Instant,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        let (now, next_run) = (instant::text(now), instant::text(next_run));
+        self.write(Durability::Full, |tx| {
+            tx.execute(
+                "INSERT INTO scheduled_campaign (campaign_id, next_run, status, enabled, first_seen_at, schedule)
+                 VALUES (?1, ?2, 'pending', 1, ?3, ?4)
+                 ON CONFLICT (campaign_id) DO UPDATE SET next_run = excluded.next_run, schedule = excluded.schedule, defined = 1",
+                (campaign_id, &next_run, &now, schedule),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Takes over what an older system knew of campaigns, in one transaction. Those the ledger knows stay as they are.
+    pub fn import_campaigns(&mut self, campaigns: &[ImportedCampaign], now: Instant) -> Result<(), Failure> {
+        let now = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            for campaign in campaigns {
+                tx.execute(
+                    "INSERT INTO scheduled_campaign (campaign_id, next_run, last_run, total_runs, status, enabled, first_seen_at,
+                         schedule, notes)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+                    (
+                        &campaign.campaign_id,
+                        campaign.next_run.map(instant::text),
+                        campaign.last_run.map(instant::text),
+                        campaign.total_runs,
+                        &campaign.status,
+                        campaign.enabled,
+                        &now,
+                        &campaign.schedule,
+                        &campaign.notes,
+                    ),
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Records when a campaign is due next: only after everything before has been decided about.
+    pub fn set_next_run(&mut self, campaign_id: &str, next_run: Option<Instant>) -> Result<(), Failure> {
+        let next_run = next_run.map(instant::text);
+        let same = self.campaign(campaign_id)?.is_some_and(|state| state.next_run == next_run);
+        if same {
+            return Ok(());
+        }
+        self.write(Durability::Full, |tx| {
+            tx.execute("UPDATE scheduled_campaign SET next_run = ?2 WHERE campaign_id = ?1", (campaign_id, &next_run))?;
+            Ok(())
+        })
+    }
+
+    /// Pauses every campaign that is no longer among the `defined`; says which were paused by this.
+    pub fn pause_vanished(&mut self, defined: &std::collections::HashSet<&str>) -> Result<Vec<String>, Failure> {
+        let known = self.campaigns()?;
+        let vanished: Vec<String> = known
+            .into_iter()
+            .filter(|state| state.defined && !defined.contains(state.campaign_id.as_str()))
+            .map(|state| state.campaign_id)
+            .collect();
+        if !vanished.is_empty() {
+            self.write(Durability::Full, |tx| {
+                for id in &vanished {
+                    tx.execute(
+                        "UPDATE scheduled_campaign SET defined = 0, next_run = NULL,
+                             status = CASE WHEN status IN ('pending', 'running') THEN 'paused' ELSE status END
+                         WHERE campaign_id = ?1",
+                        [id],
+                    )?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(vanished)
+    }
+
+    /// What the ledger knows of one campaign.
+    pub fn campaign(&self, campaign_id: &str) -> Result<Option<CampaignState>, Failure> {
+        self.read(|conn| {
+            conn.prepare_cached(&format!("SELECT {CAMPAIGN} FROM scheduled_campaign WHERE campaign_id = ?1"))?
+                .query_row([campaign_id], campaign_from)
+                .optional()
+        })
+    }
+
+    /// What the ledger knows of all campaigns, in order of their id.
+    pub fn campaigns(&self) -> Result<Vec<CampaignState>, Failure> {
+        self.read(|conn| {
+            let mut rows =
+                conn.prepare_cached(&format!("SELECT {CAMPAIGN} FROM scheduled_campaign ORDER BY campaign_id"))?;
+            rows.query_map([], campaign_from)?.collect()
+        })
+    }
+
+    /// What was decided last about a campaign's occurrences.
+    pub fn last_decision(&self, campaign_id: &str) -> Result<LastDecision, Failure> {
+        self.read(|conn| {
+            let newest: Option<String> = conn
+                .prepare_cached("SELECT max(planned_at) FROM campaign_occurrence WHERE campaign_id = ?1")?
+                .query_row([campaign_id], |row| row.get(0))?;
+            let last_opened = conn
+                .prepare_cached(
+                    "SELECT planned_at, decided_at, schedule, audience_rows FROM campaign_occurrence
+                     WHERE campaign_id = ?1 AND state = 'opened' ORDER BY decided_at DESC, planned_at DESC LIMIT 1",
+                )?
+                .query_row([campaign_id], |row| {
+                    Ok(LastOpened {
+                        planned_at: instant_at(row, 0)?,
+                        opened_at: instant_at(row, 1)?,
+                        schedule: row.get(2)?,
+                        audience_rows: row.get(3)?,
+                    })
+                })
+                .optional()?;
+            Ok(LastDecision { newest_at: newest.as_deref().and_then(instant::from_text), last_opened })
+        })
+    }
+
+    /// Records instants of a campaign that will never open, and when it is due next.
+    pub fn miss_occurrences(
+        &mut self,
+        campaign_id: &str,
+        missed: &[Instant],
+        schedule: &str,
+        next_run: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), Failure> {
+        let at = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            record_missed(tx, campaign_id, missed, &at, schedule)?;
+            tx.execute(
+                "UPDATE scheduled_campaign SET next_run = ?2 WHERE campaign_id = ?1",
+                (campaign_id, next_run.map(instant::text)),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Sets `pending` or `completed` for every running campaign that has nothing planned or armed any more.
+    pub fn complete_campaigns(&mut self) -> Result<(), Failure> {
+        const DONE: &str = "status = 'running' AND NOT EXISTS (
+            SELECT 1 FROM campaign_occurrence AS o JOIN message AS m
+                ON m.kind = 'campaign' AND m.occurrence = o.id AND m.state IN ('planned', 'armed')
+            WHERE o.campaign_id = scheduled_campaign.campaign_id AND o.state = 'opened')";
+        let any = self
+            .read(|conn| conn.prepare_cached(&format!("SELECT 1 FROM scheduled_campaign WHERE {DONE}"))?.exists([]))?;
+        if any {
+            self.write(Durability::Full, |tx| {
+                tx.execute(
+                    &format!("UPDATE scheduled_campaign SET status = CASE WHEN next_run IS NULL THEN 'completed' ELSE 'pending' END WHERE {DONE}"),
+                    [],
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Opened occurrences of running campaigns with messages due at `now`, the oldest first.
+    pub fn open_occurrences(&self, now: Instant, only: Option<&str>) -> Result<Vec<OpenOccurrence>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare_cached(
+                "SELECT o.id, o.campaign_id, o.planned_at, o.subject, o.template, o.template_name, o.sender
+                 FROM scheduled_campaign AS c JOIN campaign_occurrence AS o USING (campaign_id)
+                 WHERE c.status = 'running' AND o.state = 'opened' AND (?2 IS NULL OR c.campaign_id = ?2)
+                   AND EXISTS (SELECT 1 FROM message AS m WHERE m.kind = 'campaign' AND m.occurrence = o.id
+                               AND m.state = 'planned' AND m.reason IS NULL AND m.not_before <= ?1)
+                 ORDER BY o.planned_at, o.id",
+            )?;
+            rows.query_map((instant::text(now), only), |row| {
+                Ok(OpenOccurrence {
+                    id: row.get(0)?,
+                    campaign_id: row.get(1)?,
+                    planned_at: instant_at(row, 2)?,
+                    subject: row.get(3)?,
+                    template: row.get(4)?,
+                    template_name: row.get(5)?,
+                    sender: row.get(6)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// Messages of an occurrence due at `now`, after the one at `after` (its `not_before` and id).
+    pub fn due_recipients(
+        &self,
+        occurrence: i64,
+        now: Instant,
+        after: Option<(Instant, i64)>,
+        limit: usize,
+    ) -> Result<Vec<DueRecipient>, Failure> {
+        let (after_at, after_id) = after.map_or((String::new(), 0), |(at, id)| (instant::text(at), id));
+        self.read(|conn| {
+            let mut rows = conn.prepare_cached(
+                "SELECT id, recipient, folded_address, message_id, planned_at, not_before, recipient_values FROM message
+                 WHERE kind = 'campaign' AND occurrence = ?1 AND state = 'planned' AND reason IS NULL
+                   AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?2
+                 ORDER BY not_before, id LIMIT ?5",
+            )?;
+            rows.query_map((occurrence, instant::text(now), after_at, after_id, limit as i64), |row| {
+                Ok(DueRecipient {
+                    id: row.get(0)?,
+                    recipient: row.get(1)?,
+                    folded_address: row.get(2)?,
+                    message_id: row.get(3)?,
+                    planned_at: instant_at(row, 4)?,
+                    not_before: instant_at(row, 5)?,
+                    row_values: row.get(6)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// How many messages of running campaigns are due at `now`.
+    pub fn count_due_recipients(&self, now: Instant, only: Option<&str>) -> Result<u64, Failure> {
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT count(*) FROM scheduled_campaign AS c JOIN campaign_occurrence AS o USING (campaign_id)
+                 CROSS JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id AND m.state = 'planned'
+                      AND m.reason IS NULL AND m.not_before <= ?1
+                 WHERE c.status = 'running' AND o.state = 'opened' AND (?2 IS NULL OR c.campaign_id = ?2)",
+            )?
+            .query_row((instant::text(now), only), |row| row.get(0))
+        })
+    }
+
+    /// Whether a campaign's messages may leave just now.
+    pub fn is_running(&self, campaign_id: &str) -> Result<bool, Failure> {
+        self.read(|conn| {
+            conn.prepare_cached("SELECT status = 'running' FROM scheduled_campaign WHERE campaign_id = ?1")?
+                .query_row([campaign_id], |row| row.get(0))
+        })
+    }
+
+    /// Moves a campaign between `paused` and what it was; says whether anything changed.
+    pub fn set_paused(&mut self, campaign_id: &str, paused: bool) -> Result<bool, Failure> {
+        self.write(Durability::Full, |tx| {
+            let changed = match paused {
+                true => tx.execute(
+                    "UPDATE scheduled_campaign SET status = 'paused' WHERE campaign_id = ?1 AND status IN ('pending', 'running')",
+                    [campaign_id],
+                )?,
+                // What is planned makes it running; the next run sees whether it is pending or completed.
+                false => tx.execute(
+                    "UPDATE scheduled_campaign SET status = 'running', enabled = CASE WHEN total_runs = 0 THEN 1 ELSE enabled END
+                     WHERE campaign_id = ?1 AND status = 'paused'",
+                    [campaign_id],
+                )?,
+            };
+            Ok(changed > 0)
+        })
+    }
+
+    /// Cancels a campaign: nothing more opens, what is planned becomes `skipped: cancelled`. Says how many; `None` when it
+    /// was cancelled already.
+    pub fn cancel_campaign(&mut self, campaign_id: &str, now: Instant) -> Result<Option<u64>, Failure> {
+        let now = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            let changed = tx.execute(
+                "UPDATE scheduled_campaign SET status = 'cancelled', enabled = 0, next_run = NULL
+                 WHERE campaign_id = ?1 AND status <> 'cancelled'",
+                [campaign_id],
+            )?;
+            if changed == 0 {
+                return Ok(None);
+            }
+            let cancelled = tx.execute(
+                "UPDATE message SET state = 'skipped', reason = 'cancelled', settled_at = ?2
+                 WHERE kind = 'campaign' AND state = 'planned'
+                   AND occurrence IN (SELECT id FROM campaign_occurrence WHERE campaign_id = ?1 AND state = 'opened')",
+                (campaign_id, &now),
+            )?;
+            Ok(Some(cancelled as u64))
+        })
+    }
+
+    /// Plans the refused, expired or cancelled messages of an occurrence anew; says how many.
+    ///
+    /// `states` are `refused`, `expired`, `cancelled`. The campaign is running again.
+    pub fn retry_occurrence(
+        &mut self,
+        occurrence: i64,
+        states: &[&str],
+        expires_at: Instant,
+        now: Instant,
+    ) -> Result<u64, Failure> {
+        let (now, expires_at) = (instant::text(now), instant::text(expires_at));
+        self.write(Durability::Full, |tx| {
+            let mut planned = 0;
+            for state in states {
+                let which = match *state {
+                    "refused" => "state = 'refused'",
+                    "expired" => "state = 'skipped' AND reason = 'expired'",
+                    _ => "state = 'skipped' AND reason = 'cancelled'",
+                };
+                planned += tx.execute(
+                    &format!(
+                        "UPDATE message SET state = 'planned', reason = NULL, armed_at = NULL, settled_at = NULL, epoch = NULL,
+                             not_before = ?2, expires_at = ?3 WHERE kind = 'campaign' AND occurrence = ?1 AND {which}"
+                    ),
+                    (occurrence, &now, &expires_at),
+                )?;
+            }
+            if planned > 0 {
+                tx.execute(
+                    "UPDATE scheduled_campaign SET status = 'running'
+                     WHERE campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = ?1)",
+                    [occurrence],
+                )?;
+            }
+            Ok(planned as u64)
+        })
+    }
+
+    /// A campaign's occurrences, newest first, each with its messages by state.
+    pub fn occurrences_of(&self, campaign_id: &str, limit: u64) -> Result<Vec<OccurrenceRow>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT id, planned_at, state, decided_at, expires_at, recipients, audience_rows, bad_rows, repeated
+                 FROM campaign_occurrence WHERE campaign_id = ?1 ORDER BY planned_at DESC LIMIT ?2",
+            )?;
+            let occurrences = rows.query_map((campaign_id, limit), |row| {
+                Ok(OccurrenceRow {
+                    id: row.get(0)?,
+                    planned_at: row.get(1)?,
+                    state: row.get(2)?,
+                    decided_at: row.get(3)?,
+                    expires_at: row.get(4)?,
+                    recipients: row.get(5)?,
+                    audience_rows: row.get(6)?,
+                    bad_rows: row.get(7)?,
+                    repeated: row.get(8)?,
+                    messages: std::collections::BTreeMap::new(),
+                })
+            })?;
+            let mut occurrences = occurrences.collect::<rusqlite::Result<Vec<_>>>()?;
+            let mut counts = conn.prepare(
+                "SELECT CASE WHEN reason IS NULL THEN state ELSE state || ': ' || reason END, count(*) FROM message
+                 WHERE kind = 'campaign' AND occurrence = ?1 GROUP BY state, reason",
+            )?;
+            for occurrence in &mut occurrences {
+                let rows = counts.query_map([occurrence.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                occurrence.messages = rows.collect::<rusqlite::Result<_>>()?;
+            }
+            Ok(occurrences)
+        })
+    }
+
+    /// Every recipient of an occurrence with what became of the message: recipient, state, reason, armed, settled, reply.
+    pub fn each_recipient(&self, occurrence: i64, mut each: impl FnMut(RecipientFate)) -> Result<(), Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT recipient, state, reason, armed_at, settled_at, last_reply FROM message
+                 WHERE kind = 'campaign' AND occurrence = ?1 ORDER BY id",
+            )?;
+            let mut rows = rows.query([occurrence])?;
+            while let Some(row) = rows.next()? {
+                each(RecipientFate {
+                    recipient: row.get(0)?,
+                    state: row.get(1)?,
+                    reason: row.get(2)?,
+                    armed_at: row.get(3)?,
+                    settled_at: row.get(4)?,
+                    last_reply: row.get(5)?,
+                });
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What became of one recipient's message.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RecipientFate {
+    pub recipient: String,
+    pub state: String,
+    pub reason: Option<String>,
+    pub armed_at: Option<String>,
+    pub settled_at: Option<String>,
+    pub last_reply: Option<String>,
+}
+
+const CAMPAIGN: &str =
+    "campaign_id, next_run, last_run, total_runs, status, enabled, first_seen_at, schedule, defined, notes";
+
+fn campaign_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<CampaignState> {
+    Ok(CampaignState {
+        campaign_id: row.get(0)?,
+        next_run: row.get(1)?,
+        last_run: row.get(2)?,
+        total_runs: row.get(3)?,
+        status: row.get(4)?,
+        enabled: row.get(5)?,
+        first_seen_at: row.get(6)?,
+        schedule: row.get(7)?,
+        defined: row.get(8)?,
+        notes: row.get(9)?,
+    })
+}
+
+fn instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Instant> {
+    let text: String = row.get(column)?;
+    Ok(instant::from_text(&text).unwrap_or_default())
+}
+
+/// Records instants that will never open, the newest 100 of a campaign.
+pub(super) fn record_missed(
+    tx: &Transaction<'_>,
+    campaign_id: &str,
+    missed: &[Instant],
+    at: &str,
+    schedule: &str,
+) -> rusqlite::Result<()> {
+    let newest = &missed[missed.len().saturating_sub(MOST_MISSED_KEPT)..];
+    for planned_at in newest {
+        tx.execute(
+            "INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule)
+             VALUES (?1, ?2, 'not_in_time', ?3, ?4) ON CONFLICT DO NOTHING",
+            (campaign_id, instant::text(*planned_at), at, schedule),
+        )?;
+    }
+    if !newest.is_empty() {
+        tx.execute(
+            "DELETE FROM campaign_occurrence WHERE state = 'not_in_time' AND campaign_id = ?1 AND id NOT IN (
+                 SELECT id FROM campaign_occurrence WHERE state = 'not_in_time' AND campaign_id = ?1
+                 ORDER BY planned_at DESC LIMIT ?2)",
+            (campaign_id, MOST_MISSED_KEPT as i64),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! Who a campaign is written to: a file with a column `email`, or a query on the shop's database.
+//!
+//! A file is used only when it was whole and still: an upload that is under way must not become half a campaign.
+
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use csv::ByteRecord;
+use serde_json::{Map, Value};
+
+use super::BadRow;
+use super::csv::{End, MOST_BROKEN_PLACES, Rows};
+use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
+use super::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
+use super::raw::{Position, bad_row_key, printable};
+use super::sqlite;
+use crate::domain::address::{Address, AddressError};
+use crate::domain::campaign::Audience;
+use crate::failure::{Exit, Failure};
+use crate::settings::{SourceKind, SourceSettings};
+
+/// A file that was written to more recently may not be whole yet.
+const STILL_FOR: Duration = Duration::from_secs(10);
+/// The name under which templates find the address, however the column is spelled.
+pub(super) const EMAIL: &str = "email";
+
+/// One recipient as an audience holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecipientRow {
+    pub address: Address,
+    /// All columns for the template. The address is under `email`, in whatever case its column is named.
+    pub values: Map<String, Value>,
+}
+
+/// One row of an audience.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AudienceRow {
+    Recipient(RecipientRow),
+    /// Skipped; the others count.
+    Bad(BadRow),
+}
+
+/// How much a reading found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AudienceSummary {
+    /// Recipients, repeated addresses too. At least 1.
+    pub rows: u64,
+    pub bad: u64,
+}
+
+/// Hands each row of an audience to `each`, in its order. Memory does not grow with the number of rows.
+///
+/// No statement on the shop's database is open while `each` runs.
+///
+/// # Errors
+/// Exit 1 when the audience is not ready or cannot be used: missing, unreadable, changed while it was read or less than
+/// 10 seconds before, without a column `email`, without a single recipient; and for a query that cannot be used.
+/// Discard whatever was handed over. Also what `each` returns.
+pub fn read(
+    audience: &Audience,
+    source: &SourceSettings,
+    each: &mut dyn FnMut(AudienceRow) -> Result<()>,
+) -> Result<AudienceSummary> {
+    let mut summary = AudienceSummary::default();
+    let mut count = |row: AudienceRow| {
+        match row {
+            AudienceRow::Recipient(_) => summary.rows += 1,
+            AudienceRow::Bad(_) => summary.bad += 1,
+        }
+        each(row)
+    };
+    let name = match audience {
+        Audience::Csv(path) => read_file(path, read_csv, &mut count)?,
+        Audience::JsonLines(path) => read_file(path, read_json_lines, &mut count)?,
+        Audience::Sql(query) => {
+            if source.kind != SourceKind::Sqlite {
+                let what = "the campaign has `sql`, but the source is no SQLite database";
+                return Err(not_ready(what, "name an `audience` file, or set source.kind = \"sqlite\"").into());
+            }
+            sqlite::audience::read(&source.path, query, &mut count)?;
+            "the query".to_owned()
+        }
+    };
+    if summary.rows == 0 {
+        let what = format!("{name} holds no recipient ({} bad rows)", summary.bad);
+        return Err(not_ready(what, "check what writes it; until it holds one, the campaign does not start").into());
+    }
+    Ok(summary)
+}
+
+/// An audience that cannot be used now.
+pub(super) fn not_ready(what: impl Into<String>, next: impl Into<String>) -> Failure {
+    Failure::new(Exit::NeedsAPerson, what, next)
+}
+
+type Each<'a> = &'a mut dyn FnMut(AudienceRow) -> Result<()>;
+
+/// Reads a file that is still, and was so until the end. Returns its path, for messages.
+fn read_file(path: &Path, read: fn(&File, &str, Each<'_>) -> Result<()>, each: Each<'_>) -> Result<String> {
+    let shown = path.display().to_string();
+    let unreadable = |err: std::io::Error| {
+        let next =
+            "check that the file is there and that the user who runs mailonce may read it; the next run tries again";
+        not_ready(format!("could not read the audience {shown}: {err}"), next)
+    };
+    // Looked at before it is opened: opening a pipe would wait for ever.
+    let before = fs::metadata(path).map_err(unreadable)?;
+    if !before.is_file() {
+        return Err(not_ready(format!("the audience {shown} is not a file"), "name a .csv or .jsonl file").into());
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let opened = file.metadata().map_err(unreadable)?;
+    check_still(&opened, &shown)?;
+    read(&file, &file_name(path), each)?;
+    let stamps = [
+        Stamp::of(&before),
+        Stamp::of(&file.metadata().map_err(unreadable)?),
+        // What the path leads to now: it may have been replaced by a newer file.
+        Stamp::of(&fs::metadata(path).map_err(unreadable)?),
+    ];
+    if stamps.iter().any(|stamp| *stamp != Stamp::of(&opened)) {
+        let next = "write a new file beside it and rename that over it; the next run reads it again";
+        return Err(not_ready(format!("the audience {shown} changed while it was read"), next).into());
+    }
+    Ok(shown)
+}
+
+fn check_still(metadata: &Metadata, shown: &str) -> Result<(), Failure> {
+    let modified = u64::try_from(metadata.mtime()).unwrap_or(0);
+    let modified = SystemTime::UNIX_EPOCH + Duration::new(modified, u32::try_from(metadata.mtime_nsec()).unwrap_or(0));
+    match SystemTime::now().duration_since(modified) {
+        Ok(age) if age >= STILL_FOR => Ok(()),
+        Ok(_) => Err(not_ready(
+            format!(
+                "the audience {shown} was written to in the last {} seconds; it may not be whole",
+                STILL_FOR.as_secs()
+            ),
+            "nothing to do when it is being uploaded: the next run looks again",
+        )),
+        Err(ahead) => Err(not_ready(
+            format!("the audience {shown} was last written to {} seconds from now", ahead.duration().as_secs()),
+            format!("set this machine's clock, or correct the file's time: `touch {shown}`"),
+        )),
+    }
+}
+
+/// The columns of a table: which of them is the address, and what the others are called.
+pub(super) struct Columns {
+    names: Vec<String>,
+    email: usize,
+}
+
+impl Columns {
+    /// Finds the column `email`; case and white space around names do not matter.
+    ///
+    /// # Errors
+    /// Exit 1, with the columns there are: none is `email`, or a name is there twice.
+    pub fn find(names: Vec<String>, source: &str) -> Result<Columns, Failure> {
+        let mut names: Vec<String> = names.into_iter().map(|name| name.trim().to_owned()).collect();
+        let shown = names.iter().map(|name| printable(name, 40)).collect::<Vec<_>>().join(", ");
+        let shown = printable(&shown, 500);
+        let Some(email) = names.iter().position(|name| name.eq_ignore_ascii_case(EMAIL)) else {
+            let next = match names.as_slice() {
+                [one] if one.contains([';', '\t']) => "separate the columns with commas, and name one `email`",
+                _ => "name the column with the addresses `email`",
+            };
+            return Err(not_ready(format!("{source} has no column email; its columns are: {shown}"), next));
+        };
+        names[email] = EMAIL.to_owned();
+        for (at, name) in names.iter().enumerate() {
+            let twice = |other: &String| if at == email { other.eq_ignore_ascii_case(EMAIL) } else { other == name };
+            if !name.is_empty() && names[at + 1..].iter().any(twice) {
+                let what =
+                    format!("{source} has more than one column {}; its columns are: {shown}", printable(name, 40));
+                return Err(not_ready(what, "give each column a name of its own"));
+            }
+        }
+        Ok(Columns { names, email })
+    }
+
+    /// A row as a recipient; `value` gives the value of a column, or says why there is none, as in `is not UTF-8`.
+    ///
+    /// Columns without a name are left out.
+    pub fn recipient(&self, value: impl Fn(usize) -> Result<Value, &'static str>) -> Result<RecipientRow, String> {
+        let mut values = Map::new();
+        let mut address = Err(AddressError::Empty.to_string());
+        for (at, name) in self.names.iter().enumerate() {
+            let value = value(at).map_err(|why| format!("the column {} {why}", printable(name, 40)))?;
+            if at == self.email {
+                address = address_of(&value);
+            }
+            if !name.is_empty() {
+                values.insert(name.clone(), value);
+            }
+        }
+        Ok(RecipientRow { address: address?, values })
+    }
+}
+
+fn address_of(value: &Value) -> Result<Address, String> {
+    match value {
+        Value::Null => Err("no recipient".into()),
+        Value::String(text) if text.trim().is_empty() => Err("no recipient".into()),
+        Value::String(text) => Address::parse(text).map_err(|err| format!("{err}: \"{}\"", printable(text, 60))),
+        _ => Err("the email is not a text".into()),
+    }
+}
+
+/// The row that goes to `each`; `content` is what a bad one is known by in later readings.
+pub(super) fn row(found: Result<RecipientRow, String>, source: &str, place: String, content: &[u8]) -> AudienceRow {
+    match found {
+        Ok(recipient) => AudienceRow::Recipient(recipient),
+        Err(problem) => {
+            let problem = printable(&problem, 300);
+            let key = bad_row_key(source, content, &problem);
+            AudienceRow::Bad(BadRow { place, problem, key })
+        }
+    }
+}
+
+fn read_csv(file: &File, name: &str, each: Each<'_>) -> Result<()> {
+    let unreadable = |err: std::io::Error| {
+        not_ready(format!("could not read the audience {name}: {err}"), "the next run tries again")
+    };
+    let mut rows = Rows::from(file, Position { offset: 0, line: 1 }).map_err(unreadable)?;
+    let header = match rows.next().map_err(unreadable)? {
+        End::Row(_) => rows.record.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect(),
+        End::Broken(_, flaw) => {
+            return Err(not_ready(format!("{name} has no header: {flaw}"), "name the columns in the first row").into());
+        }
+        End::File => return Err(not_ready(format!("{name} is empty"), "check what writes it").into()),
+    };
+    let columns = Columns::find(header, name)?;
+    let mut broken_places = 0;
+    loop {
+        match rows.next().map_err(unreadable)? {
+            End::File => return Ok(()),
+            End::Row(position) => {
+                let found = csv_recipient(&columns, &rows.record);
+                each(row(found, name, format!("{name}:{}", position.line), rows.record.as_slice()))?;
+            }
+            End::Broken(position, flaw) => {
+                broken_places += 1;
+                if broken_places > MOST_BROKEN_PLACES {
+                    let what = format!("{name} has more than {MOST_BROKEN_PLACES} rows that cannot be read");
+                    let next = "quote its fields as RFC 4180 says: a quote inside a quoted field is written twice";
+                    return Err(not_ready(what, next).into());
+                }
+                let line = position.line.to_string();
+                each(row(Err(flaw.into()), name, format!("{name}:{line}"), line.as_bytes()))?;
+            }
+        }
+    }
+}
+
+fn csv_recipient(columns: &Columns, record: &ByteRecord) -> Result<RecipientRow, String> {
+    let (fields, expected) = (record.len(), columns.names.len());
+    if fields != expected {
+        return Err(format!("the row has {fields} fields where the header has {expected}"));
+    }
+    columns.recipient(|at| {
+        let field = record.get(at).unwrap_or_default();
+        std::str::from_utf8(field).map(Value::from).map_err(|_| "is not UTF-8")
+    })
+}
+
+fn read_json_lines(file: &File, name: &str, each: Each<'_>) -> Result<()> {
+    let unreadable = |err: std::io::Error| {
+        not_ready(format!("could not read the audience {name}: {err}"), "the next run tries again")
+    };
+    let mut lines = Lines::from(file, Position { offset: 0, line: 1 }).map_err(unreadable)?;
+    let mut first_columns = None;
+    let mut found_one = false;
+    while let Some((position, length)) = lines.next().map_err(unreadable)? {
+        let line = lines.line.as_slice();
+        let line = if position.offset == 0 { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let object = if length > LONGEST_LINE_IN_BYTES as u64 {
+            Err("the line is longer than 1 MiB".to_owned())
+        } else {
+            json_object(line)
+        };
+        if let (None, Ok(object)) = (&first_columns, &object) {
+            first_columns = Some(object.keys().cloned().collect::<Vec<_>>());
+        }
+        let found = object.and_then(json_recipient);
+        found_one |= found.is_ok();
+        each(row(found, name, format!("{name}:{}", position.line), line))?;
+    }
+    match first_columns {
+        // Nobody has an address, so it is not the rows that are wrong.
+        Some(columns) if !found_one && !columns.iter().any(|name| name.eq_ignore_ascii_case(EMAIL)) => {
+            Columns::find(columns, name).map(|_| ()).map_err(Into::into)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json_object(line: &[u8]) -> Result<Map<String, Value>, String> {
+    let text = std::str::from_utf8(line).map_err(|_| "the line is not UTF-8")?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err("the line is not a JSON object".into()),
+        Err(err) => Err(format!("the line is not JSON: {}", without_line_number(&err))),
+    }
+}
+
+fn json_recipient(mut object: Map<String, Value>) -> Result<RecipientRow, String> {
+    let named: Vec<String> = object.keys().filter(|name| name.eq_ignore_ascii_case(EMAIL)).cloned().collect();
+    let value = match named.as_slice() {
+        [] => return Err("no recipient".into()),
+        [name] => object.remove(name).unwrap_or_default(),
+        _ => return Err("the object has more than one email".into()),
+    };
+    let address = address_of(&value)?;
+    object.insert(EMAIL.to_owned(), value);
+    Ok(RecipientRow { address, values: object })
+}
+
+#[cfg(test)]
+mod tests;
