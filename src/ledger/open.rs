@@ -136,8 +136,12 @@ impl Ledger {
             .query_row("SELECT ledger_id, kind FROM ledger", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(|err| unusable(path, &err))?;
         if access == Access::Write {
-            // The addresses in it are no one else's business.
-            let _ = std::fs::set_permissions(path, PermissionsExt::from_mode(0o600));
+            // The addresses in it are no one else's business; SQLite made the other two with the mode it found.
+            for end in ["", "-wal", "-shm"] {
+                let mut file = path.as_os_str().to_owned();
+                file.push(end);
+                let _ = std::fs::set_permissions(file, PermissionsExt::from_mode(0o600));
+            }
         }
         let kind = if kind == "live" { Kind::Live } else { Kind::Rehearsal };
         Ok(Ledger { conn: Some(conn), path: path.to_owned(), id, kind, broken: Cell::new(false) })

@@ -1,5 +1,7 @@
 //! Tests drive the real binary.
 
 mod detect;
+mod exactly_once;
+mod guards;
 mod support;
 mod support_itself;

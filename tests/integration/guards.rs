@@ -1,0 +1,974 @@
+//! What must hold before anything is sent, and what the ledger itself forbids.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::support::{Act, Cart, Plan, Server, Stage, World};
+
+const LATER: &str = "451 4.3.0 try later";
+
+fn accepting() -> Server {
+    Server::start(Plan::accepting())
+}
+
+fn carts(n: usize) -> impl Iterator<Item = Cart> {
+    (1..=n).map(|n| Cart::of(&format!("c{n}")))
+}
+
+/// The ledger for a hand that changes it, as no command would.
+fn by_hand(world: &World) -> Connection {
+    let ledger = Connection::open(world.ledger_file()).expect("the ledger opens");
+    ledger.busy_timeout(Duration::from_secs(10)).unwrap();
+    ledger
+}
+
+mod restored_backup {
+    use super::*;
+
+    /// A backup as SQLite makes it, whole and consistent.
+    fn back_up(world: &World) -> PathBuf {
+        let backup = world.path("backup.db");
+        by_hand(world).execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+        backup
+    }
+
+    fn put_back(world: &World, backup: &Path) {
+        for end in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", world.ledger_file().display()));
+        }
+        std::fs::copy(backup, world.ledger_file()).unwrap();
+    }
+
+    /// `old` was planned when the backup was made and sent since.
+    fn restored(server: &Server) -> World {
+        let later = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
+        let world = World::new().cart(Cart::of("old")).smtp(&later).init();
+        world.ok(["detect"]);
+        let backup = back_up(&world);
+        world.send_to(server);
+        world.set_now("2026-03-01T12:10:00Z");
+        world.ok(["detect"]);
+        assert_eq!(server.recipients(), ["old@example.com"]);
+        put_back(&world, &backup);
+        world.has([("planned", 1)]);
+        world
+    }
+
+    #[test]
+    fn nothing_is_sent_until_a_person_decides() {
+        let server = accepting();
+        let world = restored(&server);
+        for minute in 20..23 {
+            world.set_now(&format!("2026-03-01T12:{minute}:00Z"));
+            world.exits(74, ["detect"]).says("lock file").says("mailonce resolve --restored");
+        }
+        world.has([("planned", 1)]);
+        assert_eq!(server.accepted().len(), 1);
+        world.ok(["resolve", "--restored"]).says("old@example.com").says("1 message planned");
+        world.exits(74, ["detect"]);
+        assert_eq!(server.accepted().len(), 1, "listing decides nothing");
+    }
+
+    #[test]
+    fn held_back_old_carts_get_nothing_and_one_touched_later_does() {
+        let server = accepting();
+        let world = restored(&server);
+        world.put(Cart::of("also-old").updated("2026-03-01T11:50:00Z"));
+        world.put(Cart::of("touched"));
+        world.set_now("2026-03-01T12:20:00Z");
+        world.ok(["resolve", "--restored", "--hold-back"]).says("1 planned message");
+        assert_eq!(world.message().reason.as_deref(), Some("cancelled"));
+        for at in ["2026-03-01T12:21:00Z", "2026-03-01T13:30:00Z", "2026-03-02T13:00:00Z"] {
+            world.set_now(at);
+            world.ok(["detect"]);
+        }
+        assert_eq!(server.accepted().len(), 1, "what was touched before stays alone");
+        world.touch("touched", "2026-03-02T13:00:00Z");
+        world.set_now("2026-03-02T14:30:00Z");
+        world.ok(["detect"]);
+        assert_eq!(server.recipients(), ["old@example.com", "touched@example.com"]);
+        world.set_now("2026-03-02T14:31:00Z");
+        world.ok(["detect"]).is_silent();
+        world.exits(2, ["resolve", "--restored", "--hold-back"]);
+    }
+
+    #[test]
+    fn a_copy_made_while_its_run_was_under_way_is_seen_too() {
+        let server = Server::start(Plan::accepting().nth(Stage::Data, 2, Act::Hang));
+        let world = World::new().carts(carts(3)).smtp(&server).init();
+        let run = world.spawn(["detect"]);
+        server.wait_for(Stage::Data, 2);
+        let backup = back_up(&world);
+        server.release();
+        world.check(run.wait(), 0);
+        put_back(&world, &backup);
+        world.set_now("2026-03-01T12:10:00Z");
+        world.exits(74, ["detect"]);
+        assert_eq!(server.accepted().len(), 3);
+        world.ok(["resolve", "--restored", "--hold-back"]);
+        world.set_now("2026-03-01T12:11:00Z");
+        world.exits(if world.states().contains_key("armed") { 1 } else { 0 }, ["detect"]);
+        assert_eq!(server.accepted().len(), 3);
+    }
+
+    #[test]
+    fn a_copy_from_before_an_idle_run_only_is_refused_too() {
+        let server = accepting();
+        let world = World::new().smtp(&server).init();
+        world.ok(["detect"]);
+        let backup = back_up(&world);
+        world.set_now("2026-03-01T12:01:00Z");
+        world.ok(["detect"]);
+        put_back(&world, &backup);
+        world.set_now("2026-03-01T12:02:00Z");
+        world.exits(74, ["detect"]);
+    }
+
+    #[test]
+    fn the_current_ledger_copied_and_put_back_is_no_old_copy() {
+        let server = accepting();
+        let world = World::new().carts(carts(2)).smtp(&server).init();
+        world.ok(["detect"]);
+        let backup = back_up(&world);
+        put_back(&world, &backup);
+        world.set_now("2026-03-01T12:05:00Z");
+        world.ok(["detect"]).is_silent();
+        world.has([("sent", 2)]);
+    }
+
+    #[test]
+    fn after_a_kill_at_any_stage_the_ledger_is_not_taken_for_an_old_copy() {
+        for stage in [Stage::Connect, Stage::Data, Stage::Dot, Stage::Quit] {
+            let server = Server::start(Plan::accepting().nth(stage, 1, Act::Hang));
+            let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+            let run = world.spawn(["detect"]);
+            server.wait_for(stage, 1);
+            run.kill();
+            world.set_now("2026-03-01T12:05:00Z");
+            server.release();
+            let code = world.run(["detect"]).code;
+            assert!([0, 1].contains(&code), "{stage:?}: {code}");
+        }
+    }
+
+    #[test]
+    fn another_ledger_under_the_same_name_is_refused() {
+        let server = accepting();
+        let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+        world.ok(["detect"]);
+        let other = World::new().init();
+        put_back(&world, &other.ledger_file());
+        world.set_now("2026-03-01T12:05:00Z");
+        world.exits(74, ["detect"]).says("not the ledger that the lock file");
+        assert_eq!(server.accepted().len(), 1);
+    }
+}
+
+mod lock_file {
+    use super::*;
+
+    #[test]
+    fn empty_or_torn_it_is_noted_and_written_anew() {
+        for keep in [0, 40, 150, 300] {
+            let server = accepting();
+            let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+            world.ok(["detect"]);
+            let lock = world.path("mailonce.db.lock");
+            let whole = std::fs::read(&lock).unwrap();
+            let mut bytes = whole.clone();
+            bytes.truncate(keep);
+            if keep > 192 {
+                bytes[60] ^= 1;
+            }
+            std::fs::write(&lock, &bytes).unwrap();
+            world.set_now("2026-03-01T12:05:00Z");
+            world.ok(["detect"]).says("written anew");
+            world.set_now("2026-03-01T12:06:00Z");
+            world.ok(["detect"]).is_silent();
+            assert_eq!(server.accepted().len(), 1);
+            // It guards again: an older ledger is seen.
+            let ledger = by_hand(&world);
+            ledger.execute("UPDATE ledger SET epoch = epoch - 1", []).unwrap();
+            drop(ledger);
+            world.exits(74, ["detect"]);
+        }
+    }
+
+    #[test]
+    fn it_is_never_deleted_and_says_who_holds_it() {
+        let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Hang));
+        let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+        let inode = || std::fs::metadata(world.path("mailonce.db.lock")).unwrap().ino();
+        let before = inode();
+        let run = world.spawn(["detect"]);
+        server.wait_for(Stage::Rcpt, 1);
+        world.ok(["status"]).says(&format!("pid={}", run.id()));
+        server.release();
+        world.check(run.wait(), 0);
+        world.ok(["status"]).says("no run under way");
+        assert_eq!(inode(), before);
+    }
+
+    #[test]
+    fn a_link_to_the_ledger_is_the_same_lock() {
+        let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Hang));
+        let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+        let run = world.spawn(["detect"]);
+        server.wait_for(Stage::Rcpt, 1);
+        std::os::unix::fs::symlink("mailonce.db", world.path("other.db")).unwrap();
+        world.configure("ledger", "other.db");
+        world.exits(75, ["detect"]).is_silent();
+        server.release();
+        world.check(run.wait(), 0);
+        assert_eq!(server.accepted().len(), 1);
+    }
+}
+
+mod ledger_file {
+    use super::*;
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let server = accepting();
+        let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+        by_hand(&world).pragma_update(None, "user_version", 2).unwrap();
+        world.exits(74, ["detect"]).says("schema 2");
+        world.exits(74, ["status"]).says("schema 2");
+        assert_eq!(server.connections(), 0);
+    }
+
+    #[test]
+    fn a_second_hard_link_is_refused() {
+        let server = accepting();
+        let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+        std::fs::hard_link(world.ledger_file(), world.path("second.db")).unwrap();
+        world.exits(78, ["detect"]).says("hard links");
+        std::fs::remove_file(world.path("second.db")).unwrap();
+        world.ok(["detect"]);
+    }
+
+    #[test]
+    fn an_old_log_that_was_not_adopted_is_refused_with_the_way_to_adopt_it() {
+        let world = World::new().cart(Cart::of("c1"));
+        let old = Connection::open(world.ledger_file()).unwrap();
+        old.execute_batch(
+            "CREATE TABLE cart_abandonment_log (id INTEGER PRIMARY KEY, user_id TEXT, cart_hash TEXT,
+                 email_sent INTEGER, created_at TEXT);
+             INSERT INTO cart_abandonment_log VALUES (1, 'u1', 'x', 1, '2026-02-01 10:00:00');",
+        )
+        .unwrap();
+        drop(old);
+        let ran = world.exits(78, ["detect"]);
+        let first = ran.stderr.find("mailonce cleanup-duplicates").expect("the first command");
+        assert!(ran.stderr.find("mailonce add-index").is_some_and(|second| second > first), "{ran}");
+        assert_eq!(world.number("SELECT count(*) FROM cart_abandonment_log"), 1);
+    }
+
+    #[test]
+    fn what_is_no_ledger_at_all_is_refused() {
+        for bytes in [&b""[..], b"this is a text of some length, and no database at all, whatever its name may say"] {
+            let world = World::new().cart(Cart::of("c1"));
+            std::fs::write(world.ledger_file(), bytes).unwrap();
+            let ran = world.run(["detect"]);
+            assert!([74, 78].contains(&ran.code), "{ran}");
+            assert_eq!(std::fs::read(world.ledger_file()).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn it_and_what_lies_beside_it_are_for_its_owner_only() {
+        let server = Server::start(Plan::accepting().at(Stage::Dot, Act::Hang));
+        let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+        std::fs::set_permissions(world.ledger_file(), PermissionsExt::from_mode(0o644)).unwrap();
+        let run = world.spawn(["detect"]);
+        server.wait_for_final_dot();
+        for name in ["mailonce.db", "mailonce.db-wal", "mailonce.db-shm", "mailonce.db.lock"] {
+            let mode = std::fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{name}: {mode:o}");
+        }
+        server.release();
+        world.check(run.wait(), 0);
+    }
+
+    #[test]
+    fn runs_with_nothing_to_do_do_not_make_it_grow() {
+        let server = accepting();
+        let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+        world.ok(["detect"]);
+        let rows = || world.number("SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM idle_run)");
+        world.set_now("2026-03-01T12:01:00Z");
+        world.ok(["detect"]);
+        let before = (rows(), std::fs::metadata(world.ledger_file()).unwrap().len());
+        for minute in 2..14 {
+            world.set_now(&format!("2026-03-01T12:{minute:02}:00Z"));
+            world.ok(["detect"]);
+        }
+        assert_eq!((rows(), std::fs::metadata(world.ledger_file()).unwrap().len()), before);
+        assert_eq!(world.number("SELECT runs FROM idle_run"), 13);
+        assert_eq!(world.number("SELECT count(*) FROM run"), 1, "the run that sent is kept");
+    }
+
+    #[test]
+    fn runs_that_meet_the_same_trouble_do_not_make_it_grow() {
+        let server = Server::start(Plan::accepting().at(Stage::Banner, Act::Code(554)));
+        let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+        for minute in 0..8 {
+            world.set_now(&format!("2026-03-01T12:{:02}:00Z", minute * 3));
+            world.exits(1, ["detect"]);
+        }
+        assert!(world.number("SELECT count(*) FROM run") <= 2);
+    }
+}
+
+mod live_and_rehearsal {
+    use super::*;
+
+    fn live() -> World {
+        let world = World::new().without_now().set("mail.transport", "smtp").set("mail.smtp.host", "127.0.0.1");
+        let world = world.set("mail.smtp.tls", "none").set("mail.smtp.port", 9);
+        world.ok(["init"]);
+        world
+    }
+
+    #[test]
+    fn a_live_ledger_does_not_send_to_files() {
+        let world = live().set("mail.transport", "file").cart(Cart::of("c1"));
+        world.exits(78, ["detect"]).says("live ledger");
+        assert_eq!(world.outbox().len(), 0);
+        assert_eq!(world.number("SELECT epoch FROM ledger"), 0);
+    }
+
+    #[test]
+    fn a_live_ledger_takes_no_other_present_but_for_a_dry_run() {
+        let world = live().cart(Cart::of("c1")).now("2026-03-01T12:00:00Z");
+        world.exits(2, ["detect"]).says("--now");
+        world.exits(2, ["suppress", "add", "ada@example.com"]);
+        assert_eq!(world.number("SELECT epoch FROM ledger"), 0);
+        world.ok(["detect", "--dry-run"]).says("c1@example.com");
+        world.exits(2, ["init"]);
+    }
+
+    #[test]
+    fn a_rehearsal_never_mails_beyond_this_machine() {
+        let world = World::new().cart(Cart::of("c1")).init();
+        world.configure("mail.transport", "smtp");
+        for host in ["smtp.shop.example", "192.0.2.1", "127.0.0.1.example.com", "localhost.example"] {
+            world.configure("mail.smtp.host", host);
+            world.exits(78, ["detect"]).says("rehearsal");
+        }
+        assert_eq!(world.messages().len(), 0);
+    }
+
+    #[test]
+    fn a_ledger_keeps_its_kind() {
+        let world = World::new().init().without_now();
+        world.exits(78, ["init"]).says("rehearsal ledger already");
+    }
+
+    #[test]
+    fn a_lost_ledger_is_not_made_anew_while_the_lock_file_remembers_it() {
+        let world = World::new().cart(Cart::of("c1")).init();
+        world.ok(["detect"]);
+        std::fs::remove_file(world.ledger_file()).unwrap();
+        world.exits(74, ["init", "--rehearsal"]).says("lock file remembers");
+        world.exits(78, ["detect"]);
+        assert!(!world.ledger_file().exists());
+    }
+}
+
+/// A ledger on a disk of its own, one megabyte large. Needs the right to mount.
+mod disk {
+    use super::*;
+
+    struct Disk(PathBuf);
+
+    impl Disk {
+        /// `None`, with a note, where this user may not mount.
+        fn mount(folder: PathBuf) -> Option<Disk> {
+            std::fs::create_dir(&folder).unwrap();
+            let mount = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+                .arg(&folder)
+                .stderr(Stdio::null())
+                .status();
+            if mount.is_ok_and(|status| status.success()) {
+                return Some(Disk(folder));
+            }
+            eprintln!("skipped: this user may not mount a small disk");
+            None
+        }
+
+        fn remount(&self, how: &str) {
+            let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status().unwrap();
+            assert!(status.success());
+        }
+
+        fn fill(&self) {
+            let _ = std::fs::write(self.0.join("filler"), vec![0; 2 << 20]);
+        }
+
+        fn make_room(&self) {
+            std::fs::remove_file(self.0.join("filler")).unwrap();
+        }
+    }
+
+    impl Drop for Disk {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+
+    /// Fills the disk while the server holds its reply at `stage`, and says what was accepted and in which state it is.
+    fn filled_at(stage: Stage) -> Option<(usize, World, Disk)> {
+        let server = Server::start(Plan::accepting().nth(stage, 1, Act::Hang));
+        let world = World::new();
+        let disk = Disk::mount(world.path("disk"))?;
+        let world = world.set("ledger", "disk/mailonce.db").carts(carts(2)).smtp(&server).init();
+        let run = world.spawn(["detect"]);
+        server.wait_for(stage, 1);
+        disk.fill();
+        server.release();
+        world.check(run.wait(), 74).says("kept:").says("next:");
+        Some((server.accepted().len(), world, disk))
+    }
+
+    #[test]
+    fn full_when_a_message_is_armed_nothing_is_sent_and_nothing_lost() {
+        let Some((accepted, world, disk)) = filled_at(Stage::Data) else { return };
+        assert_eq!(accepted, 0, "a body left although arming it failed");
+        world.has([("planned", 2)]);
+        let server = accepting();
+        world.send_to(&server);
+        world.set_now("2026-03-01T12:01:00Z");
+        world.exits(74, ["detect"]);
+        assert_eq!(server.accepted().len(), 0);
+        disk.make_room();
+        world.set_now("2026-03-01T12:05:00Z");
+        world.ok(["detect"]);
+        world.has([("sent", 2)]);
+        assert_eq!(server.accepted().len(), 2);
+    }
+
+    #[test]
+    fn full_when_a_message_is_settled_it_is_in_doubt_and_not_sent_again() {
+        let Some((accepted, world, disk)) = filled_at(Stage::Dot) else { return };
+        assert_eq!(accepted, 1);
+        disk.make_room();
+        let server = accepting();
+        world.send_to(&server);
+        world.set_now("2026-03-01T12:05:00Z");
+        world.exits(1, ["detect"]);
+        world.has([("in_doubt", 1), ("sent", 1)]);
+        assert_eq!(server.accepted().len(), 1);
+    }
+
+    #[test]
+    fn that_cannot_be_written_sends_nothing() {
+        let server = accepting();
+        let world = World::new();
+        let Some(disk) = Disk::mount(world.path("disk")) else { return };
+        let world = world.set("ledger", "disk/mailonce.db").carts(carts(2)).smtp(&server).init();
+        disk.remount("ro");
+        world.exits(74, ["detect"]).says("next:");
+        assert_eq!(server.connections(), 0);
+        disk.remount("rw");
+        world.ok(["detect"]);
+        world.has([("sent", 2)]);
+    }
+}
+
+mod limits {
+    use super::*;
+
+    #[test]
+    fn per_hour_is_kept_across_runs_and_opens_again() {
+        let server = accepting();
+        let world = World::new().carts(carts(5)).set("mail.limits.per_hour", 3).smtp(&server);
+        let world = world.set("mail.smtp.connections", 4).init();
+        world.ok(["detect"]);
+        assert_eq!(server.accepted().len(), 3);
+        for minute in 1..4 {
+            world.set_now(&format!("2026-03-01T12:0{minute}:00Z"));
+            world.ok(["detect"]);
+        }
+        assert_eq!(server.accepted().len(), 3, "later runs in the same hour");
+        world.has([("planned", 2), ("sent", 3)]);
+        by_hand(&world).execute("UPDATE pace SET second = second - 3600", []).unwrap();
+        world.ok(["detect"]);
+        world.has([("sent", 5)]);
+    }
+
+    #[test]
+    fn per_hour_counts_what_was_begun_by_the_real_clock_not_the_frozen_one() {
+        let server = accepting();
+        let world = World::new().carts(carts(2)).set("mail.limits.per_hour", 1).smtp(&server).init();
+        world.ok(["detect"]);
+        world.set_now("2026-03-01T16:00:00Z");
+        world.ok(["detect"]);
+        assert_eq!(server.accepted().len(), 1);
+    }
+
+    #[test]
+    fn per_second_is_kept_across_runs() {
+        let server = accepting();
+        let world = World::new().carts(carts(4)).set("mail.limits.per_second", 2).smtp(&server);
+        let world = world.set("mail.smtp.connections", 4).init();
+        let began = Instant::now();
+        world.ok(["detect"]);
+        world.put(Cart::of("d1"));
+        world.put(Cart::of("d2"));
+        world.set_now("2026-03-01T12:01:00Z");
+        world.ok(["detect"]);
+        let took = began.elapsed();
+        assert_eq!(server.accepted().len(), 6);
+        assert!(took >= Duration::from_secs(1), "six at two a second took {took:?}");
+        assert_eq!(world.number("SELECT max(messages) FROM pace"), 2);
+        assert!(world.number("SELECT count(*) FROM pace") >= 3);
+    }
+
+    #[test]
+    fn a_spent_time_budget_ends_the_run_before_the_body() {
+        for stage in [Stage::Banner, Stage::Mail, Stage::Data] {
+            let server = Server::start(Plan::accepting().at(stage, Act::Hang));
+            let world = World::new().carts(carts(3)).smtp(&server).init();
+            let began = Instant::now();
+            world.ok(["detect", "--time-budget", "1s"]);
+            let took = began.elapsed();
+            assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{stage:?}: {took:?}");
+            world.has([("planned", 3)]);
+        }
+    }
+
+    #[test]
+    fn a_spent_time_budget_waits_for_the_reply_to_a_body() {
+        let server = Server::start(Plan::accepting().nth(Stage::Dot, 1, Act::Hang));
+        let world = World::new().carts(carts(3)).smtp(&server).init();
+        let mut run = world.spawn(["detect", "--time-budget", "500ms"]);
+        server.wait_for_final_dot();
+        std::thread::sleep(Duration::from_millis(900));
+        assert!(run.is_running());
+        server.release();
+        world.check(run.wait(), 0);
+        world.has([("planned", 2), ("sent", 1)]);
+    }
+}
+
+mod secure {
+    use super::*;
+
+    const PASSWORD: &str = "correct-horse-battery";
+
+    fn protected() -> [Plan; 2] {
+        [Plan::accepting().starttls(), Plan::accepting().implicit_tls()]
+    }
+
+    fn password_file(world: &World, password: &str, mode: u32) {
+        let path = world.path("smtp.password");
+        std::fs::write(&path, format!("{password}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        world.configure("mail.smtp.username", "hello");
+        world.configure("mail.smtp.password_file", "smtp.password");
+    }
+
+    #[test]
+    fn mail_goes_over_tls_with_the_authority_named() {
+        for plan in protected() {
+            let server = Server::start(plan);
+            let world = World::new().carts(carts(3)).smtp(&server).init();
+            world.ok(["detect"]);
+            world.has([("sent", 3)]);
+            assert!(server.transcript().contains("(TLS)"));
+            let (clear, _) =
+                server.transcript().split_once("(TLS)").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            assert!(!clear.contains("MAIL FROM"), "{clear}");
+            assert_eq!(server.violations(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_trusted_stops_the_run_and_loses_nothing() {
+        let other = Server::start(Plan::accepting().starttls());
+        for (n, plan) in protected().into_iter().chain(protected()).enumerate() {
+            // Of an authority that is not known here, or for another name.
+            let plan = if n < 2 { plan } else { plan.certificate_for("smtp.other.example") };
+            let server = Server::start(plan);
+            let world = World::new().carts(carts(2)).smtp(&server).init();
+            if n < 2 {
+                world.configure("mail.smtp.ca_file", other.ca_file().unwrap().to_str().unwrap());
+            }
+            world.exits(1, ["detect"]).says("127.0.0.1").says("kept:");
+            world.has([("planned", 2)]);
+            assert_eq!(server.reached(Stage::Mail), 0);
+            assert_eq!(world.attempts().len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_offer_starttls_is_not_written_to_in_the_clear() {
+        let server = accepting();
+        let world = World::new().carts(carts(1)).smtp(&server).set("mail.smtp.tls", "starttls").init();
+        world.exits(1, ["detect"]).says("STARTTLS");
+        assert_eq!(server.reached(Stage::Mail), 0);
+        world.has([("planned", 1)]);
+    }
+
+    #[test]
+    fn with_the_right_password_mail_is_sent() {
+        for plan in protected() {
+            let server = Server::start(plan.auth("hello", PASSWORD));
+            let world = World::new().carts(carts(2)).smtp(&server).init();
+            password_file(&world, PASSWORD, 0o600);
+            let ran = world.ok(["detect", "-v"]);
+            assert!(!ran.output().contains(PASSWORD));
+            world.has([("sent", 2)]);
+        }
+        let server = Server::start(Plan::accepting().starttls().auth("hello", PASSWORD));
+        let world = World::new().carts(carts(1)).smtp(&server).set("mail.smtp.username", "hello");
+        let world = world.set("mail.smtp.password_env", "SMTP_PASSWORD").env("SMTP_PASSWORD", PASSWORD).init();
+        world.ok(["detect"]);
+        world.has([("sent", 1)]);
+    }
+
+    #[test]
+    fn a_wrong_password_stops_the_run_and_is_never_shown() {
+        const WRONG: &str = "tr0ub4dor-and-3";
+        let refusals = [
+            Act::Accept,
+            // A server that is too talkative, in the clear and as it came.
+            Act::Reply("535 5.7.8 hello may not use tr0ub4dor-and-3 here"),
+            Act::Reply("535 5.7.8 AGhlbGxvAHRyMHViNGRvci1hbmQtMw== is wrong"),
+        ];
+        for (n, act) in refusals.into_iter().enumerate() {
+            let plan = Plan::accepting().starttls().auth("hello", PASSWORD);
+            let server = Server::start(if n == 0 { plan } else { plan.at(Stage::Auth, act) });
+            let world = World::new().carts(carts(2)).smtp(&server).init();
+            password_file(&world, WRONG, 0o600);
+            let ran = world.exits(1, ["detect", "-v"]);
+            ran.says("AUTH").says("535");
+            world.has([("planned", 2)]);
+            let status = world.ok(["status", "--json"]);
+            let log = world.ok(["log", "--json"]);
+            let files: Vec<u8> = ["mailonce.db", "mailonce.db-wal", "mailonce.db.lock"]
+                .iter()
+                .flat_map(|name| std::fs::read(world.path(name)).unwrap_or_default())
+                .collect();
+            let all = [ran.output(), status.output(), log.output(), String::from_utf8_lossy(&files).into_owned()];
+            for secret in [WRONG, "dHIwdWI0ZG9yLWFuZC0z", "AGhlbGxvAHRyMHViNGRvci1hbmQtMw=="] {
+                assert!(!all.iter().any(|text| text.contains(secret)), "{secret} was shown:\n{ran}{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_file_that_others_can_read_is_refused() {
+        for mode in [0o644, 0o640, 0o604] {
+            let server = Server::start(Plan::accepting().starttls().auth("hello", PASSWORD));
+            let world = World::new().carts(carts(1)).smtp(&server).init();
+            password_file(&world, PASSWORD, mode);
+            let ran = world.exits(78, ["detect"]);
+            ran.says("chmod 600");
+            assert!(!ran.output().contains(PASSWORD));
+            assert_eq!(server.connections(), 0);
+        }
+    }
+}
+
+mod extensions {
+    use super::*;
+
+    #[test]
+    fn a_message_larger_than_size_is_refused_and_calls_no_one() {
+        let server = Server::start(Plan::accepting().size(1000));
+        let world = World::new().carts(carts(2)).smtp(&server).init();
+        world.ok(["detect"]);
+        world.has([("refused", 2)]);
+        assert_eq!(server.final_dots(), 0);
+        world.ok(["log", "--state", "refused"]).says("at most 1000 (SIZE)");
+    }
+
+    #[test]
+    fn an_address_that_needs_smtputf8_is_refused_where_it_is_not_offered_and_the_others_are_sent() {
+        let carts =
+            || [Cart::of("a"), Cart::of("b").email("jörg@example.com"), Cart::of("c").email("c@bücher.example")];
+        let server = Server::start(Plan::accepting().without_smtputf8());
+        let world = World::new().carts(carts()).smtp(&server).init();
+        world.ok(["detect"]);
+        world.has([("refused", 1), ("sent", 2)]);
+        world.ok(["log", "--state", "refused"]).says("SMTPUTF8");
+        let server = accepting();
+        let world = World::new().carts(carts()).smtp(&server).init();
+        world.ok(["detect"]);
+        world.has([("sent", 3)]);
+        assert_eq!(server.violations(), [""; 0]);
+    }
+}
+
+/// What the schema forbids, whatever the code does.
+mod triggers {
+    use super::*;
+
+    const STATES: [&str; 6] = ["planned", "armed", "sent", "refused", "skipped", "in_doubt"];
+    const REASONS: [&str; 7] = ["ordered", "changed", "empty", "superseded", "suppressed", "expired", "cancelled"];
+
+    /// The README's table of states.
+    const MOVES: [(&str, &str); 12] = [
+        ("planned", "planned"),
+        ("planned", "armed"),
+        ("planned", "refused"),
+        ("planned", "skipped"),
+        ("armed", "sent"),
+        ("armed", "planned"),
+        ("armed", "refused"),
+        ("armed", "in_doubt"),
+        ("refused", "planned"),
+        ("in_doubt", "sent"),
+        ("in_doubt", "planned"),
+        ("in_doubt", "refused"),
+    ];
+
+    const INSERT: &str = "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id,
+            planned_at, not_before, expires_at, settled_at, identity, cart_id, cart_hash, cart_touched_at)
+        VALUES (?1, 'cart', ?2, ?3, ?4, ?4, '<x@y>', ?5, ?5, '2026-03-09T12:00:00Z',
+            CASE WHEN ?2 <> 'planned' THEN ?5 END, ?6, ?1, ?7, ?5)";
+
+    fn insert_as(ledger: &Connection, state: &str, reason: Option<&str>) -> rusqlite::Result<usize> {
+        ledger.execute(INSERT, ("k1", state, reason, "a@example.com", "2026-03-01T12:00:00Z", "u:u1", "v1:x"))
+    }
+
+    fn insert(
+        ledger: &Connection,
+        key: &str,
+        address: &str,
+        identity: &str,
+        hash: &str,
+        at: &str,
+    ) -> rusqlite::Result<usize> {
+        ledger.execute(INSERT, (key, "planned", None::<&str>, address, at, identity, hash))
+    }
+
+    /// Moves with every column as the other constraints want it, so that only the move itself can be wrong.
+    fn move_to(ledger: &Connection, state: &str, reason: Option<&str>) -> rusqlite::Result<usize> {
+        ledger.execute(
+            "UPDATE message SET state = ?1, reason = ?2,
+                 armed_at = CASE WHEN ?1 IN ('armed', 'sent', 'in_doubt') THEN coalesce(armed_at, '2026-03-01T12:00:00Z') END,
+                 epoch = coalesce(epoch, (SELECT epoch FROM ledger)),
+                 settled_at = CASE WHEN ?1 NOT IN ('planned', 'armed') THEN '2026-03-01T12:00:01Z' END",
+            (state, reason),
+        )
+    }
+
+    /// A ledger whose only message is in this state, by the moves that are allowed.
+    fn in_state(ledger: &Connection, state: &str, reason: Option<&str>) {
+        let at = "2026-03-01T12:00:00Z";
+        assert_eq!(insert(ledger, "k1", "a@example.com", "u:u1", "v1:x", at), Ok(1));
+        let way: &[&str] = match state {
+            "planned" => &[],
+            "armed" => &["armed"],
+            "sent" => &["armed", "sent"],
+            "in_doubt" => &["armed", "in_doubt"],
+            state => &[state],
+        };
+        for step in way {
+            assert_eq!(move_to(ledger, step, reason.filter(|_| *step == "skipped")), Ok(1), "{step}");
+        }
+    }
+
+    fn refused_by(name: &str, result: rusqlite::Result<usize>) -> bool {
+        result.is_err_and(|err| err.to_string().starts_with(name))
+    }
+
+    fn fresh() -> (World, Connection) {
+        let world = World::new().init();
+        world.ok(["detect"]);
+        let ledger = by_hand(&world);
+        (world, ledger)
+    }
+
+    #[test]
+    fn only_the_moves_between_states_in_the_table_are_possible() {
+        let (_world, ledger) = fresh();
+        let allowed: BTreeSet<_> = MOVES.into_iter().collect();
+        for from in STATES {
+            for to in STATES {
+                ledger.execute_batch("BEGIN").unwrap();
+                in_state(&ledger, from, Some("ordered"));
+                let result = move_to(&ledger, to, (to == "skipped").then_some("cancelled"));
+                match allowed.contains(&(from, to)) {
+                    true => assert_eq!(result, Ok(1), "{from} to {to}"),
+                    false => assert!(refused_by("message_moves", result), "{from} to {to}"),
+                }
+                ledger.execute_batch("ROLLBACK").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_expired_or_was_cancelled_can_be_planned_again() {
+        let (_world, ledger) = fresh();
+        for reason in REASONS {
+            ledger.execute_batch("BEGIN").unwrap();
+            in_state(&ledger, "skipped", Some(reason));
+            let result = move_to(&ledger, "planned", None);
+            match ["expired", "cancelled"].contains(&reason) {
+                true => assert_eq!(result, Ok(1), "{reason}"),
+                false => assert!(refused_by("message_moves", result), "{reason}"),
+            }
+            ledger.execute_batch("ROLLBACK").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_message_begins_as_planned_or_superseded_and_is_never_deleted_or_renamed() {
+        let (_world, ledger) = fresh();
+        for state in STATES {
+            for reason in [None, Some("superseded"), Some("cancelled")] {
+                ledger.execute_batch("BEGIN").unwrap();
+                let result = insert_as(&ledger, state, reason);
+                match (state, reason) {
+                    ("planned", None) | ("skipped", Some("superseded")) => {
+                        assert_eq!(result, Ok(1), "{state} {reason:?}");
+                        for change in ["message_key = 'k2'", "message_id = '<z@y>'", "identity = 'u:u2'"] {
+                            let result = ledger.execute(&format!("UPDATE message SET {change}"), []);
+                            assert!(refused_by("message_is_itself", result), "{change}");
+                        }
+                        let deleted = ledger.execute("DELETE FROM message", []);
+                        assert!(refused_by("message_is_kept", deleted), "{state}");
+                    }
+                    ("planned", Some(_)) | ("skipped", None) => assert!(result.is_err(), "{state} {reason:?}"),
+                    _ => assert!(refused_by("message_begins_planned", result), "{state} {reason:?}"),
+                }
+                ledger.execute_batch("ROLLBACK").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn arming_is_for_the_newest_run_and_settling_for_the_one_that_armed() {
+        let (_world, ledger) = fresh();
+        in_state(&ledger, "planned", None);
+        let arm = |epoch: &str| {
+            let sql = format!("UPDATE message SET state = 'armed', armed_at = '2026-03-01T12:00:00Z', epoch = {epoch}");
+            ledger.execute(&sql, [])
+        };
+        for epoch in ["(SELECT epoch - 1 FROM ledger)", "(SELECT epoch + 1 FROM ledger)", "NULL"] {
+            assert!(refused_by("arming_is_of_the_newest_run", arm(epoch)), "{epoch}");
+        }
+        assert_eq!(arm("(SELECT epoch FROM ledger)"), Ok(1));
+        for state in ["sent", "refused", "planned"] {
+            let sql = format!(
+                "UPDATE message SET state = '{state}', epoch = epoch + 1,
+                     armed_at = CASE WHEN '{state}' <> 'planned' THEN armed_at END,
+                     settled_at = CASE WHEN '{state}' <> 'planned' THEN '2026-03-01T12:00:01Z' END"
+            );
+            assert!(refused_by("settling_is_of_the_arming_run", ledger.execute(&sql, [])), "{state}");
+        }
+    }
+
+    #[test]
+    fn the_window_holds_for_rows_made_by_hand() {
+        // Each of these stands in the way of a second message 23 h 59 m later, and only the open ones a day later.
+        let first = [
+            ("planned", None, true),
+            ("armed", None, true),
+            ("in_doubt", None, true),
+            ("sent", None, false),
+            ("refused", None, false),
+            ("skipped", Some("suppressed"), false),
+            ("skipped", Some("cancelled"), false),
+        ];
+        let (_world, ledger) = fresh();
+        for (state, reason, open) in first {
+            // The same shopper at another address; the same address by another name, as user or guest.
+            for (n, (address, identity)) in
+                [("b@example.com", "u:u1"), ("a@example.com", "u:u2"), ("a@example.com", "e:a@example.com")]
+                    .into_iter()
+                    .enumerate()
+            {
+                ledger.execute_batch("BEGIN").unwrap();
+                in_state(&ledger, state, reason);
+                let again = |hash: &str, at: &str| insert(&ledger, "k2", address, identity, hash, at);
+                let soon = again("v1:x", "2026-03-02T11:59:00Z");
+                assert!(refused_by("window_on_planning", soon), "{state} {reason:?} {n}");
+                let later = again("v1:x", "2026-03-02T12:00:01Z");
+                match open {
+                    true => assert!(refused_by("window_on_planning", later), "{state} {n}"),
+                    false => assert_eq!(later, Ok(1), "{state} {reason:?} {n}"),
+                }
+                ledger.execute_batch("ROLLBACK").unwrap();
+                ledger.execute_batch("BEGIN").unwrap();
+                in_state(&ledger, state, reason);
+                if !(state == "planned" && address == "a@example.com") {
+                    assert_eq!(again("v1:other", "2026-03-01T12:01:00Z"), Ok(1), "other contents: {state} {n}");
+                }
+                ledger.execute_batch("ROLLBACK").unwrap();
+            }
+        }
+        // These say nothing against another message.
+        for reason in ["ordered", "changed", "empty", "superseded", "expired"] {
+            ledger.execute_batch("BEGIN").unwrap();
+            in_state(&ledger, "skipped", Some(reason));
+            let again = insert(&ledger, "k2", "a@example.com", "u:u1", "v1:x", "2026-03-01T12:01:00Z");
+            assert_eq!(again, Ok(1), "{reason}");
+            ledger.execute_batch("ROLLBACK").unwrap();
+        }
+    }
+
+    #[test]
+    fn the_window_holds_again_when_a_message_is_armed() {
+        let (_world, ledger) = fresh();
+        in_state(&ledger, "skipped", Some("cancelled"));
+        // A day later there is another one, sent; then a person plans the first one anew.
+        assert_eq!(insert(&ledger, "k2", "a@example.com", "u:u1", "v1:x", "2026-03-03T12:00:00Z"), Ok(1));
+        let arm = |key: &str, at: &str| {
+            ledger.execute(
+                "UPDATE message SET state = 'armed', reason = NULL, settled_at = NULL, armed_at = ?2,
+                     epoch = (SELECT epoch FROM ledger) WHERE message_key = ?1",
+                (key, at),
+            )
+        };
+        assert_eq!(arm("k2", "2026-03-03T12:00:00Z"), Ok(1));
+        let plan = "UPDATE message SET state = 'planned', reason = NULL, settled_at = NULL WHERE message_key = 'k1'";
+        assert_eq!(ledger.execute(plan, []), Ok(1));
+        assert!(refused_by("window_on_arming", arm("k1", "2026-03-03T12:01:00Z")));
+        let sent = "UPDATE message SET state = 'sent', settled_at = '2026-03-03T12:00:01Z' WHERE message_key = 'k2'";
+        assert_eq!(ledger.execute(sent, []), Ok(1));
+        assert!(refused_by("window_on_arming", arm("k1", "2026-03-04T11:59:59Z")));
+        assert_eq!(arm("k1", "2026-03-04T12:00:01Z"), Ok(1));
+    }
+
+    #[test]
+    fn only_a_sent_message_counts_as_mailed() {
+        let later = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
+        let world = World::new().cart(Cart::of("c1")).smtp(&later).init();
+        world.ok(["detect"]);
+        let marked = by_hand(&world).execute("UPDATE cart_abandonment_log SET email_sent = 1", []);
+        assert!(refused_by("email_sent_means_sent", marked));
+    }
+
+    /// A message whose arming the ledger forbids is not sent, and a person is called.
+    #[test]
+    fn a_run_that_meets_a_constraint_at_arming_sends_nothing() {
+        let later = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
+        let world = World::new().cart(Cart::of("c1").user("u1")).smtp(&later).init();
+        world.ok(["detect"]);
+        // A row of an older system that appears after planning.
+        by_hand(&world)
+            .execute(
+                "INSERT INTO cart_abandonment_log (identity, user_id, cart_hash, created_at, origin)
+                 VALUES ('u:u1', 'u1', 'old', '2026-03-01T11:00:00Z', 'by hand')",
+                [],
+            )
+            .unwrap();
+        let server = accepting();
+        world.send_to(&server);
+        world.set_now("2026-03-01T12:05:00Z");
+        world.exits(1, ["detect"]).says("window_on_arming");
+        assert_eq!(server.accepted().len(), 0);
+        world.has([("planned", 1)]);
+    }
+}
