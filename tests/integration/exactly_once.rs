@@ -32,12 +32,14 @@ fn carts(n: usize) -> impl Iterator<Item = Cart> {
     (1..=n).map(|n| Cart::of(&format!("c{n}")))
 }
 
-/// A world with an empty rehearsal ledger, like `init` makes it but without the process: there are hundreds of worlds here.
+/// A world with an empty rehearsal ledger, like `init` makes it but without the process, and with a template that is soon
+/// rendered: there are hundreds of worlds here.
 fn world_with_ledger() -> World {
     static LEDGER: OnceLock<Vec<u8>> = OnceLock::new();
     let ledger = LEDGER.get_or_init(|| std::fs::read(World::new().init().ledger_file()).expect("a new ledger"));
-    let world = World::new().source(Kind::JsonLines);
+    let world = World::new().source(Kind::JsonLines).set("detect.template", "cart.html");
     std::fs::write(world.ledger_file(), ledger).expect("the ledger is copied");
+    std::fs::write(world.path("cart.html"), "<p>You left something behind.</p>\n").expect("a template");
     world
 }
 
