@@ -62,7 +62,7 @@ pub enum EveryDays {
 #[derive(Debug, Clone)]
 pub struct CronRule {
     text: String,
-    cron: Cron,
+    cron: Box<Cron>,
 }
 
 impl PartialEq for CronRule {
@@ -241,7 +241,7 @@ impl CronRule {
         // The calendar repeats after 400 years; this start is any day before which nobody sends mail with this.
         let start = NaiveDate::from_ymd_opt(2000, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN);
         match cron.find_next_occurrence(&start, true) {
-            Ok(first) if first.year() < 2400 => Ok(CronRule { text, cron }),
+            Ok(first) if first.year() < 2400 => Ok(CronRule { text, cron: Box::new(cron) }),
             _ => Err(format!("{text:?} never fires: there is no such day")),
         }
     }

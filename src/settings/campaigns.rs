@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::CampaignSettings;
@@ -47,15 +47,15 @@ pub struct Definition {
     pub audience: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sql: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text_or_value")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cron: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text_or_value")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text_or_value")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
@@ -69,19 +69,6 @@ pub struct Definition {
     pub send_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-}
-
-/// `on = 31` and `at = 2026-03-20T09:00:00` mean the same with and without quotes.
-fn text_or_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Some(match toml::Value::deserialize(deserializer)? {
-        toml::Value::String(text) => text,
-        // A time of day alone: its seconds are always there, and always 0 when it is meant for a schedule.
-        toml::Value::Datetime(time) if time.date.is_none() => {
-            let text = time.to_string();
-            text.strip_suffix(":00").filter(|text| text.len() == 5).unwrap_or(&text).to_owned()
-        }
-        other => other.to_string(),
-    }))
 }
 
 #[derive(Deserialize)]
@@ -147,7 +134,13 @@ pub fn parse(path: &Path, text: &str, defaults: &CampaignSettings, zone: Tz) -> 
     Ok(definitions)
 }
 
-fn definition(table: toml::Table) -> Result<Definition, String> {
+fn definition(mut table: toml::Table) -> Result<Definition, String> {
+    // `on = 31` and `at = 2026-03-20T09:00:00` mean the same with and without quotes.
+    for key in ["at", "on", "time"] {
+        if let Some(value) = table.get_mut(key).filter(|value| !value.is_str()) {
+            *value = toml::Value::String(unquoted(value));
+        }
+    }
     toml::Value::Table(table).try_into().map_err(|err: toml::de::Error| match nearest_key(err.message()) {
         Some(nearest) => {
             let unknown = err.message().split('`').nth(1).unwrap_or_default();
@@ -155,6 +148,18 @@ fn definition(table: toml::Table) -> Result<Definition, String> {
         }
         None => err.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
     })
+}
+
+fn unquoted(value: &toml::Value) -> String {
+    match value {
+        // A time of day alone is shown with seconds, which a schedule does not have.
+        toml::Value::Datetime(toml::value::Datetime { date: None, time: Some(time), .. })
+            if time.second.unwrap_or(0) == 0 && time.nanosecond.unwrap_or(0) == 0 =>
+        {
+            format!("{:02}:{:02}", time.hour, time.minute)
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Writes a definition as a `[[campaign]]` block that can be added to the end of a campaigns file.

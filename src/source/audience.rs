@@ -99,7 +99,7 @@ pub(super) fn not_ready(what: impl Into<String>, next: impl Into<String>) -> Fai
 type Each<'a> = &'a mut dyn FnMut(AudienceRow) -> Result<()>;
 
 /// Reads a file that is still, and was so until the end. Returns its path, for messages.
-fn read_file(path: &Path, read: fn(&File, &str, Each<'_>) -> Result<()>, each: Each<'_>) -> Result<String> {
+fn read_file(path: &Path, read: fn(&File, &str, u64, Each<'_>) -> Result<()>, each: Each<'_>) -> Result<String> {
     let shown = path.display().to_string();
     let unreadable = |err: std::io::Error| {
         let next =
@@ -114,7 +114,7 @@ fn read_file(path: &Path, read: fn(&File, &str, Each<'_>) -> Result<()>, each: E
     let file = File::open(path).map_err(unreadable)?;
     let opened = file.metadata().map_err(unreadable)?;
     check_still(&opened, &shown)?;
-    read(&file, &file_name(path), each)?;
+    read(&file, &file_name(path), opened.size(), each)?;
     let stamps = [
         Stamp::of(&before),
         Stamp::of(&file.metadata().map_err(unreadable)?),
@@ -221,7 +221,8 @@ pub(super) fn row(found: Result<RecipientRow, String>, source: &str, place: Stri
     }
 }
 
-fn read_csv(file: &File, name: &str, each: Each<'_>) -> Result<()> {
+/// Reads up to `size`: a file that grows as fast as it is read would never end.
+fn read_csv(file: &File, name: &str, size: u64, each: Each<'_>) -> Result<()> {
     let unreadable = |err: std::io::Error| {
         not_ready(format!("could not read the audience {name}: {err}"), "the next run tries again")
     };
@@ -238,6 +239,7 @@ fn read_csv(file: &File, name: &str, each: Each<'_>) -> Result<()> {
     loop {
         match rows.next().map_err(unreadable)? {
             End::File => return Ok(()),
+            End::Row(position) | End::Broken(position, _) if position.offset >= size => return Ok(()),
             End::Row(position) => {
                 let found = csv_recipient(&columns, &rows.record);
                 each(row(found, name, format!("{name}:{}", position.line), rows.record.as_slice()))?;
@@ -267,7 +269,8 @@ fn csv_recipient(columns: &Columns, record: &ByteRecord) -> Result<RecipientRow,
     })
 }
 
-fn read_json_lines(file: &File, name: &str, each: Each<'_>) -> Result<()> {
+/// Reads up to `size`: a file that grows as fast as it is read would never end.
+fn read_json_lines(file: &File, name: &str, size: u64, each: Each<'_>) -> Result<()> {
     let unreadable = |err: std::io::Error| {
         not_ready(format!("could not read the audience {name}: {err}"), "the next run tries again")
     };
@@ -275,6 +278,9 @@ fn read_json_lines(file: &File, name: &str, each: Each<'_>) -> Result<()> {
     let mut first_columns = None;
     let mut found_one = false;
     while let Some((position, length)) = lines.next().map_err(unreadable)? {
+        if position.offset >= size {
+            break;
+        }
         let line = lines.line.as_slice();
         let line = if position.offset == 0 { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
         if line.trim_ascii().is_empty() {

@@ -1,6 +1,7 @@
 //! Against real files and a real database.
 
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
 
 use chrono_tz::Tz;
@@ -176,7 +177,9 @@ fn a_file_that_changes_while_it_is_read_is_not_used() {
     let source = settings(SourceKind::Csv, PathBuf::from("none"), Tz::UTC);
     for name in ["a.csv", "a.jsonl"] {
         let text: &[u8] = if name == "a.csv" { b"email\na@example.com\n" } else { b"{\"email\":\"a@example.com\"}\n" };
-        let changes: [&dyn Fn(&Path); 3] = [
+        let changes: [&dyn Fn(&Path); 4] = [
+            // It grows with each row that is read.
+            &|path| OpenOptions::new().append(true).open(path).unwrap().write_all(text).unwrap(),
             &|path| fs::write(path, [text, text].concat()).unwrap(),
             // The same size, another time.
             &|path| set_age(path, 3000),

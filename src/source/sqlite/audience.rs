@@ -49,7 +49,7 @@ fn copied(path: &Path, name: &str, query: &str) -> Result<(Columns, usize, Conne
     let query = checked(&shop, name, KEY, query, &[])?;
     let failed = |err: rusqlite::Error| query_failed(name, KEY, &err);
     let mut statement = shop.prepare(&format!("SELECT * FROM (\n{query}\n)")).map_err(failed)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let width = names.len();
     let columns = Columns::find(names, &format!("the query `{KEY}` on {name}"))?;
 
