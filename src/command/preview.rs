@@ -8,20 +8,16 @@ use serde_json::json;
 
 use super::Context;
 use crate::cli;
-use crate::domain::address::Address;
-use crate::domain::cart::{Cart, CartLine};
 use crate::domain::message_key;
-use crate::domain::money::{Currency, Money};
 use crate::failure::{Exit, Failure};
 use crate::mail::message::{self, Letter};
-use crate::mail::template::{self, Template};
-use crate::settings::Settings;
+use crate::mail::template::{self, Template, example_cart};
 use crate::source::{self, Look};
 
 pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
     let settings = context.settings()?;
     let cart = match &args.cart_id {
-        None => example_cart(&settings, context),
+        None => example_cart(&settings.shop, context.clock.now()),
         Some(cart_id) => match source::open(&settings.source)?.cart(cart_id)? {
             Look::Cart(cart) => *cart,
             Look::Gone => {
@@ -86,30 +82,4 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<std::path::PathBuf, 
         Failure::ledger(format!("could not write {}: {err}", path.display()), "name another folder with --out")
     })?;
     Ok(path)
-}
-
-/// A cart to look at before the shop has one.
-fn example_cart(settings: &Settings, context: &Context<'_>) -> Cart {
-    let currency = Currency::parse("EUR").unwrap_or_else(|| unreachable!("EUR is a code"));
-    let line = |sku: &str, name: &str, quantity, minor| CartLine {
-        sku: sku.into(),
-        name: name.into(),
-        quantity,
-        unit_price: Money { minor, currency },
-        image_url: None,
-        url: None,
-    };
-    Cart {
-        cart_id: "example".into(),
-        user_id: Some("example".into()),
-        email: Address::parse("ada@example.com").unwrap_or_else(|_| settings.mail.from.address.clone()),
-        name: Some("Ada Lovelace".into()),
-        currency,
-        created_at: None,
-        updated_at: context.clock.now() - chrono::TimeDelta::hours(2),
-        recovery_url: Some(format!("{}/cart/example", settings.shop.url.trim_end_matches('/'))),
-        consent: Some(true),
-        ordered_at: None,
-        lines: vec![line("A-1", "Desk lamp, brass", 2, 1990), line("B-7", "Notebook, dotted, 160 pages", 1, 1250)],
-    }
 }

@@ -1,9 +1,13 @@
 //! The template of a cart message and what it is filled with.
 
+use chrono::TimeDelta;
 use minijinja::context;
 use minijinja::value::Value;
 
+use crate::domain::address::Address;
 use crate::domain::cart::{Cart, CartLine};
+use crate::domain::instant::Instant;
+use crate::domain::money::{Currency, Money};
 use crate::settings::ShopSettings;
 
 use super::message::expand_unsubscribe;
@@ -32,6 +36,32 @@ pub fn cart_context(cart: &Cart, shop: &ShopSettings, unsubscribe: Option<&str>,
     }
 }
 
+/// A cart to look at before the shop has one, and to try a template on. It says all that a cart can say.
+pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
+    let currency = Currency::parse("EUR").unwrap_or_else(|| unreachable!("EUR is a code"));
+    let line = |sku: &str, name: &str, quantity, minor| CartLine {
+        sku: sku.into(),
+        name: name.into(),
+        quantity,
+        unit_price: Money { minor, currency },
+        image_url: None,
+        url: None,
+    };
+    Cart {
+        cart_id: "example".into(),
+        user_id: Some("example".into()),
+        email: Address::parse("ada@example.com").unwrap_or_else(|_| unreachable!("it is an address")),
+        name: Some("Ada Lovelace".into()),
+        currency,
+        created_at: None,
+        updated_at: now - TimeDelta::hours(2),
+        recovery_url: Some(format!("{}/cart/example", shop.url.trim_end_matches('/'))),
+        consent: Some(true),
+        ordered_at: None,
+        lines: vec![line("A-1", "Desk lamp, brass", 2, 1990), line("B-7", "Notebook, dotted, 160 pages", 1, 1250)],
+    }
+}
+
 fn item(line: &CartLine) -> Value {
     context! {
         sku => &line.sku,
@@ -55,9 +85,7 @@ fn web_address(address: Option<&str>) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::address::Address;
     use crate::domain::instant;
-    use crate::domain::money::{Currency, Money};
     use crate::mail::template::{AS_WRITTEN, Rendered, Template};
     use crate::mail::{inline, markup, markup::Token};
 
