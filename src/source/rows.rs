@@ -139,11 +139,6 @@ impl Gathering {
             cart.flaw.get_or_insert_with(|| flaw.to_owned());
         }
     }
-
-    /// How many lines the open cart has.
-    pub fn open_lines(&self) -> usize {
-        self.open.as_ref().map_or(0, |cart| cart.lines.len())
-    }
 }
 
 /// A single row without a SKU stands for a cart without items.
