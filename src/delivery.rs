@@ -59,6 +59,8 @@ pub struct Summary {
     pub sent: u64,
     pub deferred: u64,
     pub refused: u64,
+    /// The first of those that could not be rendered, and why; how many there were.
+    pub unrenderable: Option<(String, u64)>,
     pub in_doubt: u64,
     /// By reason.
     pub skipped: BTreeMap<String, u64>,
@@ -435,6 +437,9 @@ fn settle(
         }
         Fate::Refused { reply } => {
             summary.refused += 1;
+            if reply.starts_with(worker::CANNOT_BE_RENDERED) {
+                summary.unrenderable.get_or_insert_with(|| (format!("{label} {reply}"), 0)).1 += 1;
+            }
             delivery.output.decision(format!("Refused {label} - {reply}"));
         }
         Fate::InDoubt { why } => {

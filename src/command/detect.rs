@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli;
 use crate::delivery::{Delivery, Summary};
+use crate::domain::address;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{News, Notice, PlanRules};
 use crate::mail::Transport;
@@ -20,8 +21,8 @@ use crate::run::{Run, Start};
 use crate::settings::{DetectSettings, Settings};
 use crate::source::{self, Source};
 use crate::stop::Stop;
-use feed::CartFeed;
-use planning::Look;
+use feed::{CartFeed, Stationery};
+use planning::{Look, NO_ADDRESS};
 
 /// What one run found and did, for people and as JSON.
 #[derive(Debug, Default, Serialize)]
@@ -32,6 +33,8 @@ struct Report {
     sent: u64,
     deferred: u64,
     refused: u64,
+    /// Of those refused, the ones that could not be rendered.
+    unrenderable: u64,
     in_doubt: u64,
     /// Messages a dead run had armed, now held.
     recovered_in_doubt: u64,
@@ -56,9 +59,17 @@ impl Report {
         self.deferred = summary.deferred;
         self.refused = summary.refused;
         self.in_doubt = summary.in_doubt;
+        if let Some((first, messages)) = summary.unrenderable {
+            let first = address::masked(&first);
+            self.unrenderable = messages;
+            self.news.push(format!(
+                "{} refused: {first}\n next: correct the template or the cart; `mailonce log --state refused` lists them",
+                count(messages, "message")
+            ));
+        }
         self.put_back = summary.put_back;
         self.skipped = summary.skipped;
-        self.trouble.extend(summary.trouble);
+        self.trouble.extend(summary.trouble.iter().map(|trouble| address::masked(trouble)));
         self.stopped = summary.stopped;
     }
 
@@ -104,6 +115,7 @@ pub fn run(context: &Context<'_>, args: &cli::Detect) -> Result<Exit> {
     if args.dry_run {
         return dry_run::run(context, &settings, args);
     }
+    let stationery = Stationery::load(&settings, context.clock.now())?;
     let stop = Stop::listen(args.time_budget)?;
     let transport = Transport::open(&settings.transport);
     let start = Start {
@@ -116,7 +128,8 @@ pub fn run(context: &Context<'_>, args: &cli::Detect) -> Result<Exit> {
     let mut run = Run::begin(&settings, start, &transport)?;
     let mut report = Report { run: run.epoch, recovered_in_doubt: run.recovered.in_doubt, ..Report::default() };
     let mut armed = 0;
-    let result = find_and_deliver(context, args, &settings, &transport, &stop, &mut run, &mut report, &mut armed);
+    let result =
+        find_and_deliver(context, args, &settings, stationery, &transport, &stop, &mut run, &mut report, &mut armed);
     if let Err(err) = result {
         // The ledger still answers after a wrong query or template: say in it how the run ended.
         let what = err.downcast_ref::<Failure>().map_or_else(|| format!("{err:#}"), |failure| failure.what.clone());
@@ -134,6 +147,7 @@ fn find_and_deliver(
     context: &Context<'_>,
     args: &cli::Detect,
     settings: &Settings,
+    stationery: Stationery,
     transport: &Transport,
     stop: &Stop,
     run: &mut Run,
@@ -151,7 +165,7 @@ fn find_and_deliver(
         Err(err) => return stand_by(err, report, summary),
     };
     if stop.cause().is_none() && run.ledger.count_due_carts(now)? > 0 {
-        let mut feed = CartFeed::new(context, settings, source.as_mut(), now)?;
+        let mut feed = CartFeed::new(context, stationery, &settings.detect, source.as_mut(), now);
         let due = run.ledger.count_due_carts(now)?;
         let mut delivery = Delivery {
             ledger: &mut run.ledger,
@@ -172,7 +186,8 @@ fn find_and_deliver(
         report.take(summary);
         delivered.map_err(|failure| {
             let kept = report.kept(transport.past_tense());
-            let kept = if failure.kept.is_empty() { kept } else { format!("{kept}; {}", failure.kept) };
+            let kept =
+                if failure.kept.is_empty() { kept } else { format!("{kept}; {}", address::masked(&failure.kept)) };
             failure.kept(kept)
         })?;
         report.still_due = run.ledger.count_due_carts(now)?;
@@ -207,12 +222,22 @@ fn look_at_shop(
     let mut source = source::open(&settings.source)?;
     let rules = plan_rules(&settings.detect);
     let look = Look { settings, now, output: context.output, record_left_out: false, stop: Some(stop) };
-    let found = look.read(source.as_mut(), &mut run.ledger)?;
+    let mut found = look.read(source.as_mut(), &mut run.ledger)?;
     report.carts_seen = found.carts_seen;
     report.bad_rows = found.bad_rows;
     report.left_out = found.left_out;
     let news = run.ledger.note("bad row", &found.notices, now)?;
     report.news.extend(bad_row_lines(&news, found.bad_rows));
+    if let Some(mut first) = found.first_anonymous.take() {
+        let place = std::mem::take(&mut first.line);
+        let carts = report.left_out.get(NO_ADDRESS).copied().unwrap_or(0);
+        first.line = format!("{}, the first: {place}", count(carts, "cart"));
+        if run.ledger.note_once(NO_ADDRESS, Some(&first), now)? {
+            report.news.push(format!("{place}: {NO_ADDRESS}; row skipped; such carts are only counted from now on"));
+        }
+    } else {
+        run.ledger.note_once(NO_ADDRESS, None, now)?;
+    }
     let most = settings.detect.max_per_run.max(args.allow.unwrap_or(0));
     let Some(to_plan) = look.decide(source.as_mut(), &mut run.ledger, &rules, most)? else { return Ok(source) };
     for (verdict, carts) in look.left_out(&run.ledger)? {
@@ -278,7 +303,11 @@ fn say(context: &Context<'_>, transport: &Transport, report: &Report) {
     }
     let looked = format!("{} looked at", count(report.carts_seen, "cart"));
     if report.is_idle() {
-        let reasons = phrase(&report.left_out);
+        let mut reasons = phrase(&report.left_out);
+        if report.bad_rows > 0 {
+            let comma = if reasons.is_empty() { "" } else { ", " };
+            reasons.push_str(&format!("{comma}{}", count(report.bad_rows, "bad row")));
+        }
         let why = if reasons.is_empty() { "none abandoned within max_age".to_owned() } else { reasons };
         output.tell(format!("nothing to send: {looked}: {why}"));
         return;
@@ -299,6 +328,9 @@ fn say(context: &Context<'_>, transport: &Transport, report: &Report) {
     }
     if !report.left_out.is_empty() {
         line.push_str(&format!("; left out: {}", phrase(&report.left_out)));
+    }
+    if report.bad_rows > 0 {
+        line.push_str(&format!("; bad rows: {}", report.bad_rows));
     }
     if let Some(stopped) = &report.stopped {
         line.push_str(&format!("; {stopped}, {} still due", report.still_due));

@@ -7,6 +7,9 @@ use crate::domain::fate::Fate;
 use crate::failure::Failure;
 use crate::mail::session::{InStep, Opened, Outgoing, Session};
 
+/// How the reply of a message that could not be made begins, in the place of a server's.
+pub(super) const CANNOT_BE_RENDERED: &str = "cannot be rendered";
+
 /// One message to deliver. What it takes to write it is done on the sending thread.
 pub struct Job {
     pub id: i64,
@@ -189,7 +192,7 @@ fn work(number: usize, mut session: Box<dyn Session>, orders: &Receiver<Order>, 
 fn deliver(session: &mut dyn Session, job: Job, orders: &Receiver<Order>, say: &dyn Fn(Event) -> bool) -> Event {
     let outgoing = match (job.compose)() {
         Ok(outgoing) => outgoing,
-        Err(problem) => return Event::Judged(Fate::Refused { reply: format!("cannot be rendered: {problem}") }),
+        Err(problem) => return Event::Judged(Fate::Refused { reply: format!("{CANNOT_BE_RENDERED}: {problem}") }),
     };
     let opening = session.open(&outgoing);
     if let Some(in_step) = opening.previous {

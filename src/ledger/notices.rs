@@ -66,10 +66,37 @@ impl Ledger {
         })
     }
 
+    /// Keeps one thing that needs telling only once, ever, and its line as it is now; `None`: nothing of this kind stands.
+    /// Says whether this is the first time. Writes only on a change.
+    pub fn note_once(&mut self, kind: &str, standing: Option<&Notice>, now: Instant) -> Result<bool, Failure> {
+        let known: Vec<(String, String)> = self.read(|conn| {
+            let mut rows = conn.prepare_cached("SELECT notice_key, line FROM notice WHERE kind = ?1")?;
+            rows.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })?;
+        let is_first = standing.is_some_and(|notice| known.iter().all(|(key, _)| *key != notice.key));
+        // An empty line remembers what was told and does not stand now.
+        let line_of = |key: &str| standing.filter(|notice| notice.key == key).map_or("", |notice| &notice.line);
+        if is_first || known.iter().any(|(key, line)| line != line_of(key)) {
+            let at = instant::text(now);
+            self.write(Durability::Full, |tx| {
+                tx.execute("UPDATE notice SET line = '' WHERE kind = ?1", [kind])?;
+                let Some(notice) = standing else { return Ok(()) };
+                tx.execute(
+                    "INSERT INTO notice (notice_key, kind, line, first_at, reported_at) VALUES (?1, ?2, ?3, ?4, ?4)
+                     ON CONFLICT (notice_key) DO UPDATE SET line = excluded.line",
+                    (&notice.key, kind, &notice.line, &at),
+                )?;
+                Ok(())
+            })?;
+        }
+        Ok(is_first)
+    }
+
     /// What stands: kind, line, and since when.
     pub fn notices(&self) -> Result<Vec<(String, String, String)>, Failure> {
         self.read(|conn| {
-            let mut rows = conn.prepare("SELECT kind, line, first_at FROM notice ORDER BY kind, first_at, line")?;
+            let mut rows =
+                conn.prepare("SELECT kind, line, first_at FROM notice WHERE line <> '' ORDER BY kind, first_at, line")?;
             rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
         })
     }

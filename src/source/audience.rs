@@ -216,7 +216,7 @@ pub(super) fn row(found: Result<RecipientRow, String>, source: &str, place: Stri
         Err(problem) => {
             let problem = printable(&problem, 300);
             let key = bad_row_key(source, content, &problem);
-            AudienceRow::Bad(BadRow { place, problem, key })
+            AudienceRow::Bad(BadRow { place, problem, key, is_anonymous: false })
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 
 use super::{BadRow, Look, Row, Touched};
-use crate::domain::address::Address;
+use crate::domain::address::{self, Address};
 use crate::domain::cart::{Cart, CartLine};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
@@ -14,6 +14,8 @@ use crate::domain::money::{Currency, Money};
 const LONGEST_TEXT_IN_CHARACTERS: usize = 1000;
 /// Signed links are long; browsers and mail programs take about this much.
 const LONGEST_URL_IN_CHARACTERS: usize = 2000;
+/// What is wrong with an anonymous shopper's cart.
+const NO_ADDRESS: &str = "no address";
 /// More lines than any shopper reads; it bounds what one cart can take of the memory.
 pub(super) const MOST_LINES: usize = 1000;
 
@@ -176,9 +178,12 @@ impl RawCart {
             (None, Some(cart_id)) => format!("{source}: cart {}", printable(cart_id, 80)),
             (None, None) => format!("{source}: a cart without a cart_id"),
         };
+        if problem == NO_ADDRESS {
+            return BadRow { place, key: format!("{source}: {problem}"), problem, is_anonymous: true };
+        }
         let identity = self.cart_id().map_or(self.content.as_slice(), str::as_bytes);
         let key = bad_row_key(source, identity, &problem);
-        BadRow { place, problem, key }
+        BadRow { place, problem, key, is_anonymous: false }
     }
 }
 
@@ -193,13 +198,14 @@ pub(super) fn bad_row_key(source: &str, identity: &[u8], problem: &str) -> Strin
     hex(&digest.finalize()[..16])
 }
 
-/// A text that is safe to print on one line, cut after `most` characters.
+/// A text that is safe to print on one line, cut after `most` characters. Addresses are masked: what is printed ends in
+/// logs.
 pub(super) fn printable(text: &str, most: usize) -> String {
     let mut shown: String = text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(most).is_some() {
         shown.push('…');
     }
-    shown
+    address::masked(&shown)
 }
 
 fn quoted(text: &str) -> String {
@@ -210,7 +216,7 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
     let cart_id = text("cart_id", &head.cart_id)?.ok_or("no cart_id")?;
     let email = match head.email.as_ref().map_err(|why| format!("the email {why}"))? {
         Some(email) => Address::parse(email).map_err(|err| err.to_string())?,
-        None => return Err("no address".into()),
+        None => return Err(NO_ADDRESS.into()),
     };
     let currency = text("currency", &head.currency)?.ok_or("no currency")?;
     let currency = Currency::parse(&currency)
@@ -378,9 +384,32 @@ mod tests {
             cart.head.email = field(email);
             cart.checked(Tz::UTC, "carts.csv").unwrap_err()
         };
-        assert_eq!(bad(3, "").key, bad(9, "").key);
-        assert_ne!(bad(3, "").key, bad(3, "ada").key);
-        assert_eq!(bad(9, "").place, "carts.csv:9");
+        assert_eq!(bad(3, "ada").key, bad(9, "ada").key);
+        assert_ne!(bad(3, "ada").key, bad(3, "ada@").key);
+        assert_eq!(bad(9, "ada").place, "carts.csv:9");
+    }
+
+    #[test]
+    fn all_carts_without_an_address_share_a_key() {
+        let anonymous = |cart_id| {
+            let mut cart = sound();
+            cart.head.cart_id = field(cart_id);
+            cart.head.email = Ok(None);
+            cart.checked(Tz::UTC, "carts.csv").unwrap_err()
+        };
+        let (one, other) = (anonymous("c1"), anonymous("c2"));
+        assert_eq!((one.key.as_str(), one.is_anonymous), ("carts.csv: no address", true));
+        assert_eq!(one.key, other.key);
+    }
+
+    #[test]
+    fn what_is_printed_holds_no_whole_address() {
+        let mut cart = sound();
+        cart.head.cart_id = field("ada@example.com");
+        cart.head.consent = field("<ada.lovelace@example.com> said so");
+        let bad = cart.checked(Tz::UTC, "shop.db").unwrap_err();
+        assert_eq!(bad.place, "shop.db: cart a…@example.com");
+        assert_eq!(bad.problem, "the consent \"<a…@example.com> said so\" is neither true nor false");
     }
 
     #[test]

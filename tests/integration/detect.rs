@@ -112,7 +112,8 @@ mod due {
                     Cart::of("emptied").empty(),
                 ];
                 let world = World::new().source(kind).spelling(spelling).smtp(&server).carts(carts).init();
-                world.ok(["detect"]);
+                world.exits(1, ["detect"]).says(": no address; row skipped");
+                detect_at(&world, "2026-03-01T12:00:00Z", 0).is_silent();
                 assert_eq!(server.recipients(), ["due@example.com"], "{kind:?} {spelling:?}");
                 assert_eq!(world.episodes()[0].cart_value.as_deref(), Some("8.00"), "{kind:?}");
             }

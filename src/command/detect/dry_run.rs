@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::feed::{LastLook, last_look};
-use super::planning::Look;
+use super::feed::{LastLook, Stationery, last_look};
+use super::planning::{Look, NO_ADDRESS};
 use super::{Context, plan_rules};
 use crate::cli;
 use crate::domain::cart::short_hash;
@@ -41,6 +41,8 @@ struct DryRun {
     would_send: Vec<WouldSend>,
     left_out: Vec<LeftOut>,
     bad_rows: Vec<String>,
+    /// Anonymous shoppers' carts.
+    without_address: u64,
     carts_seen: u64,
     /// More than `max_per_run` would be planned: a real run would plan none.
     over_max_per_run: bool,
@@ -48,6 +50,7 @@ struct DryRun {
 
 pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect) -> Result<Exit> {
     let now = context.clock.now();
+    Stationery::load(settings, now)?;
     let mut ledger = Ledger::open(&settings.ledger, Access::Read)?;
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
@@ -56,6 +59,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     let mut report = DryRun {
         would_send: Vec::new(),
         left_out: Vec::new(),
+        without_address: found.left_out.get(NO_ADDRESS).copied().unwrap_or(0),
         bad_rows: found.notices.into_iter().map(|notice| notice.line).collect(),
         carts_seen: found.carts_seen,
         over_max_per_run: to_plan > settings.detect.max_per_run.max(args.allow.unwrap_or(0)),
@@ -109,7 +113,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
         }
     })?;
     context.output.document(&report);
-    say(context, settings, &report, &listed, to_plan);
+    let first_anonymous = found.first_anonymous.map(|first| first.line).unwrap_or_default();
+    say(context, settings, &report, &listed, &first_anonymous, found.bad_rows, to_plan);
     let needs_a_person = report.over_max_per_run || found.bad_rows > 0;
     Ok(if needs_a_person { Exit::NeedsAPerson } else { Exit::Done })
 }
@@ -119,6 +124,8 @@ fn say(
     settings: &Settings,
     report: &DryRun,
     listed: &std::collections::BTreeMap<String, u64>,
+    first_anonymous: &str,
+    bad_rows: u64,
     to_plan: u64,
 ) {
     let output = context.output;
@@ -139,19 +146,27 @@ fn say(
             cart.reason
         ));
     }
+    if report.without_address > 0 {
+        let carts = count(report.without_address, "cart");
+        output.print(format!("left out    {carts} - {NO_ADDRESS} (the first: {first_anonymous})"));
+    }
     for line in &report.bad_rows {
         output.print(format!("bad row     {line}; row skipped"));
+    }
+    if bad_rows > report.bad_rows.len() as u64 {
+        output.print(format!("            and {} more bad rows", bad_rows - report.bad_rows.len() as u64));
     }
     for (verdict, carts) in listed.iter().filter(|(_, carts)| **carts > MOST_LISTED) {
         output.print(format!("            and {} more: {verdict}", carts - MOST_LISTED));
     }
     let earlier = report.would_send.iter().filter(|mail| mail.planned_before).count() as u64;
-    let left_out: u64 = listed.iter().filter(|(verdict, _)| *verdict != "plan").map(|(_, carts)| carts).sum();
+    let left_out = listed.iter().filter(|(verdict, _)| *verdict != "plan").map(|(_, carts)| carts);
+    let left_out = report.without_address + left_out.sum::<u64>();
     output.print(format!(
         "{}: would send {}, left out {left_out}, bad rows {}; nothing was written",
         count(report.carts_seen, "cart"),
         to_plan + earlier,
-        report.bad_rows.len()
+        bad_rows
     ));
     if report.over_max_per_run {
         output.print(format!(

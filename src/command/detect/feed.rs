@@ -26,10 +26,31 @@ use crate::source::{Look, Source};
 const PAGE: usize = 200;
 
 /// What every message of a run is written with.
-struct Stationery {
+pub(super) struct Stationery {
     template: Template,
     shop: ShopSettings,
     mail: MailSettings,
+}
+
+impl Stationery {
+    /// Loads the template and tries it on an example, before anything is planned: a misspelt variable would otherwise
+    /// have every message of the run refused.
+    ///
+    /// # Errors
+    /// Exit 78, naming the template and the line.
+    pub fn load(settings: &Settings, now: Instant) -> Result<Stationery, Failure> {
+        let template = Template::load(settings.detect.template.as_deref(), &settings.detect.subject)?;
+        let stationery = Stationery { template, shop: settings.shop.clone(), mail: settings.mail.clone() };
+        let message_id =
+            message_key::message_id(&message_key::token("preview", "example"), settings.mail.from.address.domain());
+        stationery.write(&template::example_cart(&settings.shop, now), &message_id, now).map_err(|problem| {
+            Failure::config(
+                format!("no message can be rendered: {problem}; nothing is planned or sent"),
+                "correct the template or `detect.subject`; `mailonce preview` shows the result",
+            )
+        })?;
+        Ok(stationery)
+    }
 }
 
 pub(super) struct CartFeed<'a> {
@@ -47,21 +68,21 @@ pub(super) struct CartFeed<'a> {
 impl<'a> CartFeed<'a> {
     pub fn new(
         context: &Context<'_>,
-        settings: &'a Settings,
+        stationery: Stationery,
+        detect: &'a DetectSettings,
         source: &'a mut dyn Source,
         due_at: Instant,
-    ) -> Result<Self, Failure> {
-        let template = Template::load(settings.detect.template.as_deref(), &settings.detect.subject)?;
-        Ok(CartFeed {
+    ) -> Self {
+        CartFeed {
             source,
-            stationery: Arc::new(Stationery { template, shop: settings.shop.clone(), mail: settings.mail.clone() }),
-            detect: &settings.detect,
+            stationery: Arc::new(stationery),
+            detect,
             clock: context.clock,
             output: context.output,
             due_at,
             queue: VecDeque::new(),
             after: None,
-        })
+        }
     }
 
     fn next_due(&mut self, ledger: &Ledger) -> Result<Option<Due>, Failure> {

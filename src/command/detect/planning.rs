@@ -31,7 +31,12 @@ pub(super) struct Found {
     pub bad_rows: u64,
     /// The bad rows, at most [`MOST_KEPT`].
     pub notices: Vec<Notice>,
+    /// The first cart without an address; they are counted under [`NO_ADDRESS`], not among the bad rows.
+    pub first_anonymous: Option<Notice>,
 }
+
+/// Why an anonymous shopper's cart is left out.
+pub(super) const NO_ADDRESS: &str = "no address";
 
 impl Look<'_> {
     /// Reads the carts; those that could be written to become candidates.
@@ -51,6 +56,10 @@ impl Look<'_> {
         ledger.begin_candidates()?;
         let read = source.read_carts(&touched, &mut |row| {
             match row {
+                Row::Bad(bad) if bad.is_anonymous => {
+                    *found.left_out.entry(NO_ADDRESS.to_owned()).or_default() += 1;
+                    found.first_anonymous.get_or_insert(Notice { key: bad.key, line: bad.place });
+                }
                 Row::Bad(bad) => {
                     found.bad_rows += 1;
                     if found.notices.len() < MOST_KEPT {
