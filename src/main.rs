@@ -20,13 +20,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use failure::{Exit, Failure};
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    match command::run(&cli) {
-        Ok(exit) => ExitCode::from(exit as u8),
-        Err(err) => {
-            let exit = command::explain(&err);
-            ExitCode::from(exit as u8)
-        }
-    }
+    let exit = command::run(&cli).unwrap_or_else(|err| command::explain(&err));
+    let exit = match output::lost() {
+        Some(err) if exit == Exit::Done => command::explain(
+            &Failure::ledger(
+                format!("could not write to stdout: {err}"),
+                "the command itself is done: make room, then ask again with `mailonce status` or `mailonce log`",
+            )
+            .into(),
+        ),
+        _ => exit,
+    };
+    ExitCode::from(exit as u8)
 }

@@ -1,10 +1,28 @@
 //! What goes to stdout and stderr, and when: under cron, silence means that no one is needed.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
-/// Where a command speaks. A reader that went away (`| head`) never stops a run: write errors are ignored here.
+/// The first error of writing to stdout. A reader that went away (`| head`) is none.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+fn note_lost(written: io::Result<()>) {
+    if let Err(err) = written
+        && err.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(err);
+    }
+}
+
+/// Flushes stdout, and returns why something printed did not arrive, as on a full disk.
+pub fn lost() -> Option<&'static io::Error> {
+    note_lost(io::stdout().flush());
+    LOST.get()
+}
+
+/// Where a command speaks. An error of writing never stops a run; [`lost`] tells of it when the command is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     pub json: bool,
@@ -34,7 +52,7 @@ impl Output {
     /// What the command was asked for: on stdout, always (but not beside a JSON document).
     pub fn print(&self, line: impl AsRef<str>) {
         if !self.json {
-            let _ = writeln!(io::stdout(), "{}", line.as_ref());
+            note_lost(writeln!(io::stdout(), "{}", line.as_ref()));
         }
     }
 
@@ -47,9 +65,8 @@ impl Output {
     pub fn document(&self, value: &impl Serialize) {
         if self.json {
             let mut stdout = io::stdout().lock();
-            let _ = serde_json::to_writer_pretty(&mut stdout, value)
-                .map_err(io::Error::from)
-                .and_then(|()| writeln!(stdout));
+            let written = serde_json::to_writer_pretty(&mut stdout, value).map_err(io::Error::from);
+            note_lost(written.and_then(|()| writeln!(stdout)));
         }
     }
 }
