@@ -227,7 +227,7 @@ const PLACES: [&str; 2] = ["mailonce.toml", "/etc/mailonce/mailonce.toml"];
 
 fn find(flag: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(named) = flag {
-        return match named.is_file() {
+        return match named.exists() {
             true => Ok(named.to_owned()),
             false => Err(Failure::config(
                 format!("there is no configuration file {}", named.display()),

@@ -99,7 +99,7 @@ pub fn read(path: &Path, defaults: &CampaignSettings, zone: Tz) -> Result<Defini
 /// As [`read`].
 pub fn parse(path: &Path, text: &str, defaults: &CampaignSettings, zone: Tz) -> Result<Definitions, Failure> {
     let file: File = toml::from_str(text).map_err(|err| {
-        Failure::config(not_read(path, &err), "correct the line shown; each campaign begins with a line [[campaign]]")
+        Failure::config(not_read(path, text, &err), "correct the line shown; each campaign begins with a line [[campaign]]")
     })?;
     let mut lines_of: HashMap<String, Vec<usize>> = HashMap::new();
     let mut tables = Vec::new();

@@ -164,32 +164,76 @@ impl TryFrom<String> for Zone {
 /// Reads one configuration file.
 pub(super) fn read(path: &Path) -> Result<Settings, Failure> {
     let text = std::fs::read_to_string(path).map_err(|err| {
-        Failure::config(
-            format!("could not read {}: {err}", path.display()),
-            "make it readable for the user cron runs as",
-        )
+        let next = match err.kind() {
+            std::io::ErrorKind::InvalidData => "save it as UTF-8",
+            std::io::ErrorKind::IsADirectory => "name the file in it: --config FILE",
+            _ => "make it readable for the user cron runs as",
+        };
+        Failure::config(format!("could not read {}: {err}", path.display()), next)
     })?;
     let file: File = toml::from_str(&text).map_err(|err| {
-        Failure::config(not_read(path, &err), "correct the line shown; the keys are listed in the README")
+        Failure::config(not_read(path, &text, &err), NEXT)
     })?;
     Checker { path, folder: path.parent().unwrap_or(Path::new("")) }.check(file)
 }
 
-/// What is wrong with a file of TOML: the line, and the nearest key where one is not known.
-pub(super) fn not_read(path: &Path, err: &toml::de::Error) -> String {
-    let mut what = format!("{}: {}", path.display(), err.to_string().trim_end());
-    if let Some(nearest) = nearest_key(err.message()) {
-        what.push_str(&format!("\n       the nearest key is `{nearest}`"));
-    }
-    what
+/// What to do about a file of TOML that is not read.
+pub(super) const NEXT: &str =
+    "correct that; `mailonce init` in an empty folder writes a file with every key and its meaning";
+
+/// What is wrong with a file of TOML: file, line, key and problem, and the nearest key where one is not known.
+pub(super) fn not_read(path: &Path, text: &str, err: &toml::de::Error) -> String {
+    let problem = spoken(text, err.span().map_or(0, |span| span.start), err.message());
+    format!("{}:{problem}", path.display())
 }
 
-/// From "unknown field `conections`, expected one of `host`, `connections`": the expected name most like the given one.
+/// What the TOML reader found at a byte of the text, as `22: idle: "60" is no length of time`.
+fn spoken(text: &str, at: usize, message: &str) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
+    let table = shown.strip_prefix('[').and_then(|table| table.trim_start_matches('[').split(']').next());
+    if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+        return match table {
+            Some(table) => format!("{line}: {table}.{key} is missing"),
+            None if ["shop", "source", "mail"].contains(&key) => format!(" the table [{key}] is missing"),
+            None => format!(" {key} is missing"),
+        };
+    }
+    if let Some((given, known)) = unknown_key(message) {
+        let nearest = nearest_key(message).map_or_else(String::new, |name| format!("; the nearest is `{name}`"));
+        return format!("{line}: there is no key `{given}`{nearest} (known here: {})", known.join(", "));
+    }
+    let mut message = message.trim_end().replace('\n', ", ");
+    for (jargon, plain) in [
+        ("unknown variant", "unknown value"),
+        ("wanted string or table", "expected a text in quotes"),
+        ("expected a string", "expected a text in quotes"),
+        ("expected u16", "expected a whole number up to 65535"),
+        ("expected u32", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected usize", "expected a whole number"),
+    ] {
+        message = message.replace(jargon, plain);
+    }
+    match shown.split_once('=') {
+        // Only the key: a value may be a password.
+        Some((key, _)) => format!("{line}: {}: {message}", key.trim()),
+        None => format!("{line}: {shown}: {message}"),
+    }
+}
+
+/// Of the keys known where an unknown one stands, the one most like it.
 pub(super) fn nearest_key(message: &str) -> Option<String> {
+    let (given, known) = unknown_key(message)?;
+    let likeness = |name: &str| strsim::jaro_winkler(given, name);
+    known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).map(str::to_owned)
+}
+
+/// From "unknown field `conections`, expected one of `host`, `connections`": the key given, and the known ones.
+fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
-    let given = names.next()?;
-    let nearest = names.max_by(|a, b| strsim::jaro_winkler(given, a).total_cmp(&strsim::jaro_winkler(given, b)))?;
-    Some(nearest.to_owned())
+    Some((names.next()?, names.collect()))
 }
 
 struct Checker<'a> {
@@ -208,9 +252,15 @@ impl Checker<'_> {
     }
 
     fn check(&self, file: File) -> Result<Settings, Failure> {
-        for (key, text) in
-            [("ledger", &file.ledger), ("shop.name", &file.shop.name), ("source.path", &file.source.path)]
-        {
+        for (key, text) in [
+            ("ledger", Some(&file.ledger)),
+            ("shop.name", Some(&file.shop.name)),
+            ("source.path", Some(&file.source.path)),
+            ("mail.file.dir", Some(&file.mail.file.dir)),
+            ("detect.subject", file.detect.subject.as_ref()),
+            ("detect.template", file.detect.template.as_ref()),
+        ] {
+            let Some(text) = text else { continue };
             if text.trim().is_empty() || text.chars().any(char::is_control) {
                 return Err(self.wrong(key, "is empty or holds a control character", "write a value there"));
             }
@@ -310,8 +360,11 @@ impl Checker<'_> {
         if settings.host.is_empty() || settings.host.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(self.wrong("mail.smtp.host", "is no host name", "write the server's name or address"));
         }
-        if settings.port == 0 || !(1..=64).contains(&settings.connections) {
-            return Err(self.wrong("mail.smtp", "port must be 1 to 65535, connections 1 to 64", "correct the number"));
+        if settings.port == 0 {
+            return Err(self.wrong("mail.smtp.port", "must be 1 to 65535", "correct the number"));
+        }
+        if !(1..=64).contains(&settings.connections) {
+            return Err(self.wrong("mail.smtp.connections", "must be 1 to 64", "correct the number"));
         }
         if let Some((key, _)) = [
             ("connect_timeout", settings.connect_timeout),
@@ -380,19 +433,25 @@ impl Checker<'_> {
             })?,
             _ => {
                 return Err(self.wrong(
-                    "mail.smtp",
+                    "mail.smtp.username",
                     "a user name needs password_file or password_env, and only one of them",
                     "add or remove one",
                 ));
             }
         };
+        if username.trim().is_empty() || password.is_empty() {
+            return Err(self.wrong("mail.smtp.username", "the user name or the password is empty", "write both"));
+        }
         Ok(Some((username.clone(), password)))
     }
 
     fn limits(&self, limits: &LimitsTable) -> Result<Limits, Failure> {
-        if limits.per_second == Some(0) || limits.per_hour == Some(0) {
+        let zero = [("per_second", limits.per_second), ("per_hour", limits.per_hour)]
+            .into_iter()
+            .find(|(_, most)| *most == Some(0));
+        if let Some((key, _)) = zero {
             return Err(self.wrong(
-                "mail.limits",
+                &format!("mail.limits.{key}"),
                 "0 would never send anything",
                 "write a number from 1, or leave the limit out",
             ));
@@ -451,19 +510,17 @@ impl Checker<'_> {
                 "make it longer, for example \"72h\"",
             ));
         }
-        if settings.window < Duration::from_secs(60) || settings.retry_after < Duration::from_secs(1) {
-            return Err(self.wrong(
-                "detect",
-                "window must be at least 1m and retry_after at least 1s",
-                "make them longer",
-            ));
+        if settings.window < Duration::from_secs(60) {
+            return Err(self.wrong("detect.window", "must be at least 1m", "make it longer, for example \"24h\""));
         }
-        if settings.max_per_cart == 0 || settings.max_per_run == 0 {
-            return Err(self.wrong(
-                "detect",
-                "max_per_cart and max_per_run must be at least 1",
-                "write a number from 1",
-            ));
+        if settings.retry_after < Duration::from_secs(1) {
+            return Err(self.wrong("detect.retry_after", "must be at least 1s", "make it longer, for example \"2m\""));
+        }
+        if settings.max_per_cart == 0 {
+            return Err(self.wrong("detect.max_per_cart", "must be at least 1", "write a number from 1"));
+        }
+        if settings.max_per_run == 0 {
+            return Err(self.wrong("detect.max_per_run", "must be at least 1", "write a number from 1"));
         }
         Ok(settings)
     }
@@ -471,10 +528,26 @@ impl Checker<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::spoken;
+
     #[test]
     fn the_nearest_key_is_named() {
-        let message = "unknown field `conections`, expected one of `host`, `port`, `connections`, `timeout`";
-        assert_eq!(super::nearest_key(message).as_deref(), Some("connections"));
-        assert_eq!(super::nearest_key("missing field `ledger`"), None);
+        let message = "unknown field `conections`, expected one of `host`, `connections`, `timeout`";
+        assert_eq!(
+            spoken("[mail.smtp]\nconections = 3\n", 12, message),
+            "2: there is no key `conections`; the nearest is `connections` (known here: host, connections, timeout)"
+        );
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_its_table() {
+        assert_eq!(spoken("ledger = \"x\"\n[shop]\n", 13, "missing field `name`"), "2: shop.name is missing");
+        assert_eq!(spoken("", 0, "missing field `ledger`"), " ledger is missing");
+        assert_eq!(spoken("", 0, "missing field `mail`"), " the table [mail] is missing");
+    }
+
+    #[test]
+    fn a_value_is_not_repeated() {
+        assert_eq!(spoken("password_file = 'secret", 16, "unclosed string"), "1: password_file: unclosed string");
     }
 }
