@@ -2,6 +2,7 @@
 
 mod schedules;
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Result;
@@ -13,11 +14,13 @@ use crate::domain::address::Address;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, Ledger};
 use crate::output::count;
+use crate::progress;
 use crate::run_lock::RunLock;
 
 /// So many addresses share one commit.
 const BATCH: usize = 10_000;
 const MOST_BAD_ROWS_NAMED: u64 = 20;
+const ADDRESS_COLUMNS: [&str; 4] = ["email", "address", "email_address", "e-mail"];
 
 pub fn run(context: &Context<'_>, args: &Import) -> Result<Exit> {
     match args {
@@ -28,6 +31,7 @@ pub fn run(context: &Context<'_>, args: &Import) -> Result<Exit> {
 
 /// Reads one address a line, or CSV with a header that names a column `email` or `address`, perhaps one `reason`.
 fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Result<Exit> {
+    super::suppress::check_reason(default_reason)?;
     let settings = context.settings()?;
     Ledger::check_path(&settings.ledger)?;
     let _lock = RunLock::take(&settings.ledger, "import", context.global.wait.unwrap_or_default())?;
@@ -42,8 +46,10 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
         .has_headers(false)
         .flexible(true)
         .trim(csv::Trim::All)
+        .delimiter(delimiter(file).map_err(|err| unusable(&err))?)
         .from_path(file)
         .map_err(|err| unusable(&err))?;
+    let progress = progress::bar("reading", None, context.output.json);
     let mut columns = Columns { address: 0, reason: None };
     let (mut rows, mut added, mut read, mut bad) = (Vec::new(), 0, 0_u64, 0_u64);
     let mut record = csv::ByteRecord::new();
@@ -54,27 +60,37 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
             Ok(false) => break,
             Err(err) => return Err(unusable(&err).kept(format!("{} added before", count(added, "address"))).into()),
         }
-        if std::mem::take(&mut first)
-            && let Some(header) = Columns::from_header(&record)
-        {
-            columns = header;
-            continue;
+        if std::mem::take(&mut first) {
+            if let Some(header) = Columns::from_header(&record) {
+                columns = header;
+                continue;
+            }
+            if record.len() > 1 && !record.iter().any(|field| field.contains(&b'@')) {
+                let problem = format!("its first line names no column `{}`", ADDRESS_COLUMNS[..2].join("` or `"));
+                return Err(unusable(&problem).into());
+            }
         }
         let text = |column: usize| record.get(column).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
         if record.iter().all(<[u8]>::is_empty) {
             continue;
         }
         read += 1;
-        match Address::parse(text(columns.address).trim_start_matches('\u{feff}')) {
+        progress.inc(1);
+        let address = std::str::from_utf8(record.get(columns.address).unwrap_or_default())
+            .map_err(|_| "the address is not UTF-8".to_owned())
+            .and_then(|text| Address::parse(text.trim_start_matches('\u{feff}')).map_err(|err| err.to_string()));
+        match address {
             Ok(address) => {
                 let reason = columns.reason.map(text).filter(|reason| !reason.is_empty());
-                rows.push((address, reason.unwrap_or_else(|| default_reason.to_owned())));
+                let reason = reason.as_deref().map_or_else(|| default_reason.to_owned(), super::suppress::tidy_reason);
+                rows.push((address, reason));
             }
             Err(err) => {
                 bad += 1;
                 if bad <= MOST_BAD_ROWS_NAMED {
                     let line = record.position().map_or(0, csv::Position::line);
-                    context.output.alarm(format!("{}:{line}: {err}; row skipped", file.display()));
+                    let named = format!("{}:{line}: {err}; row skipped", file.display());
+                    progress.suspend(|| context.output.alarm(named));
                 }
             }
         }
@@ -84,6 +100,7 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
         }
     }
     added += ledger.suppress(&rows, "import", context.clock.now())?;
+    progress.finish_and_clear();
     if bad > MOST_BAD_ROWS_NAMED {
         context.output.alarm(format!("and {} more bad rows", bad - MOST_BAD_ROWS_NAMED));
     }
@@ -97,6 +114,14 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
         count(bad, "bad row")
     ));
     Ok(if bad > 0 { Exit::NeedsAPerson } else { Exit::Done })
+}
+
+/// What stands between the fields: a comma, unless the first line has none and a semicolon or tab instead.
+fn delimiter(file: &Path) -> std::io::Result<u8> {
+    let mut start = Vec::new();
+    std::fs::File::open(file)?.take(4096).read_to_end(&mut start)?;
+    let first = start.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    Ok([b',', b';', b'\t'].into_iter().find(|delimiter| first.contains(delimiter)).unwrap_or(b','))
 }
 
 struct Columns {
@@ -113,6 +138,6 @@ impl Columns {
                 names.iter().any(|name| field.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name))
             })
         };
-        Some(Columns { address: at(&["email", "address", "email_address", "e-mail"])?, reason: at(&["reason"]) })
+        Some(Columns { address: at(&ADDRESS_COLUMNS)?, reason: at(&["reason"]) })
     }
 }

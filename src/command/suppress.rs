@@ -9,19 +9,14 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::Access;
 use crate::output::count;
 
+/// In characters.
 const LONGEST_REASON: usize = 500;
 
 pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
     let settings = context.settings()?;
     match args {
         Suppress::Add { addresses, reason } => {
-            if reason.len() > LONGEST_REASON || reason.chars().any(char::is_control) {
-                return Err(Failure::usage(
-                    "the reason is too long or holds a control character",
-                    "use one short line",
-                )
-                .into());
-            }
+            check_reason(reason)?;
             let mut ledger = context.ledger(&settings, Access::Write)?;
             let rows: Vec<_> = addresses.iter().map(|address| (address.clone(), reason.clone())).collect();
             let added = ledger.suppress(&rows, "by hand", context.clock.now())?;
@@ -55,4 +50,18 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// A reason given on the command line is one short line.
+pub(super) fn check_reason(reason: &str) -> Result<(), Failure> {
+    if reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control) {
+        return Err(Failure::usage("the reason is too long or holds a control character", "use one short line"));
+    }
+    Ok(())
+}
+
+/// A reason from a file, made one short line: no address is left off the list because of its reason.
+pub(super) fn tidy_reason(reason: &str) -> String {
+    let words: Vec<&str> = reason.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()).collect();
+    words.join(" ").chars().take(LONGEST_REASON).collect()
 }
