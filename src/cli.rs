@@ -200,7 +200,7 @@ pub struct Log {
     #[arg(long, value_name = "TIME", value_parser = parse_instant)]
     pub since: Option<Instant>,
     /// At most so many, the newest
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub limit: u64,
 }
 
@@ -218,6 +218,7 @@ pub struct Resolve {
 pub enum Suppress {
     /// Never write to these addresses again
     Add {
+        /// One or more addresses
         #[arg(required = true, value_parser = Address::parse)]
         addresses: Vec<Address>,
         /// Why
@@ -226,6 +227,7 @@ pub enum Suppress {
     },
     /// Allow these addresses again
     Remove {
+        /// One or more addresses
         #[arg(required = true, value_parser = Address::parse)]
         addresses: Vec<Address>,
     },
@@ -237,6 +239,7 @@ pub enum Suppress {
 pub enum Import {
     /// Add the addresses of a file to the suppression list: one a line, or CSV with a column `email` or `address`
     Suppressions {
+        /// The file
         file: PathBuf,
         /// Why, where the file has no column `reason`
         #[arg(long, default_value = "imported")]

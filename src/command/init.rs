@@ -13,6 +13,7 @@ use crate::cli;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Kind, Ledger};
 use crate::mail::template::BUILT_IN_CART;
+use crate::output::count;
 use crate::run_lock::{Record, RunLock};
 use crate::settings::Settings;
 
@@ -98,7 +99,11 @@ fn refuse_if_remembered(lock: &RunLock, ledger: &Path) -> Result<(), Failure> {
         && record.epoch > 0
     {
         return Err(Failure::ledger(
-            format!("{} is gone, but its lock file remembers {} runs of it", ledger.display(), record.epoch),
+            format!(
+                "{} is gone, but its lock file remembers {} of it",
+                ledger.display(),
+                count(record.epoch.unsigned_abs(), "run")
+            ),
             format!(
                 "put the ledger back, or restore a backup; only if everyone may be mailed anew, remove {} and run `mailonce init` again",
                 RunLock::path_for(ledger).display()
