@@ -1,7 +1,16 @@
 //! Tests drive the real binary.
 
+mod bad_rows;
+mod demo;
 mod detect;
 mod exactly_once;
+mod examples;
 mod guards;
+mod import_suppressions;
+mod init;
+mod preview;
+mod settings;
+mod status_and_log;
 mod support;
 mod support_itself;
+mod suppress;

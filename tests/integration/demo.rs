@@ -1,0 +1,62 @@
+//! `demo`: the main job, shown to someone who has nothing yet.
+
+use std::io::Read;
+
+use crate::support::World;
+
+const README: &str = include_str!("../../README.md");
+
+#[test]
+fn it_prints_what_the_readme_shows() {
+    let world = World::new().without_now();
+    let ran = world.ok(["demo"]);
+    let shown = README.split("$ cargo run --release -- demo\n").nth(1).unwrap().split("  …\n").next().unwrap();
+    assert!(shown.lines().count() > 25, "the README's block was not found");
+    assert!(ran.stdout.starts_with(shown), "the README shows\n{shown}\nbut it is\n{ran}");
+    assert_eq!(ran.stderr, "");
+    let mails = std::fs::read_dir(world.path("mailonce-demo/outbox")).unwrap().count();
+    assert_eq!(mails, 3);
+}
+
+#[test]
+fn it_can_run_again_but_never_in_a_folder_it_did_not_make() {
+    let world = World::new().without_now();
+    world.ok(["demo", "show"]);
+    world.ok(["demo", "show"]);
+    std::fs::create_dir(world.path("mine")).unwrap();
+    std::fs::write(world.path("mine/letter"), "dear").unwrap();
+    let ran = world.exits(2, ["demo", "mine"]);
+    assert!(ran.stderr.contains("did not make it") && ran.stderr.contains("\n next: "), "{ran}");
+    assert_eq!(std::fs::read_to_string(world.path("mine/letter")).unwrap(), "dear");
+    assert_eq!(std::fs::read_dir(world.path("mine")).unwrap().count(), 1);
+    world.exits(2, ["demo", "mailonce.toml"]);
+    assert!(world.path("mailonce.toml").is_file());
+}
+
+#[test]
+fn what_it_suggests_next_works() {
+    let world = World::new().without_now();
+    let ran = world.ok(["demo", "show"]);
+    let next = ran.stdout.lines().last().unwrap().strip_prefix("Try next: mailonce ").unwrap();
+    world.ok(next.split(' ')).says("Subject: You left something behind, Ada");
+    assert!(world.path("show/preview/message.html").is_file());
+}
+
+#[test]
+fn as_json_it_is_one_document() {
+    let world = World::new().without_now();
+    let json = world.ok(["demo", "--json"]).json();
+    assert_eq!(json["messages"].as_array().unwrap().len(), 3);
+    assert_eq!(json["folder"], "mailonce-demo");
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_spoil_it() {
+    let world = World::new().without_now();
+    let mut child = world.command(["demo"]).spawn().unwrap();
+    let mut first = [0; 1];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    // The pipe is closed here.
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_dir(world.path("mailonce-demo/outbox")).unwrap().count(), 3);
+}

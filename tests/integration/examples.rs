@@ -1,0 +1,194 @@
+//! What is shown to users runs as written: `examples/`, `crontab.example`, the README.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Cart, Kind, World};
+
+const README: &str = include_str!("../../README.md");
+const CRONTAB: &str = include_str!("../../crontab.example");
+const STARTER: &str = include_str!("../../src/command/init/mailonce.toml");
+
+fn in_repository(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// `examples/smoke.sh mailonce.toml`: its exit code and what it says.
+fn smoke(world: &World, most: &str) -> (i32, String) {
+    let mut smoke = Command::new("sh");
+    smoke.arg(in_repository("examples/smoke.sh")).args(["mailonce.toml", most]);
+    smoke.env_clear().env("PATH", "/usr/bin:/bin").env("MAILONCE", env!("CARGO_BIN_EXE_mailonce"));
+    let ended = smoke.current_dir(world.path("")).output().unwrap();
+    (
+        ended.status.code().unwrap(),
+        format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr)),
+    )
+}
+
+#[test]
+fn the_smoke_test_passes_on_a_sound_shop_and_fails_on_others() {
+    let world = World::new().without_now().set("detect.max_age", "87600h");
+    let world = world.carts([Cart::of("c1"), Cart::of("c2"), Cart::of("anonymous").without_email()]).init();
+    let before = world.report_of_ledger();
+    let (code, said) = smoke(&world, "2");
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.matches("ok    ").count(), 6, "{said}");
+    assert!(said.contains("2 mails would be sent, at most 2 expected"), "{said}");
+    assert_eq!(world.report_of_ledger(), before);
+    let (code, said) = smoke(&world, "1");
+    assert!(code == 1 && said.contains("FAIL  2 mails"), "{said}");
+    world.put(Cart::of("bad").currency("EURO"));
+    let (code, said) = smoke(&world, "2");
+    assert!(code == 1 && said.contains("FAIL  detect --dry-run"), "{said}");
+    world.configure("detect.idle", "soon");
+    let (code, said) = smoke(&world, "2");
+    assert!(code == 1 && said.contains("FAIL  the configuration"), "{said}");
+}
+
+#[test]
+fn the_example_configuration_and_shop_work() {
+    let world = World::new().without_now();
+    std::fs::remove_file(world.shop()).unwrap();
+    let shop = rusqlite::Connection::open(world.path("shop.db")).unwrap();
+    shop.execute_batch(&std::fs::read_to_string(in_repository("examples/shop.sql")).unwrap()).unwrap();
+    std::fs::copy(in_repository("examples/mailonce.toml"), world.path("mailonce.toml")).unwrap();
+    world.ok(["init", "--rehearsal"]);
+    world.ok(["detect"]);
+    assert_eq!(world.outbox().len(), 3);
+}
+
+#[test]
+fn each_line_of_the_crontab_runs_from_crons_environment() {
+    let world = World::new().without_now().set("detect.max_age", "87600h").cart(Cart::of("c1")).init();
+    let mut environment = Vec::new();
+    let mut commands = 0;
+    for line in CRONTAB.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        if let Some((name, value)) =
+            line.split_once('=').filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        {
+            environment.push((name, value));
+            continue;
+        }
+        let mut words = line.split_whitespace();
+        for field in words.by_ref().take(5) {
+            assert!(field == "*" || field.parse::<u8>().is_ok_and(|number| number < 60), "{line}");
+        }
+        let command: Vec<&str> = words.collect();
+        assert_eq!(command[0], "mailonce");
+        assert!(!line.contains('%'), "a % ends the command of a crontab line: {line}");
+        // As cron does it, but for the program's place and the configuration's.
+        let bin = Path::new(env!("CARGO_BIN_EXE_mailonce")).parent().unwrap();
+        let ended = Command::new("/bin/sh")
+            .args(["-c", &command.join(" ")])
+            .env_clear()
+            .envs([("HOME", "/"), ("LOGNAME", "nobody"), ("SHELL", "/bin/sh")])
+            .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+            .env("MAILONCE_CONFIG", world.path("mailonce.toml"))
+            .current_dir("/")
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&ended.stderr));
+        assert_eq!(ended.stdout.is_empty(), command[1] == "detect", "{line}");
+        commands += 1;
+    }
+    assert_eq!(commands, 2);
+    let names: Vec<&str> = environment.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["MAILTO", "PATH", "MAILONCE_CONFIG"]);
+    world.has([("sent", 1)]);
+}
+
+#[test]
+fn the_readmes_json_line_is_a_cart_that_gets_a_mail() {
+    let line = README.lines().find(|line| line.starts_with("{\"cart_id\"")).expect("the example");
+    let world = World::new().source(Kind::JsonLines).init();
+    std::fs::write(world.shop(), format!("{line}\n")).unwrap();
+    world.ok(["detect"]).is_silent();
+    world.has([("sent", 1)]);
+    assert_eq!(world.message().recipient, "ada@example.com");
+    assert_eq!(world.episodes()[0].cart_value.as_deref(), Some("39.80"));
+}
+
+/// The words in backticks of a text.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_key_the_readme_names_is_explained_in_what_init_writes() {
+    let paragraph =
+        README.split("`[mail.smtp]`:").nth(1).unwrap().split("writes each with its meaning").next().unwrap();
+    let keys: Vec<&str> =
+        quoted(paragraph).into_iter().filter(|words| *words != "init").flat_map(str::split_whitespace).collect();
+    assert!(keys.len() >= 13, "{keys:?}");
+    for key in keys {
+        assert!(STARTER.contains(key), "`init` does not write {key}");
+    }
+    for key in [
+        "idle",
+        "max_age",
+        "since",
+        "consent",
+        "retry_after",
+        "window",
+        "max_per_cart",
+        "max_per_run",
+        "per_second",
+        "per_hour",
+        "envelope",
+    ] {
+        assert!(README.contains(&format!("`{key}")) || README.contains(&format!(" {key}")), "README: {key}");
+        assert!(STARTER.contains(&format!("{key} = ")), "`init` does not write {key}");
+    }
+}
+
+#[test]
+fn every_default_that_init_writes_as_a_comment_can_be_turned_on() {
+    let mut text = String::new();
+    for line in STARTER.lines() {
+        let setting =
+            line.strip_prefix("# ").filter(|rest| rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')));
+        // Queries and passwords are examples, not defaults.
+        let example = ["carts", "cart", "ordered", "password_file", "username"];
+        let key = setting.and_then(|setting| setting.split(' ').next());
+        match setting.filter(|_| key.is_some_and(|key| !example.contains(&key))) {
+            Some(setting) => text.push_str(setting),
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    let world = World::new();
+    std::fs::write(world.path("mailonce.toml"), &text).unwrap();
+    assert!(text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count() > 30, "{text}");
+    world.ok(["init", "--rehearsal"]);
+    world.ok(["status"]);
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_readme() {
+    let codes: Vec<i32> = README
+        .lines()
+        .skip_while(|line| !line.starts_with("| exit |"))
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok())
+        .collect();
+    let world = World::new().cart(Cart::of("c1")).init();
+    let mut seen = Vec::new();
+    let mut end = |code, arguments: &[&str]| {
+        world.exits(code, arguments);
+        seen.push(code);
+    };
+    end(0, &["detect"]);
+    world.put(Cart::of("bad").currency("EURO"));
+    end(1, &["detect"]);
+    end(2, &["detect", "--no-such-flag"]);
+    end(65, &["import", "suppressions", "nowhere"]);
+    world.set_now("2026-02-01T00:00:00Z");
+    end(74, &["detect"]);
+    let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
+    lock.lock().unwrap();
+    end(75, &["detect"]);
+    drop(lock);
+    world.configure("detect.idle", "soon");
+    end(78, &["detect"]);
+    assert_eq!(seen, codes);
+}

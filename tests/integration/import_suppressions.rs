@@ -1,0 +1,81 @@
+//! `import suppressions`: a list from elsewhere.
+
+use crate::support::{Ran, World};
+
+/// Imports these bytes; the exit code must be this one.
+#[track_caller]
+fn import(world: &World, code: i32, bytes: impl AsRef<[u8]>) -> Ran {
+    std::fs::write(world.path("list"), bytes).unwrap();
+    world.exits(code, ["import", "suppressions", "list"])
+}
+
+/// The list as `address reason`.
+fn listed(world: &World) -> Vec<String> {
+    let list = world.ok(["suppress", "list", "--json"]).json();
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap().to_owned();
+    list.as_array().unwrap().iter().map(|row| format!("{} {}", text(row, "address"), text(row, "reason"))).collect()
+}
+
+#[test]
+fn a_plain_list_may_repeat_itself_and_hold_blank_lines() {
+    let world = World::new().init();
+    let ran = import(&world, 0, "ada@example.com\n\n  Bob@Example.com \r\nADA@example.com");
+    ran.says("3 rows read: 2 added, 1 listed already, 0 bad rows skipped");
+    assert_eq!(listed(&world), ["ada@example.com imported", "bob@example.com imported"]);
+    std::fs::write(world.path("list"), "eve@example.com\n").unwrap();
+    let json = world.ok(["import", "suppressions", "list", "--reason", "gone", "--json"]).json();
+    assert_eq!(json, serde_json::json!({ "rows": 1, "added": 1, "already_listed": 0, "bad_rows": 0 }));
+    assert!(listed(&world).contains(&"eve@example.com gone".to_owned()));
+}
+
+#[test]
+fn a_table_says_which_column_it_is_whatever_stands_between_the_fields() {
+    let world = World::new().init();
+    import(
+        &world,
+        0,
+        "\u{feff}Name,EMail,Reason\r\n\"Lovelace, Ada\",ada@example.com,\"by\r\nphone\"\r\nBob,bob@example.com,\r\n",
+    );
+    import(&world, 0, "\u{feff}address;reason\ncai@example.com;bounced\n");
+    import(&world, 0, "id\temail\n1\tdan@example.com\n");
+    let expected =
+        ["ada@example.com by phone", "bob@example.com imported", "cai@example.com bounced", "dan@example.com imported"];
+    assert_eq!(listed(&world), expected);
+}
+
+#[test]
+fn bad_rows_are_named_by_line_and_the_others_added() {
+    let world = World::new().init();
+    let ran =
+        import(&world, 1, b"email,reason\nada@example.com,x\nnobody,x\n,x\n\xff@example.com,x\nbob@example.com,x\n");
+    assert!(
+        ran.stderr.contains("list:3: ") && ran.stderr.contains("list:4: ") && ran.stderr.contains("list:5: "),
+        "{ran}"
+    );
+    ran.says("5 rows read: 2 added, 0 listed already, 3 bad rows skipped");
+    let many: String = (0..50).map(|n| format!("nobody{n}\n")).collect();
+    let ran = import(&world, 1, many);
+    assert_eq!(ran.stderr.lines().count(), 21, "{ran}");
+    ran.says("and 30 more bad rows");
+    assert_eq!(listed(&world).len(), 2);
+}
+
+#[test]
+fn what_is_no_list_is_refused_whole() {
+    let world = World::new().init();
+    import(&world, 65, "name,mail\nAda,ada@example.com\n").says("no column `email` or `address`");
+    let ran = world.exits(65, ["import", "suppressions", "nowhere"]);
+    assert!(ran.stderr.contains("nowhere") && ran.stderr.contains("\n next: "), "{ran}");
+    world.exits(65, ["import", "suppressions", "."]);
+    world.exits(2, ["import", "suppressions", "list", "--reason", "two\nlines"]);
+    assert_eq!(listed(&world), [""; 0]);
+}
+
+#[test]
+fn a_long_list_is_added_whole() {
+    let world = World::new().init();
+    let list: String = (0..25_001).map(|n| format!("u{n}@example.com\n")).collect();
+    import(&world, 0, &list).says("25001 rows read: 25001 added");
+    assert_eq!(world.ok(["status", "--json"]).json()["suppressed_addresses"], 25_001);
+    import(&world, 0, &list).says("0 added, 25001 listed already");
+}
