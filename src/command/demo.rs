@@ -38,7 +38,8 @@ pub fn run(context: &Context<'_>, args: &cli::Demo) -> Result<Exit> {
     }
     fs::create_dir_all(folder).map_err(|err| cannot_write(folder, &err))?;
     fs::create_dir(folder.join("templates")).map_err(|err| cannot_write(folder, &err))?;
-    let files = [(MARK, ""), ("mailonce.toml", CONFIG), ("audience.csv", AUDIENCE), ("templates/spring.html", CAMPAIGN)];
+    let files =
+        [(MARK, ""), ("mailonce.toml", CONFIG), ("audience.csv", AUDIENCE), ("templates/spring.html", CAMPAIGN)];
     for (name, text) in files {
         fs::write(folder.join(name), text).map_err(|err| cannot_write(folder, &err))?;
     }
@@ -65,7 +66,17 @@ pub fn run(context: &Context<'_>, args: &cli::Demo) -> Result<Exit> {
     say("\nA campaign, due in two seconds, to the four rows of audience.csv:");
     let at = instant::text(Utc::now() + TimeDelta::from_std(CAMPAIGN_IN)?);
     let subject = "Spring is here, {{ name }}";
-    let add = ["campaign", "add", "spring", "--subject", subject, "--template", "templates/spring.html", "--audience", "audience.csv"];
+    let add = [
+        "campaign",
+        "add",
+        "spring",
+        "--subject",
+        subject,
+        "--template",
+        "templates/spring.html",
+        "--audience",
+        "audience.csv",
+    ];
     step(context, folder, &[&add[..], &["--at", &at]].concat())?;
     std::thread::sleep(CAMPAIGN_IN);
     step(context, folder, &["-v", "run-campaigns"])?;

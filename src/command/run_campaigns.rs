@@ -215,8 +215,9 @@ impl Round<'_> {
 
     /// A campaign whose definition is gone is paused, once, and said.
     fn pause_vanished(&self, run: &mut Run, report: &mut Report) -> Result<()> {
-        if self.definitions.broken.iter().any(|broken| broken.id.is_none()) {
-            // A definition whose id cannot be read may be any of them.
+        let empty = self.definitions.campaigns.is_empty() && self.definitions.broken.is_empty();
+        if empty || self.definitions.broken.iter().any(|broken| broken.id.is_none()) {
+            // A definition whose id cannot be read may be any of them, and an empty file may be half written.
             return Ok(());
         }
         let broken = self.definitions.broken.iter().filter_map(|broken| broken.id.as_deref());

@@ -99,7 +99,10 @@ pub fn read(path: &Path, defaults: &CampaignSettings, zone: Tz) -> Result<Defini
 /// As [`read`].
 pub fn parse(path: &Path, text: &str, defaults: &CampaignSettings, zone: Tz) -> Result<Definitions, Failure> {
     let file: File = toml::from_str(text).map_err(|err| {
-        Failure::config(not_read(path, text, &err), "correct the line shown; each campaign begins with a line [[campaign]]")
+        Failure::config(
+            not_read(path, text, &err),
+            "correct the line shown; each campaign begins with a line [[campaign]]",
+        )
     })?;
     let mut lines_of: HashMap<String, Vec<usize>> = HashMap::new();
     let mut tables = Vec::new();
@@ -410,7 +413,7 @@ mod tests {
             let err = read_text(text).unwrap_err();
             assert_eq!(err.exit, Exit::Configuration, "{text}");
         }
-        assert!(read_text("[[campaigns]]\n").unwrap_err().what.contains("the nearest key is `campaign`"));
+        assert!(read_text("[[campaigns]]\n").unwrap_err().what.contains("`campaign`"));
         let missing = read(Path::new("/nonexistent/campaigns.toml"), &CampaignSettings::default(), Tz::UTC);
         assert_eq!(missing.unwrap_err().exit, Exit::Configuration);
         assert_eq!(read_text("").unwrap(), Definitions::default());

@@ -171,9 +171,7 @@ pub(super) fn read(path: &Path) -> Result<Settings, Failure> {
         };
         Failure::config(format!("could not read {}: {err}", path.display()), next)
     })?;
-    let file: File = toml::from_str(&text).map_err(|err| {
-        Failure::config(not_read(path, &text, &err), NEXT)
-    })?;
+    let file: File = toml::from_str(&text).map_err(|err| Failure::config(not_read(path, &text, &err), NEXT))?;
     Checker { path, folder: path.parent().unwrap_or(Path::new("")) }.check(file)
 }
 
