@@ -1,14 +1,17 @@
 //! Tests drive the real binary.
 
 mod bad_rows;
+mod campaign;
 mod demo;
 mod detect;
 mod exactly_once;
 mod examples;
 mod guards;
+mod import_schedules;
 mod import_suppressions;
 mod init;
 mod preview;
+mod run_campaigns;
 mod settings;
 mod status_and_log;
 mod support;
