@@ -385,7 +385,7 @@ impl Ledger {
 
     /// Plans the refused, expired or cancelled messages of an occurrence anew; says how many.
     ///
-    /// `states` are `refused`, `expired`, `cancelled`. The campaign is running again.
+    /// `states` are `refused`, `expired`, `cancelled`. The campaign is running again, unless it is paused.
     pub fn retry_occurrence(
         &mut self,
         occurrence: i64,
@@ -413,7 +413,7 @@ impl Ledger {
             if planned > 0 {
                 tx.execute(
                     "UPDATE scheduled_campaign SET status = 'running'
-                     WHERE campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = ?1)",
+                     WHERE status <> 'paused' AND campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = ?1)",
                     [occurrence],
                 )?;
             }
