@@ -241,13 +241,7 @@ fn understand(entry: Map<String, Value>, default_zone: Tz, now: Instant) -> Resu
     let old_status = text("status")?.unwrap_or_else(|| "pending".into()).to_ascii_lowercase();
     let status = match old_status.as_str() {
         "cancelled" | "canceled" => "cancelled",
-        "completed" | "complete" | "done" | "sent" | "finished" => {
-            if one_off {
-                "completed"
-            } else {
-                "pending"
-            }
-        }
+        "completed" | "complete" | "done" | "sent" | "finished" if one_off => "completed",
         "paused" | "disabled" | "inactive" => "paused",
         _ if !enabled => "paused",
         _ => "pending",
