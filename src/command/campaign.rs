@@ -385,6 +385,13 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
         .into());
     }
     let mut ledger = context.ledger(settings, Access::Write)?;
+    if let Some(known) = ledger.campaign(&args.id)? {
+        return Err(Failure::usage(
+            format!("the ledger knows a campaign {} already; it is {}", args.id, known.status),
+            "choose another id, or put the old definition back; nothing was written",
+        )
+        .into());
+    }
     let first = campaign.schedule.next_after(context.clock.now() - TimeDelta::seconds(1));
     let Some(first) = first else {
         return Err(Failure::usage(
