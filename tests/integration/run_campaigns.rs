@@ -408,7 +408,7 @@ mod killed {
     fn at_the_dot_that_one_is_in_doubt_and_the_rest_is_sent_once() {
         for stage in [Stage::Body, Stage::Dot, Stage::Taken] {
             let server = Server::start(Plan::accepting().nth(stage, 3, Act::Hang).body_after(1));
-            let world = seen_by(&server, &definition("daily", NINE));
+            let world = seen_by(&server, &definition("once", "at = \"2026-03-02 09:00\""));
             world.audience("audience.csv", &people(6));
             world.set_now("2026-03-02T09:00:00Z");
             let run = world.spawn(["run-campaigns"]);
@@ -418,13 +418,12 @@ mod killed {
             world.has([("in_doubt", 1), ("sent", 5)]);
             world.campaigns_at("2026-03-02T09:02:00Z", 0);
             world.campaigns_at("2026-03-05T12:02:00Z", 0);
-            let accepted = server.recipients().iter().filter(|to| !to.is_empty()).count();
             world.books_balance();
-            assert!(accepted >= 5, "{stage:?}");
             let doubtful = world.rows("SELECT recipient FROM message WHERE state = 'in_doubt'").remove(0);
             let doubtful = doubtful["recipient"].clone().unwrap();
             let copies = server.recipients().iter().filter(|to| **to == doubtful).count();
-            assert_eq!(copies, usize::from(stage == Stage::Taken), "{stage:?}");
+            assert!(copies <= 1, "{stage:?}: {copies} copies");
+            one_each(&server, 5 + copies);
         }
     }
 }
@@ -477,7 +476,9 @@ mod late {
 
     #[test]
     fn of_thousands_missed_the_newest_hundred_are_kept() {
-        let world = seen(&definition("often", "cron = \"*/15 * * * *\"\nmax_lateness = \"5m\""));
+        let often = definition("often", "cron = \"*/15 * * * *\"\nmax_lateness = \"5m\"");
+        let world = World::with_campaigns(&often).now("2026-03-01T12:01:00Z").init();
+        world.ok(["run-campaigns"]);
         world.campaigns_at("2026-04-01T12:14:00Z", 0);
         let occurrences = world.occurrences("often");
         assert_eq!(occurrences.len(), 100);
@@ -489,7 +490,10 @@ mod late {
 
     #[test]
     fn openings_keep_their_distance() {
-        let world = seen(&definition("often", "cron = \"*/5 * * * *\"\nmin_gap = \"12m\""));
+        let often = definition("often", "cron = \"*/5 * * * *\"\nmin_gap = \"12m\"");
+        let world = World::with_campaigns(&often).init();
+        world.ok(["run-campaigns"]);
+        world.has([("sent", 1)]);
         let mut opened = Vec::new();
         for minute in 1..60 {
             let at = format!("2026-03-01T12:{minute:02}:00Z");
@@ -499,7 +503,7 @@ mod late {
                 opened.push(minute);
             }
         }
-        assert_eq!(opened, [12, 24, 36, 48], "it was first seen at 12:00, which opened nothing yet");
+        assert_eq!(opened, [12, 24, 36, 48], "it was first seen at 12:00 and opened at once");
     }
 
     #[test]
@@ -524,5 +528,350 @@ mod late {
         let world = World::with_campaigns(&definition("once", "at = \"2026-03-01 12:00\"")).init();
         world.ok(["run-campaigns"]);
         world.has([("sent", 1)]);
+    }
+}
+
+mod audience {
+    use super::*;
+
+    #[test]
+    fn of_a_repeated_address_the_first_row_counts_and_bad_rows_are_named_and_left_out() {
+        let server = accepting();
+        let world = seen_by(&server, &definition("daily", NINE));
+        let rows = "email,name\nAda@Example.com,First\n ada@EXAMPLE.COM ,Second\nno address,Bad\nbob@example.com,Bob\n";
+        world.audience("audience.csv", rows);
+        let ran = world.campaigns_at("2026-03-02T09:00:00Z", 1);
+        ran.says("audience.csv:4").says("1 bad row");
+        assert!(!ran.output().contains("Second"), "{ran}");
+        world.has([("sent", 2)]);
+        let accepted = server.accepted();
+        assert!(accepted.iter().any(|mail| mail.header("Subject").as_deref() == Some("Hello First")));
+        assert_eq!(world.number("SELECT repeated FROM campaign_occurrence"), 1);
+        assert_eq!(world.number("SELECT bad_rows FROM campaign_occurrence"), 1);
+        world.campaigns_at("2026-03-02T09:01:00Z", 0).is_silent();
+        world.audience("audience.csv", "email,name\nada@example.com,A\nADA@example.com,B\n");
+        let report = {
+            world.set_now("2026-03-03T09:00:00Z");
+            world.ok(["run-campaigns", "--json"]).json()
+        };
+        assert_eq!(report["opened"][0]["repeated"], 1, "repeated addresses alone are no alarm");
+        assert_eq!(report["opened"][0]["recipients"], 1);
+        world.books_balance();
+    }
+
+    /// Makes the audience unusable, expects one alarm, then one an hour, and an opening once it is whole again.
+    fn not_ready(spoil: impl Fn(&World)) {
+        let world =
+            seen(&(definition("daily", NINE) + &definition("other", NINE).replace("audience.csv", "other.csv")));
+        world.audience("other.csv", &people(1));
+        world.audience("audience.csv", &people(10));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.has([("sent", 11)]);
+        spoil(&world);
+        world.campaigns_at("2026-03-03T09:00:00Z", 1).says("daily").says("tried again until 2026-03-03T15:00:00Z");
+        world.has([("sent", 12)]);
+        for minute in ["09:01", "09:30", "09:59"] {
+            world.campaigns_at(&format!("2026-03-03T{minute}:00Z"), 0).is_silent();
+        }
+        world.campaigns_at("2026-03-03T10:00:00Z", 1);
+        world.campaigns_at("2026-03-03T10:01:00Z", 0).is_silent();
+        let _ = fs::remove_dir(world.path("audience.csv"));
+        world.audience("audience.csv", &people(10));
+        world.campaigns_at("2026-03-03T15:00:00Z", 0);
+        world.has([("sent", 22)]);
+        spoil(&world);
+        world.campaigns_at("2026-03-04T09:00:00Z", 1);
+        world.campaigns_at("2026-03-04T15:00:01Z", 0);
+        assert_eq!(world.occurrences("daily").last().map(String::as_str), Some("2026-03-04T09:00:00Z not_in_time"));
+        world.has([("sent", 23)]);
+        world.books_balance();
+    }
+
+    #[test]
+    fn empty_it_opens_nothing() {
+        not_ready(|world| world.audience("audience.csv", "email,name\n"));
+        not_ready(|world| world.audience("audience.csv", ""));
+    }
+
+    #[test]
+    fn missing_it_opens_nothing() {
+        not_ready(|world| fs::remove_file(world.path("audience.csv")).unwrap());
+        not_ready(|world| {
+            fs::remove_file(world.path("audience.csv")).unwrap();
+            fs::create_dir(world.path("audience.csv")).unwrap();
+        });
+    }
+
+    #[test]
+    fn written_to_just_now_it_opens_nothing() {
+        not_ready(|world| world.touched_before("audience.csv", Duration::ZERO));
+    }
+
+    #[test]
+    fn half_of_last_time_it_opens_nothing() {
+        not_ready(|world| world.audience("audience.csv", &people(4)));
+        let world = seen(&definition("daily", NINE));
+        world.audience("audience.csv", &people(10));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.audience("audience.csv", &people(5));
+        world.campaigns_at("2026-03-03T09:00:00Z", 0);
+        world.has([("sent", 15)]);
+    }
+
+    #[test]
+    fn without_a_template_or_with_a_broken_one_it_opens_nothing() {
+        for broken in [None, Some("{{ name"), Some("{% for %}")] {
+            let world =
+                seen(&(definition("broken", NINE).replace("letter.html", "own.html") + &definition("whole", NINE)));
+            if let Some(text) = broken {
+                world.write("own.html", text);
+            }
+            world.campaigns_at("2026-03-02T09:00:00Z", 1).says("broken").says("own.html");
+            assert_eq!(world.occurrences("whole"), ["2026-03-02T09:00:00Z opened"]);
+            assert_eq!(world.occurrences("broken"), [""; 0]);
+            world.write("own.html", "well");
+            world.campaigns_at("2026-03-02T09:01:00Z", 0);
+            world.has([("sent", 2)]);
+        }
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_rendered_is_refused_and_the_others_are_sent() {
+        let server = accepting();
+        let world = seen_by(&server, &definition("daily", NINE));
+        world.write("letter.html", "{% if name == 'Bad' %}{{ nothing.at.all }}{% endif %}<p>Dear {{ name }}</p>");
+        world.audience("audience.csv", "email,name\na@example.com,Ada\nb@example.com,Bad\nc@example.com,Cleo\n");
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.has([("refused", 1), ("sent", 2)]);
+        assert_eq!(server.recipients(), ["a@example.com", "c@example.com"]);
+        let reply = world.rows("SELECT last_reply FROM message WHERE state = 'refused'").remove(0);
+        assert!(reply["last_reply"].clone().unwrap().contains("cannot be rendered"), "{reply:?}");
+        world.books_balance();
+    }
+
+    #[test]
+    fn a_query_and_json_lines_work_like_a_table() {
+        let server = accepting();
+        let sql = definition("query", NINE).replace(
+            "audience = \"audience.csv\"",
+            "sql = \"SELECT DISTINCT email, upper(cart_id) AS name FROM carts ORDER BY email\"",
+        );
+        let lines = definition("lines", NINE).replace("audience.csv", "audience.jsonl");
+        let world = seen_by(&server, &(sql + &lines));
+        world.put(Cart::of("c1"));
+        world.put(Cart::of("c2"));
+        world.audience("audience.jsonl", "{\"email\":\"j@example.com\",\"name\":\"Jo\"}\n");
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        assert_eq!(server.recipients(), ["c1@example.com", "c2@example.com", "j@example.com"]);
+        let mut subjects: Vec<_> = server.accepted().iter().filter_map(|mail| mail.header("Subject")).collect();
+        subjects.sort();
+        assert_eq!(subjects, ["Hello C1", "Hello C2", "Hello Jo"]);
+        world.books_balance();
+    }
+}
+
+mod definitions {
+    use super::*;
+
+    #[test]
+    fn a_bad_one_stops_itself_and_is_told_once_an_hour() {
+        let bad = definition("bad", "every = \"fortnight\"\ntime = \"09:00\"");
+        let world = World::with_campaigns(&(bad + &definition("good", NINE))).init();
+        world.exits(1, ["run-campaigns"]).says("campaigns.toml:1").says("fortnight");
+        world.campaigns_at("2026-03-01T12:01:00Z", 0).is_silent();
+        world.campaigns_at("2026-03-01T13:00:00Z", 1);
+        world.campaigns_at("2026-03-02T09:00:00Z", 1);
+        assert_eq!(world.occurrences("good"), ["2026-03-02T09:00:00Z opened"]);
+    }
+
+    #[test]
+    fn two_of_one_id_stop_each_other_only() {
+        let world =
+            World::with_campaigns(&(definition("twin", NINE) + &definition("twin", NINE) + &definition("good", NINE)))
+                .init();
+        world.exits(1, ["run-campaigns"]).says("twin");
+        world.campaigns_at("2026-03-02T09:00:00Z", 1);
+        assert_eq!(world.messages().len(), 1);
+        assert_eq!(world.occurrences("good"), ["2026-03-02T09:00:00Z opened"]);
+    }
+
+    #[test]
+    fn one_that_vanished_is_paused_and_listed_and_one_that_broke_is_not() {
+        let world = seen(&(definition("gone", NINE) + &definition("stays", NINE)));
+        world.define(&(definition("gone", "every = \"never\"") + &definition("stays", NINE)));
+        world.campaigns_at("2026-03-01T12:01:00Z", 1);
+        assert_eq!(world.campaign_column("gone", "status").as_deref(), Some("pending"));
+        world.define(&definition("stays", NINE));
+        world.campaigns_at("2026-03-01T12:02:00Z", 1).says("gone is no longer defined; it is paused");
+        world.campaigns_at("2026-03-01T12:03:00Z", 0).is_silent();
+        let list = world.ok(["campaign", "list", "--json"]).json();
+        assert_eq!(list["campaigns"][0]["campaign_id"], "gone");
+        assert_eq!(
+            (&list["campaigns"][0]["status"], &list["campaigns"][0]["defined"]),
+            (&"paused".into(), &false.into())
+        );
+        world.define(&(definition("gone", NINE) + &definition("stays", NINE)));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.has([("sent", 1)]);
+        world.ok(["campaign", "resume", "gone"]);
+        world.campaigns_at("2026-03-02T09:01:00Z", 0);
+        world.has([("sent", 2)]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_a_wrong_configuration_and_changes_nothing() {
+        let world = seen(&definition("daily", NINE));
+        let before = world.report_of_ledger();
+        for broken in ["[[campaign]\n", "[[campaigns]]\nid = \"x\"\n", "id = 'x"] {
+            world.define(broken);
+            world.campaigns_at("2026-03-02T09:00:00Z", 78).says("campaigns.toml");
+            assert_eq!(world.report_of_ledger(), before);
+        }
+        world.define(&definition("daily", NINE));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.has([("sent", 1)]);
+    }
+}
+
+mod delivery {
+    use super::*;
+
+    /// `run-campaigns` again and again, until nothing is planned.
+    fn runs_until_sent(world: &World, arguments: &[&str]) -> usize {
+        for run in 1..=40 {
+            world.set_now(&format!("2026-03-02T09:{run:02}:00Z"));
+            world.ok(arguments);
+            world.books_balance();
+            if !world.states().contains_key("planned") {
+                return run;
+            }
+        }
+        panic!("still planned after 40 runs");
+    }
+
+    #[test]
+    fn a_time_budget_spreads_an_occurrence_over_runs() {
+        let server = accepting();
+        let world = seen_by(&server, &definition("daily", NINE)).set("mail.limits.per_second", 20);
+        world.audience("audience.csv", &people(60));
+        let runs = runs_until_sent(&world, &["run-campaigns", "--time-budget", "1s"]);
+        assert!(runs >= 2, "{runs}");
+        world.has([("sent", 60)]);
+        one_each(&server, 60);
+        assert_eq!(world.campaign_column("daily", "status").as_deref(), Some("pending"));
+    }
+
+    #[test]
+    fn the_limit_of_an_hour_holds_over_runs() {
+        let server = accepting();
+        let world = seen_by(&server, &definition("daily", NINE)).set("mail.limits.per_hour", 5);
+        world.audience("audience.csv", &people(12));
+        for minute in 0..3 {
+            world.campaigns_at(&format!("2026-03-02T09:{minute:02}:00Z"), 0);
+            world.has([("planned", 7), ("sent", 5)]);
+        }
+        assert_eq!(world.campaign_column("daily", "status").as_deref(), Some("running"));
+        one_each(&server, 5);
+        world.books_balance();
+    }
+
+    #[test]
+    fn a_domain_that_says_later_waits_and_the_others_do_not() {
+        let server = Server::start(Plan::accepting().for_recipient("@slow.example", Stage::Rcpt, Act::Reply(LATER)));
+        let world = seen_by(&server, &definition("daily", NINE));
+        world.audience(
+            "audience.csv",
+            "email,name\na@slow.example,A\nb@example.com,B\nc@slow.example,C\nd@example.com,D\n",
+        );
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.has([("planned", 2), ("sent", 2)]);
+        world.campaigns_at("2026-03-02T09:01:00Z", 0);
+        world.has([("planned", 2), ("sent", 2)]);
+        world.books_balance();
+        let willing = accepting();
+        world.send_to(&willing);
+        world.campaigns_at("2026-03-02T09:30:00Z", 0);
+        world.has([("sent", 4)]);
+        assert_eq!(willing.recipients(), ["a@slow.example", "c@slow.example"]);
+        one_each(&server, 2);
+    }
+
+    #[test]
+    fn a_suppression_counts_until_the_body_leaves() {
+        let server = Server::start(Plan::accepting().nth(Stage::Data, 1, Act::Hang));
+        let world = seen_by(&server, &definition("daily", NINE));
+        world.audience("audience.csv", &people(3));
+        world.ok(["suppress", "add", "R3@example.com"]);
+        world.set_now("2026-03-02T09:00:00Z");
+        let run = world.spawn(["run-campaigns"]);
+        server.wait_for(Stage::Data, 1);
+        let first = server.transcript().lines().find(|line| line.contains("RCPT TO")).unwrap().to_owned();
+        let first = first.split(['<', '>']).nth(1).unwrap().to_owned();
+        world.ok(["suppress", "add", &first]);
+        server.release();
+        world.check(run.wait(), 0);
+        world.has([("sent", 1), ("skipped", 2)]);
+        assert_eq!(world.number("SELECT count(*) FROM message WHERE reason = 'suppressed' AND armed_at IS NULL"), 2);
+        assert_eq!(server.accepted().len(), 1);
+        assert!(!server.transcript().contains("r3@example.com"), "a suppressed address is never named");
+        world.books_balance();
+    }
+
+    #[test]
+    fn what_was_not_sent_by_send_until_expires() {
+        let server = Server::start(Plan::accepting().for_recipient("r2@", Stage::Rcpt, Act::Reply(LATER)));
+        let world = seen_by(&server, &definition("once", "at = \"2026-03-02 09:00\"\nsend_until = \"8h\""));
+        world.audience("audience.csv", &people(3));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.campaigns_at("2026-03-02T16:59:59Z", 0);
+        world.has([("planned", 1), ("sent", 2)]);
+        world.campaigns_at("2026-03-02T17:00:00Z", 0);
+        world.has([("sent", 2), ("skipped", 1)]);
+        assert_eq!(world.number("SELECT count(*) FROM message WHERE reason = 'expired'"), 1);
+        assert_eq!(world.campaign_column("once", "status").as_deref(), Some("completed"));
+        world.books_balance();
+    }
+
+    #[test]
+    fn each_command_delivers_its_own_kind_only() {
+        let server =
+            Server::start(Plan::accepting().fault(Stage::Rcpt, crate::support::smtp::On::First(2), Act::Reply(LATER)));
+        let world = World::with_campaigns(&definition("once", "at = \"2026-03-01 12:00\""))
+            .cart(Cart::of("c1"))
+            .smtp(&server)
+            .init();
+        world.ok(["detect"]);
+        world.ok(["run-campaigns"]);
+        world.has([("planned", 2)]);
+        world.set_now("2026-03-01T12:10:00Z");
+        world.ok(["detect"]);
+        assert_eq!(server.recipients(), ["c1@example.com"]);
+        world.has([("planned", 1), ("sent", 1)]);
+        world.set_now("2026-03-01T12:20:00Z");
+        world.ok(["detect"]);
+        world.has([("planned", 1), ("sent", 1)]);
+        world.ok(["run-campaigns"]);
+        one_each(&server, 2);
+        world.has([("sent", 2)]);
+    }
+
+    #[test]
+    fn both_commands_side_by_side_send_each_once() {
+        let server = accepting();
+        let world = World::with_campaigns(&definition("once", "at = \"2026-03-01 12:00\"")).smtp(&server).init();
+        for n in 1..=20 {
+            world.put(Cart::of(&format!("c{n}")));
+        }
+        world.audience("audience.csv", &people(20));
+        let runs: Vec<_> = (0..3)
+            .flat_map(|_| ["detect", "run-campaigns"])
+            .map(|command| world.spawn([command, "--wait", "60s"]))
+            .collect();
+        for run in runs {
+            world.check(run.wait(), 0);
+        }
+        one_each(&server, 40);
+        world.has([("sent", 40)]);
+        world.books_balance();
     }
 }
