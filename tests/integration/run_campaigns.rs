@@ -248,7 +248,7 @@ mod opens_once {
         world.run(["run-campaigns", "--accept-clock"]);
         one_each(&server, 5);
         world.books_balance();
-        assert!(world.states().get("planned").is_none(), "{:?}", world.states());
+        assert!(!world.states().contains_key("planned"), "{:?}", world.states());
     }
 
     #[test]
@@ -390,10 +390,10 @@ mod killed {
         let world = seen(&definition("daily", NINE));
         world.audience("audience.csv", &people(MANY));
         world.set_now("2026-03-02T09:00:00Z");
-        for millis in [5, 50, 400, 1500] {
+        for millis in [50, 1500] {
             kill_while_opening(&world, None, Duration::from_millis(millis));
         }
-        for bytes in [200_000, 4_000_000, 20_000_000] {
+        for bytes in [200_000, 20_000_000] {
             kill_while_opening(&world, Some(bytes), Duration::from_secs(60));
         }
         world.run(["run-campaigns", "--time-budget", "1s"]);
