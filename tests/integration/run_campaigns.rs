@@ -193,6 +193,17 @@ mod opens_once {
     }
 
     #[test]
+    fn the_ledger_itself_refuses_an_occurrence_twice() {
+        let world = seen(&definition("daily", NINE));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        let ledger = rusqlite::Connection::open(world.ledger_file()).unwrap();
+        let again = "INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule)
+                     SELECT campaign_id, planned_at, 'not_in_time', decided_at, schedule FROM campaign_occurrence";
+        let refused = ledger.execute(again, []).unwrap_err().to_string();
+        assert!(refused.contains("UNIQUE") && refused.contains("planned_at"), "{refused}");
+    }
+
+    #[test]
     fn eight_runs_at_once() {
         let server = accepting();
         let world = seen_by(&server, &definition("daily", NINE));
