@@ -128,7 +128,7 @@ pub enum Campaign {
         csv: bool,
     },
     /// Add a definition to campaigns.toml, check it, and say when it will run first
-    Add(CampaignAdd),
+    Add(Box<CampaignAdd>),
     /// Open nothing more and send nothing more, until resumed
     Pause { id: String },
     /// Go on after a pause

@@ -113,8 +113,8 @@ impl Ledger {
                 return Ok(Err(newest));
             }
             let may_open: bool = tx.query_row(
-                "SELECT enabled AND defined AND status NOT IN ('paused', 'cancelled') FROM scheduled_campaign WHERE campaign_id = ?1",
-                [&opening.campaign_id],
+                "SELECT (enabled OR NOT ?2) AND defined AND status NOT IN ('paused', 'cancelled') FROM scheduled_campaign WHERE campaign_id = ?1",
+                (&opening.campaign_id, opening.one_off),
                 |row| row.get(0),
             )?;
             let decided = tx

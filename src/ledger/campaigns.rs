@@ -351,7 +351,7 @@ impl Ledger {
                 )?,
                 // What is planned makes it running; the next run sees whether it is pending or completed.
                 false => tx.execute(
-                    "UPDATE scheduled_campaign SET status = 'running', enabled = CASE WHEN total_runs = 0 THEN 1 ELSE enabled END
+                    "UPDATE scheduled_campaign SET status = 'running', enabled = CASE WHEN total_runs = 0 AND last_run IS NULL THEN 1 ELSE enabled END
                      WHERE campaign_id = ?1 AND status = 'paused'",
                     [campaign_id],
                 )?,

@@ -88,7 +88,7 @@ pub(super) fn run(context: &Context<'_>, file: &Path, zone: Tz) -> Result<Exit> 
             let campaign = after.campaigns.iter().find(|campaign| campaign.id == old.state.campaign_id);
             let next = campaign.and_then(|campaign| campaign.schedule.next_after(now - TimeDelta::seconds(1)));
             ImportedCampaign {
-                next_run: next,
+                next_run: next.filter(|_| old.state.enabled),
                 schedule: campaign.map_or_else(String::new, |campaign| campaign.schedule.to_string()),
                 ..old.state.clone()
             }

@@ -81,7 +81,9 @@ fn attend(
     }
     let Some(state) = run.ledger.campaign(&campaign.id)? else { return Ok(None) };
     let only_other = round.args.campaign.as_deref().is_some_and(|only| only != campaign.id);
-    if matches!(state.status.as_str(), "paused" | "cancelled") || !state.enabled || !campaign.enabled || only_other {
+    // A one-off that opened is disabled for ever; one edited into a recurring campaign is another matter.
+    let spent = !state.enabled && matches!(campaign.schedule.recurrence, Recurrence::Once(_));
+    if matches!(state.status.as_str(), "paused" | "cancelled") || spent || !campaign.enabled || only_other {
         return Ok(next_after_now);
     }
     let memory = memory(&run.ledger, &state, schedule)?;
