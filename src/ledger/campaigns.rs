@@ -247,7 +247,7 @@ impl Ledger {
     /// Sets `pending` or `completed` for every running campaign that has nothing planned or armed any more.
     pub fn complete_campaigns(&mut self) -> Result<(), Failure> {
         const DONE: &str = "status = 'running' AND NOT EXISTS (
-            SELECT 1 FROM campaign_occurrence AS o JOIN message AS m
+            SELECT 1 FROM campaign_occurrence AS o CROSS JOIN message AS m
                 ON m.kind = 'campaign' AND m.occurrence = o.id AND m.state IN ('planned', 'armed')
             WHERE o.campaign_id = scheduled_campaign.campaign_id AND o.state = 'opened')";
         let any = self
