@@ -26,7 +26,7 @@ use crate::settings::Limits;
 use crate::stop::{Stop, StopCause};
 use breaker::Breaker;
 pub use worker::Job;
-use worker::{Event, Worker};
+use worker::{Answer, Event, Then, Worker};
 
 /// How long a stopped run waits for the reply to a dot before it holds the message as in doubt.
 const WAIT_FOR_DOT_WHEN_STOPPED: Duration = Duration::from_secs(30);
@@ -148,7 +148,7 @@ impl Round {
             if self.stopping_since.is_some_and(|since| self.may_leave(since)) {
                 return self.leave(delivery, summary);
             }
-            self.take_events(delivery, summary)?;
+            self.take_events(delivery, feed, summary)?;
         }
     }
 
@@ -197,28 +197,7 @@ impl Round {
             if idle.is_none() && self.workers.len() >= delivery.transport.connections() {
                 return Ok(());
             }
-            match self.pace(delivery)? {
-                Pace::Go => {}
-                Pace::Wait => return Ok(()),
-                Pace::HourIsFull => {
-                    self.feed_is_empty = true;
-                    summary.stopped = Some("the hourly limit is reached".into());
-                    return Ok(());
-                }
-            }
-            let job = match feed.next(delivery.ledger, summary) {
-                Ok(Some(job)) => job,
-                Ok(None) => {
-                    self.feed_is_empty = true;
-                    return Ok(());
-                }
-                Err(FeedError::Stop(failure)) => {
-                    summary.trouble.push(failure.to_string());
-                    self.ended_by_trouble = true;
-                    return Ok(());
-                }
-                Err(FeedError::Ledger(failure)) => return Err(failure),
-            };
+            let Some(job) = self.next_job(delivery, feed, summary)? else { return Ok(()) };
             let worker = match idle {
                 Some(worker) => worker,
                 None => {
@@ -232,13 +211,44 @@ impl Round {
         Ok(())
     }
 
+    /// The next message that may be begun now; `None` when there is none, or when that is not yet known.
+    fn next_job(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        feed: &mut dyn Feed,
+        summary: &mut Summary,
+    ) -> Result<Option<Job>, Failure> {
+        if self.gives_no_more() {
+            return Ok(None);
+        }
+        match self.pace(delivery)? {
+            Pace::Go => {}
+            Pace::Wait => return Ok(None),
+            Pace::HourIsFull => {
+                self.feed_is_empty = true;
+                summary.stopped = Some("the hourly limit is reached".into());
+                return Ok(None);
+            }
+        }
+        match feed.next(delivery.ledger, summary) {
+            Ok(Some(job)) => return Ok(Some(job)),
+            Ok(None) => self.feed_is_empty = true,
+            Err(FeedError::Stop(failure)) => {
+                summary.trouble.push(failure.to_string());
+                self.ended_by_trouble = true;
+            }
+            Err(FeedError::Ledger(failure)) => return Err(failure),
+        }
+        Ok(None)
+    }
+
     fn pace(&self, delivery: &Delivery<'_>) -> Result<Pace, Failure> {
         let Limits { per_second, per_hour } = delivery.limits;
         if per_second.is_none() && per_hour.is_none() {
             return Ok(Pace::Go);
         }
         let (this_second, this_hour) = delivery.ledger.pace(clock::real_second())?;
-        let on_the_way = self.workers.iter().filter(|worker| worker.is_unarmed()).count() as u32;
+        let on_the_way = self.workers.iter().map(Worker::unarmed).sum::<u32>();
         if per_hour.is_some_and(|most| this_hour + on_the_way >= most) {
             return Ok(if on_the_way > 0 { Pace::Wait } else { Pace::HourIsFull });
         }
@@ -256,61 +266,71 @@ impl Round {
         }
     }
 
-    fn take_events(&mut self, delivery: &mut Delivery<'_>, summary: &mut Summary) -> Result<(), Failure> {
+    fn take_events(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        feed: &mut dyn Feed,
+        summary: &mut Summary,
+    ) -> Result<(), Failure> {
         let first = match self.inbox.recv_timeout(LOOK_EVERY) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
         };
         let mut wishes = Vec::new();
         for (worker, event) in std::iter::once(first).chain(self.inbox.try_iter().collect::<Vec<_>>()) {
-            match event {
-                Event::WishToArm => wishes.push(worker),
-                event => self.take_outcome(delivery, summary, worker, event)?,
+            if matches!(event.then, Then::WishToArm) {
+                wishes.push(worker);
             }
+            self.take_event(delivery, summary, worker, event)?;
         }
-        self.arm(delivery, summary, &wishes)
+        self.arm(delivery, feed, summary, wishes)
     }
 
-    fn take_outcome(
+    fn take_event(
         &mut self,
         delivery: &mut Delivery<'_>,
         summary: &mut Summary,
         worker: usize,
         event: Event,
     ) -> Result<(), Failure> {
-        match event {
-            Event::WishToArm => {}
-            Event::Proof(in_step) => self.take_proof(delivery, summary, worker, in_step)?,
-            Event::Closed(in_step) => {
+        if let Some(in_step) = event.proof {
+            self.take_proof(delivery, summary, worker, in_step)?;
+        }
+        if let Some((fate, proven)) = event.finished {
+            let (id, label) = self.workers[worker].finish();
+            if matches!(fate, Fate::Sent { .. }) {
+                self.breaker.accepted();
+            }
+            match fate {
+                Fate::Sent { reply } if !proven => {
+                    self.workers[worker].unproven = Some((id, label, reply));
+                }
+                fate => self.judge(delivery, summary, id, &label, true, fate)?,
+            }
+        }
+        match event.then {
+            Then::WishToArm | Then::GoesOn => {}
+            Then::Closed(in_step) => {
                 self.workers[worker].finish();
                 self.workers[worker].may_hold_connection = false;
                 // A session that has nothing to prove by has ended: that leaves the message sent.
                 self.take_proof(delivery, summary, worker, in_step.unwrap_or(InStep::Yes))?;
             }
-            Event::Judged(fate) => {
+            Then::Judged(fate) => {
                 let (id, label) = self.workers[worker].finish();
                 self.judge(delivery, summary, id, &label, false, fate)?;
             }
-            Event::Finished(Fate::Sent { reply }) => {
-                self.breaker.accepted();
-                let (id, label) = self.workers[worker].finish();
-                self.workers[worker].unproven = Some((id, label, reply));
-            }
-            Event::Finished(fate) => {
-                let (id, label) = self.workers[worker].finish();
-                self.judge(delivery, summary, id, &label, true, fate)?;
-            }
-            Event::Abandoned => {
+            Then::Abandoned => {
                 self.workers[worker].finish();
             }
-            Event::Unusable(why) => {
+            Then::Unusable(why) => {
                 let (id, _) = self.workers[worker].finish();
                 let not_before = delivery.clock.now() + delivery.retry_after;
                 delivery.ledger.put_back(id, not_before, &why)?;
                 summary.put_back += 1;
                 self.give_up(summary, why);
             }
-            Event::Died => {
+            Then::Died => {
                 let bodies: Vec<_> = self.workers[worker].bodies_out().collect();
                 for (id, label) in bodies {
                     let why = "mailonce itself failed while the body was out".to_owned();
@@ -361,18 +381,42 @@ impl Round {
         }
     }
 
-    fn arm(&mut self, delivery: &mut Delivery<'_>, summary: &mut Summary, wishes: &[usize]) -> Result<(), Failure> {
+    fn arm(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        feed: &mut dyn Feed,
+        summary: &mut Summary,
+        mut wishes: Vec<usize>,
+    ) -> Result<(), Failure> {
         self.notice_stop(delivery, summary);
-        if wishes.is_empty() {
-            return Ok(());
-        }
-        if self.stopping_since.is_some() {
+        if self.stopping_since.is_some() || self.ended_by_trouble {
             for worker in wishes {
-                self.workers[*worker].answer(false);
+                self.workers[worker].answer(Answer::Stop);
             }
             return Ok(());
         }
-        let ids: Vec<i64> = wishes.iter().filter_map(|worker| self.workers[*worker].id_in_hand()).collect();
+        // It stays planned: a later run looks at it again.
+        wishes.retain(|worker| {
+            let worker = &mut self.workers[*worker];
+            let fresh = worker.message_in_hand().is_some_and(worker::Message::is_fresh);
+            if !fresh {
+                worker.answer(Answer::Denied);
+            }
+            fresh
+        });
+        if wishes.is_empty() {
+            return Ok(());
+        }
+        // Composed by the workers while the commit is on its way to the disk.
+        for worker in &wishes {
+            if self.workers[*worker].may_prepare()
+                && let Some(job) = self.next_job(delivery, feed, summary)?
+            {
+                self.workers[*worker].deliver(job);
+            }
+        }
+        let ids: Vec<i64> =
+            wishes.iter().filter_map(|worker| self.workers[*worker].message_in_hand().map(|m| m.id)).collect();
         let answers = delivery.ledger.arm(delivery.epoch, &ids, delivery.clock.now(), clock::real_second())?;
         let granted = answers.iter().filter(|answer| **answer == Armed::Granted).count() as u64;
         delivery.armed += granted;
@@ -387,15 +431,16 @@ impl Round {
         }
         for (worker, answer) in wishes.iter().zip(answers) {
             match answer {
-                Armed::Granted => self.workers[*worker].answer(true),
+                Armed::Granted => self.workers[*worker].answer(Answer::Granted),
                 Armed::Denied(denied) => {
-                    self.workers[*worker].answer(false);
+                    self.workers[*worker].answer(Answer::Denied);
                     match denied {
                         Denied::Suppressed => summary.skip("suppressed"),
                         Denied::Paused => {}
                         Denied::NotPlanned => summary.skip("decided by someone else meanwhile"),
                         Denied::Forbidden(constraint) => {
-                            let label = self.workers[*worker].label_in_hand();
+                            let label =
+                                self.workers[*worker].message_in_hand().map_or_else(String::new, |m| m.label.clone());
                             self.give_up(summary, format!("the ledger forbids sending {label}: {constraint}"));
                         }
                     }

@@ -1,42 +1,67 @@
 //! One connection and the thread that speaks on it.
 
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Instant as Monotonic;
+use std::time::{Duration, Instant as Monotonic};
 
-use crate::domain::fate::Fate;
+use crate::domain::fate::{Fate, Unusable};
 use crate::failure::Failure;
-use crate::mail::session::{InStep, Opened, Outgoing, Session};
+use crate::mail::session::{InStep, Next, Opened, Outgoing, Session};
 
 /// How the reply of a message that could not be made begins, in the place of a server's.
 pub(super) const CANNOT_BE_RENDERED: &str = "cannot be rendered";
+
+/// A body that takes longer than this from its arming to its answer shows a slow server: nothing is prepared behind it,
+/// for what was found out about the next message would grow old.
+const BRISK: Duration = Duration::from_secs(2);
 
 /// One message to deliver. What it takes to write it is done on the sending thread.
 pub struct Job {
     pub id: i64,
     /// How `-v` names it, without personal data: `cart u1_9f86d081`.
     pub label: String,
+    /// What the last look at it found does not count after this instant; `None` when arming itself looks again.
+    pub fresh_until: Option<Monotonic>,
     /// Renders and composes; the error says why that cannot be done.
     pub compose: Box<dyn FnOnce() -> Result<Outgoing, String> + Send>,
 }
 
 /// What the coordinator tells a worker.
 pub(super) enum Order {
+    /// At once, or after the message in hand: then it is composed while that one waits for its arming, and its
+    /// envelope may leave in one write with that one's body.
     Deliver(Job),
     /// The answer to a wish to arm.
-    Arm(bool),
+    Arm(Answer),
     Close,
 }
 
-/// What a worker tells the coordinator. All but `WishToArm` and `Proof` end what it had in hand.
-pub(super) enum Event {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// On disk: the body may leave.
+    Granted,
+    Denied,
+    /// Denied, and what was to follow is not to be begun either.
+    Stop,
+}
+
+/// What a worker tells the coordinator, in the order in which it happened.
+pub(super) struct Event {
+    /// About the message before the one in hand.
+    pub proof: Option<InStep>,
+    /// How the message in hand ended, its body begun; `true` when a `Sent` needs no more proof. What was to follow is
+    /// in hand from here on.
+    pub finished: Option<(Fate, bool)>,
+    pub then: Then,
+}
+
+/// What the worker is at now. All but `WishToArm` and `GoesOn` end what it had in hand.
+pub(super) enum Then {
+    /// It begins what was to follow, or has nothing in hand.
+    GoesOn,
     /// The server waits for the body.
     WishToArm,
-    /// About the message before the one in hand.
-    Proof(InStep),
     /// The body was not begun, and the server (or the template) judged the message.
     Judged(Fate),
-    /// The body was begun.
-    Finished(Fate),
     /// The wish to arm was denied, and the connection dropped.
     Abandoned,
     Unusable(String),
@@ -48,19 +73,27 @@ pub(super) enum Event {
 pub(super) struct Worker {
     orders: Sender<Order>,
     pub in_hand: Option<InHand>,
+    /// Given to the worker to follow the message in hand.
+    prepared: Option<Message>,
     /// Accepted, but not yet proven in step: id, label and reply.
     pub unproven: Option<(i64, String, String)>,
     pub idle_since: Monotonic,
     pub may_hold_connection: bool,
+    granted_at: Monotonic,
+    brisk: bool,
+}
+
+/// A message, as the coordinator knows it.
+pub(super) struct Message {
+    pub id: i64,
+    pub label: String,
+    fresh_until: Option<Monotonic>,
+    armed: bool,
 }
 
 /// What a worker is at.
 pub(super) enum InHand {
-    Message {
-        id: i64,
-        label: String,
-        armed: bool,
-    },
+    Message(Message),
     Closing,
     /// The thread is gone.
     Nothing,
@@ -73,17 +106,35 @@ impl Worker {
             .name(format!("connection {number}"))
             .spawn(move || {
                 let mut watch = DeathWatch { number, events: events.clone(), alive: true };
-                work(number, session, &inbox, &events);
+                let mut thread = Thread { number, session, orders: inbox, events, next: None };
+                thread.work();
                 watch.alive = false;
             })
             .map_err(|err| {
                 Failure::ledger(format!("could not start a thread: {err}"), "lower mail.smtp.connections")
             })?;
-        Ok(Worker { orders, in_hand: None, unproven: None, idle_since: Monotonic::now(), may_hold_connection: false })
+        Ok(Worker {
+            orders,
+            in_hand: None,
+            prepared: None,
+            unproven: None,
+            idle_since: Monotonic::now(),
+            may_hold_connection: false,
+            granted_at: Monotonic::now(),
+            brisk: true,
+        })
     }
 
+    /// Gives it a message: to begin at once, or to follow the one in hand.
     pub fn deliver(&mut self, job: Job) {
-        self.in_hand = Some(InHand::Message { id: job.id, label: job.label.clone(), armed: false });
+        let mut message = Message { id: job.id, label: job.label.clone(), fresh_until: None, armed: false };
+        if self.in_hand.is_none() {
+            self.in_hand = Some(InHand::Message(message));
+        } else {
+            // One that is begun at once was looked at just before, however long the server takes to greet.
+            message.fresh_until = job.fresh_until;
+            self.prepared = Some(message);
+        }
         self.may_hold_connection = true;
         self.order(Order::Deliver(job));
     }
@@ -93,11 +144,15 @@ impl Worker {
         self.order(Order::Close);
     }
 
-    pub fn answer(&mut self, granted: bool) {
-        if let Some(InHand::Message { armed, .. }) = &mut self.in_hand {
-            *armed = granted;
+    pub fn answer(&mut self, answer: Answer) {
+        if let Some(InHand::Message(message)) = &mut self.in_hand {
+            message.armed = answer == Answer::Granted;
         }
-        self.order(Order::Arm(granted));
+        if answer == Answer::Stop {
+            self.prepared = None;
+        }
+        self.granted_at = Monotonic::now();
+        self.order(Order::Arm(answer));
     }
 
     fn order(&self, order: Order) {
@@ -105,11 +160,17 @@ impl Worker {
         let _ = self.orders.send(order);
     }
 
-    /// Ends what is in hand, and says which message it was.
+    /// Ends what is in hand, and says which message it was. What was to follow is in hand now.
     pub fn finish(&mut self) -> (i64, String) {
         self.idle_since = Monotonic::now();
-        match self.in_hand.take() {
-            Some(InHand::Message { id, label, .. }) => (id, label),
+        let next = self.prepared.take().map(InHand::Message);
+        match std::mem::replace(&mut self.in_hand, next) {
+            Some(InHand::Message(message)) => {
+                if message.armed {
+                    self.brisk = self.granted_at.elapsed() < BRISK;
+                }
+                (message.id, message.label)
+            }
             _ => (0, String::new()),
         }
     }
@@ -117,26 +178,27 @@ impl Worker {
     /// Takes a dead thread out of use.
     pub fn bury(&mut self) {
         self.in_hand = Some(InHand::Nothing);
+        self.prepared = None;
         self.unproven = None;
         self.may_hold_connection = false;
     }
 
-    pub fn id_in_hand(&self) -> Option<i64> {
+    pub fn message_in_hand(&self) -> Option<&Message> {
         match &self.in_hand {
-            Some(InHand::Message { id, .. }) => Some(*id),
+            Some(InHand::Message(message)) => Some(message),
             _ => None,
         }
     }
 
-    pub fn label_in_hand(&self) -> String {
-        match &self.in_hand {
-            Some(InHand::Message { label, .. }) => label.clone(),
-            _ => String::new(),
-        }
+    /// Whether a message may be given to it to follow the one in hand.
+    pub fn may_prepare(&self) -> bool {
+        self.brisk && self.prepared.is_none() && self.message_in_hand().is_some()
     }
 
-    pub fn is_unarmed(&self) -> bool {
-        matches!(self.in_hand, Some(InHand::Message { armed: false, .. }))
+    /// How many messages it has that are not armed.
+    pub fn unarmed(&self) -> u32 {
+        let in_hand = self.message_in_hand().is_some_and(|message| !message.armed);
+        u32::from(in_hand) + u32::from(self.prepared.is_some())
     }
 
     /// Nothing in hand, nothing unproven, no connection open.
@@ -150,12 +212,16 @@ impl Worker {
 
     /// The messages whose body is out and whose outcome is not recorded: id and label.
     pub fn bodies_out(&self) -> impl Iterator<Item = (i64, String)> + '_ {
-        let in_hand = match &self.in_hand {
-            Some(InHand::Message { id, label, armed: true }) => Some((*id, label.clone())),
-            _ => None,
-        };
+        let in_hand = self.message_in_hand().filter(|message| message.armed);
         let unproven = self.unproven.as_ref().map(|(id, label, _)| (*id, label.clone()));
-        in_hand.into_iter().chain(unproven)
+        in_hand.map(|message| (message.id, message.label.clone())).into_iter().chain(unproven)
+    }
+}
+
+impl Message {
+    /// Whether what the last look at it found still counts.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh_until.is_none_or(|until| Monotonic::now() <= until)
     }
 }
 
@@ -169,48 +235,119 @@ struct DeathWatch {
 impl Drop for DeathWatch {
     fn drop(&mut self) {
         if self.alive {
-            let _ = self.events.send((self.number, Event::Died));
+            let _ = self.events.send((self.number, Then::Died.into()));
         }
     }
 }
 
-fn work(number: usize, mut session: Box<dyn Session>, orders: &Receiver<Order>, events: &Sender<(usize, Event)>) {
-    // The coordinator goes away only when the run is over: then there is nothing left to say.
-    let say = |event| events.send((number, event)).is_ok();
-    while let Ok(order) = orders.recv() {
-        let event = match order {
-            Order::Arm(_) => continue,
-            Order::Close => Event::Closed(session.close()),
-            Order::Deliver(job) => deliver(session.as_mut(), job, orders, &say),
+impl From<Then> for Event {
+    fn from(then: Then) -> Event {
+        Event { proof: None, finished: None, then }
+    }
+}
+
+/// The worker's own side.
+struct Thread {
+    number: usize,
+    session: Box<dyn Session>,
+    orders: Receiver<Order>,
+    events: Sender<(usize, Event)>,
+    /// Composed while the message before it waited for its arming.
+    next: Option<Result<Outgoing, String>>,
+}
+
+/// The coordinator goes away only when the run is over: then there is nothing left to say or do.
+struct Over;
+
+impl Thread {
+    fn work(&mut self) {
+        while self.step().is_ok() {}
+    }
+
+    fn step(&mut self) -> Result<(), Over> {
+        if let Some(composed) = self.next.take() {
+            return self.deliver(composed);
+        }
+        match self.orders.recv().map_err(|_| Over)? {
+            Order::Deliver(job) => self.deliver((job.compose)()),
+            Order::Arm(_) => Ok(()),
+            Order::Close => {
+                let in_step = self.session.close();
+                self.say(Then::Closed(in_step))
+            }
+        }
+    }
+
+    fn say(&self, event: impl Into<Event>) -> Result<(), Over> {
+        self.events.send((self.number, event.into())).map_err(|_| Over)
+    }
+
+    /// Delivers a message, and those that can be handed over in one write with the body before them.
+    fn deliver(&mut self, composed: Result<Outgoing, String>) -> Result<(), Over> {
+        let mut outgoing = match composed {
+            Ok(outgoing) => outgoing,
+            Err(problem) => {
+                return self.say(Then::Judged(Fate::Refused { reply: format!("{CANNOT_BE_RENDERED}: {problem}") }));
+            }
         };
-        if !say(event) {
-            return;
-        }
-    }
-}
-
-fn deliver(session: &mut dyn Session, job: Job, orders: &Receiver<Order>, say: &dyn Fn(Event) -> bool) -> Event {
-    let outgoing = match (job.compose)() {
-        Ok(outgoing) => outgoing,
-        Err(problem) => return Event::Judged(Fate::Refused { reply: format!("{CANNOT_BE_RENDERED}: {problem}") }),
-    };
-    let opening = session.open(&outgoing);
-    if let Some(in_step) = opening.previous {
-        say(Event::Proof(in_step));
-    }
-    match opening.opened {
-        Err(unusable) => Event::Unusable(unusable.why),
-        Ok(Opened::Judged(fate)) => Event::Judged(fate),
-        Ok(Opened::Ready) => {
-            say(Event::WishToArm);
+        let opening = self.session.open(&outgoing);
+        let mut event = Event { proof: opening.previous, finished: None, then: opening.opened.into() };
+        loop {
+            let waits = matches!(event.then, Then::WishToArm);
+            self.say(event)?;
+            if !waits {
+                return Ok(());
+            }
             // Committed before the body: a crash from here on cannot send it twice.
-            match orders.recv() {
-                Ok(Order::Arm(true)) => Event::Finished(session.finish(&outgoing)),
-                _ => {
-                    session.abandon();
-                    Event::Abandoned
+            if !self.is_granted()? {
+                self.session.abandon();
+                return self.say(Then::Abandoned);
+            }
+            let next = match self.next.take() {
+                Some(Ok(next)) => next,
+                other => {
+                    self.next = other;
+                    let fate = self.session.finish(&outgoing);
+                    return self.say(Event { proof: None, finished: Some((fate, false)), then: Then::GoesOn });
+                }
+            };
+            let passing = self.session.finish_and_open(&outgoing, &next);
+            match passing.next {
+                Next::Begun(opened) => {
+                    event = Event { proof: None, finished: Some((passing.fate, true)), then: opened.into() };
+                    outgoing = next;
+                }
+                Next::NotBegun { proven } => {
+                    self.next = Some(Ok(next));
+                    let finished = Some((passing.fate, proven));
+                    return self.say(Event { proof: None, finished, then: Then::GoesOn });
                 }
             }
+        }
+    }
+
+    /// Waits for the answer to a wish to arm; what comes to follow the message is composed meanwhile.
+    fn is_granted(&mut self) -> Result<bool, Over> {
+        loop {
+            match self.orders.recv().map_err(|_| Over)? {
+                Order::Deliver(job) => self.next = Some((job.compose)()),
+                Order::Arm(Answer::Granted) => return Ok(true),
+                Order::Arm(Answer::Denied) | Order::Close => return Ok(false),
+                Order::Arm(Answer::Stop) => {
+                    self.next = None;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+impl From<Result<Opened, Unusable>> for Then {
+    fn from(opened: Result<Opened, Unusable>) -> Then {
+        match opened {
+            Err(unusable) => Then::Unusable(unusable.why),
+            Ok(Opened::Judged(fate)) => Then::Judged(fate),
+            Ok(Opened::Ready) => Then::WishToArm,
         }
     }
 }

@@ -44,6 +44,23 @@ pub struct Opening {
     pub opened: Result<Opened, Unusable>,
 }
 
+/// What [`Session::finish_and_open`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passing {
+    /// How the message whose body went out ended.
+    pub fate: Fate,
+    pub next: Next,
+}
+
+/// What became of the message that was to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Its transaction was begun, with this result; the fate of the one before is final.
+    Begun(Result<Opened, Unusable>),
+    /// Nothing of it was begun. A `Sent` of the one before is final when `proven`; else the next `open` or `close` settles it.
+    NotBegun { proven: bool },
+}
+
 /// One conversation with whatever takes the messages. Each thread has its own.
 ///
 /// Every provisional `Sent` that `finish` returns is settled by the very next `open` or `close`, whatever comes of that.
@@ -55,6 +72,12 @@ pub trait Session: Send {
     ///
     /// A `Fate::Sent` is provisional: the next `open` or `close` says whether it stands.
     fn finish(&mut self, outgoing: &Outgoing) -> Fate;
+
+    /// Sends the body, and where the other side lets it, the envelope of `next` in the same write. Only after
+    /// [`Opened::Ready`], and with the same message. When this says [`Opened::Ready`], the body of `next` may follow.
+    fn finish_and_open(&mut self, outgoing: &Outgoing, _next: &Outgoing) -> Passing {
+        Passing { fate: self.finish(outgoing), next: Next::NotBegun { proven: false } }
+    }
 
     /// Leaves an opened transaction with nothing of the body sent.
     fn abandon(&mut self);

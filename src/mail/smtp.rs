@@ -17,6 +17,10 @@
 //! | a refusal of MAIL, then the connection ends           | in doubt: the refusal may be the dot's own           |
 //!
 //! The same QUIT checks a refusal of the dot: if it is the stray line, a 2yz follows, and trying again sends twice.
+//!
+//! Where the server offers PIPELINING, MAIL, RCPT and DATA of the next message leave in the same write as the body
+//! before them (RFC 2920 §3.1). Nothing of the next body leaves before its own 354 and arming, so the table holds as it
+//! stands: the proof comes a moment earlier. A refusal of the dot is checked by those three answers in place of QUIT.
 
 mod body;
 mod line;
@@ -34,7 +38,7 @@ use lettre::transport::smtp::extension::ClientId;
 
 use crate::domain::fate::{Fate, Unusable};
 use crate::failure::Failure;
-use crate::mail::session::{InStep, Opened, Opening, Outgoing, Session};
+use crate::mail::session::{InStep, Next, Opened, Opening, Outgoing, Passing, Session};
 use crate::settings::{SmtpSettings, Tls};
 
 use self::line::{Farewell, Line};
@@ -162,7 +166,7 @@ impl Session for SmtpSession {
 
     fn finish(&mut self, outgoing: &Outgoing) -> Fate {
         let (Some(mut line), Some(text)) = (self.opened.take(), body::with_dot(outgoing)) else {
-            return Fate::Deferred { reply: "not sent: no transaction was open".to_owned() };
+            return nothing_was_open();
         };
         line.wait_at_most(self.server.settings.dot_timeout);
         let name = &self.server.name;
@@ -171,29 +175,63 @@ impl Session for SmtpSession {
             Err(trouble) => return cut_short(line, &trouble, name),
         };
         line.wait_at_most(self.server.settings.timeout);
-        match reply.code {
-            // 2yz that only other commands are answered with: HELP, the greeting, QUIT, AUTH.
-            211 | 214 | 220 | 221 | 235 => {}
-            200..=299 => {
-                self.unproven = Some(line);
-                return Fate::Sent { reply: reply.text() };
-            }
-            400..=599 if reply.code != 421 => {
-                let fate = reply.judgement();
-                let next = match (line.quit(), &fate) {
-                    (Farewell::OutOfStep(next), _) => next,
-                    // A slow server's own answer may still be to come; to try again would then send twice.
-                    (Farewell::Silent, Fate::Deferred { .. }) => "nothing".to_owned(),
-                    _ => return fate,
-                };
-                let read = reply.text();
-                return Fate::InDoubt {
-                    why: format!("{name} answered the final dot with {read}, then QUIT with {next}"),
-                };
-            }
-            _ => {}
+        if reply.takes_a_message() {
+            self.unproven = Some(line);
+            return Fate::Sent { reply: reply.text() };
         }
-        Fate::InDoubt { why: format!("{name} answered the final dot with {}", reply.text()) }
+        if !reply.is_negative() || reply.code == 421 {
+            return Fate::InDoubt { why: format!("{name} answered the final dot with {}", reply.text()) };
+        }
+        let fate = reply.judgement();
+        let next = match (line.quit(), &fate) {
+            (Farewell::OutOfStep(next), _) => next,
+            // A slow server's own answer may still be to come; to try again would then send twice.
+            (Farewell::Silent, Fate::Deferred { .. }) => "nothing".to_owned(),
+            _ => return fate,
+        };
+        Fate::InDoubt { why: format!("{name} answered the final dot with {}, then QUIT with {next}", reply.text()) }
+    }
+
+    fn finish_and_open(&mut self, outgoing: &Outgoing, next: &Outgoing) -> Passing {
+        let fits = |line: &mut Line| {
+            line.offers.pipelining
+                && line.offers.cannot_take(next, &self.server.name).is_none()
+                && body::unfit(next).is_none()
+        };
+        let Some(mut line) = self.opened.take_if(fits) else {
+            return Passing { fate: self.finish(outgoing), next: Next::NotBegun { proven: false } };
+        };
+        let over = |fate| Passing { fate, next: Next::NotBegun { proven: true } };
+        let Some(text) = body::with_dot(outgoing) else { return over(nothing_was_open()) };
+        let server = Arc::clone(&self.server);
+        let (settings, name) = (&server.settings, &server.name);
+        let (reply, heard) = match line.finish_and_transact(text, next, settings.dot_timeout, settings.timeout) {
+            Ok(answers) => answers,
+            Err(trouble) => return over(cut_short(line, &trouble, name)),
+        };
+        if reply.takes_a_message() {
+            return match self.conclude(line, &heard, true) {
+                (InStep::Yes, Err(broken)) if broken.worn_out => over(Fate::Sent { reply: reply.text() }),
+                (InStep::Yes, opened) => Passing {
+                    fate: Fate::Sent { reply: reply.text() },
+                    next: Next::Begun(opened.map_err(Unusable::from)),
+                },
+                (InStep::No { why }, opened) => {
+                    Passing { fate: Fate::InDoubt { why }, next: Next::Begun(opened.map_err(Unusable::from)) }
+                }
+            };
+        }
+        if !reply.is_negative() || reply.code == 421 {
+            return over(Fate::InDoubt { why: format!("{name} answered the final dot with {}", reply.text()) });
+        }
+        // Whatever was said to the next message, after an error the connection is dropped.
+        let fate = reply.judgement();
+        over(match self.speaks_against(line, &heard, &fate) {
+            None => fate,
+            Some(then) => {
+                Fate::InDoubt { why: format!("{name} answered the final dot with {}, but then: {then}", reply.text()) }
+            }
+        })
     }
 
     fn abandon(&mut self) {
@@ -222,14 +260,19 @@ impl SmtpSession {
         }
         line.wait_at_most(self.server.settings.timeout);
         let heard = line.transact(outgoing);
-        match verdict(&heard, &self.server.name) {
+        self.conclude(line, &heard, unproven)
+    }
+
+    /// What the answers to MAIL, RCPT and DATA say of the message before and of this one.
+    fn conclude(&mut self, line: Line, heard: &Heard, unproven: bool) -> (InStep, Result<Opened, Broken>) {
+        match verdict(heard, &self.server.name) {
             Verdict::Ready => {
                 self.opened = Some(line);
                 (InStep::Yes, Ok(Opened::Ready))
             }
-            Verdict::Judged { fate, after } => self.refused(line, &heard, after, unproven, Ok(Opened::Judged(fate))),
+            Verdict::Judged { fate, after } => self.refused(line, heard, after, unproven, Ok(Opened::Judged(fate))),
             Verdict::TurnedAway { why, after } => {
-                self.refused(line, &heard, after, unproven, Err(Broken { why, worn_out: false }))
+                self.refused(line, heard, after, unproven, Err(Broken { why, worn_out: false }))
             }
             Verdict::Gone { why, at_mail } => (InStep::Yes, Err(Broken { why, worn_out: at_mail && unproven })),
             Verdict::Silent { why } => (InStep::Yes, Err(Broken { why, worn_out: false })),
@@ -263,6 +306,31 @@ impl SmtpSession {
         (InStep::No { why: why.clone() }, Err(Broken { why, worn_out: false }))
     }
 
+    /// What makes a refusal of the dot, with the next envelope in the same write, no answer to the dot; `None` when it
+    /// can be believed.
+    ///
+    /// Were it a stray line, the dot's own answer would stand first in `heard`: a 2yz there needs proof that it is MAIL's.
+    fn speaks_against(&self, line: Line, heard: &Heard, fate: &Fate) -> Option<String> {
+        let name = &self.server.name;
+        let unproven = || heard.has_an_acceptance().then(|| format!("{name} fell silent before DATA was answered"));
+        match verdict(heard, name) {
+            Verdict::Ready | Verdict::Judged { after: After::AwaitsBody, .. } => None,
+            Verdict::OutOfStep { why } => Some(why),
+            Verdict::Judged { after: After::Quit, .. } | Verdict::TurnedAway { after: After::Quit, .. } => {
+                match line.quit() {
+                    Farewell::Goodbye => None,
+                    Farewell::OutOfStep(text) => Some(self.out_of_step("QUIT", &text)),
+                    Farewell::Gone | Farewell::Silent => unproven(),
+                }
+            }
+            // A slow server's own answer may still be to come; to try again would then send twice.
+            Verdict::Silent { why } if matches!(fate, Fate::Deferred { .. }) => Some(why),
+            Verdict::Silent { .. } | Verdict::Gone { .. } | Verdict::Judged { .. } | Verdict::TurnedAway { .. } => {
+                unproven()
+            }
+        }
+    }
+
     fn out_of_step(&self, command: &str, text: &str) -> String {
         format!("{} answered {command} with {text}: its replies are out of step", self.server.name)
     }
@@ -272,6 +340,10 @@ impl SmtpSession {
         let name = &self.server.name;
         format!("{name} said {text} to MAIL and nothing to QUIT: perhaps the late answer to the dot before")
     }
+}
+
+fn nothing_was_open() -> Fate {
+    Fate::Deferred { reply: "not sent: no transaction was open".to_owned() }
 }
 
 /// No reply to the body. A server that breaks off in the middle of one may have said why: that can be read still.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant as Monotonic};
 
 use anyhow::Result;
 
@@ -24,6 +25,9 @@ use crate::source::{Look, Source};
 
 /// How many due messages are read from the ledger at once.
 const PAGE: usize = 200;
+
+/// How long the last look at a cart counts: a message that could not be armed by then stays planned.
+const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
 
 /// What every message of a run is written with.
 pub(super) struct Stationery {
@@ -99,7 +103,13 @@ impl<'a> CartFeed<'a> {
     fn job(&self, due: &Due, cart: Box<Cart>) -> Job {
         let stationery = Arc::clone(&self.stationery);
         let (message_id, date) = (due.message_id.clone(), due.planned_at);
-        Job { id: due.id, label: label(due), compose: Box::new(move || stationery.write(&cart, &message_id, date)) }
+        let fresh_until = Some(Monotonic::now() + LOOK_COUNTS_FOR);
+        Job {
+            id: due.id,
+            label: label(due),
+            fresh_until,
+            compose: Box::new(move || stationery.write(&cart, &message_id, date)),
+        }
     }
 }
 

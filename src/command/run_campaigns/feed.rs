@@ -99,7 +99,12 @@ impl Feed for RecipientFeed<'_> {
                 continue;
             }
             let stationery = Arc::clone(stationery);
-            return Ok(Some(Job { id: due.id, label, compose: Box::new(move || stationery.write(&due)) }));
+            return Ok(Some(Job {
+                id: due.id,
+                label,
+                fresh_until: None,
+                compose: Box::new(move || stationery.write(&due)),
+            }));
         }
         Ok(None)
     }

@@ -17,7 +17,7 @@ use lettre::transport::smtp::response::{Category, Code, Detail, Response, Severi
 use crate::mail::session::Outgoing;
 
 use super::reply::{Reply, Trouble, clean, seconds, sort, trouble};
-use super::verdict::{Heard, goes_on};
+use super::verdict::{COMMANDS, Heard, goes_on};
 use super::{Server, body};
 
 /// The longest wait for the answer to QUIT.
@@ -148,29 +148,37 @@ impl Line {
     /// MAIL, RCPT and DATA: in one write where the server offers PIPELINING (RFC 2920), else one by one.
     pub fn transact(&mut self, outgoing: &Outgoing) -> Heard {
         let commands = self.commands(outgoing);
-        let pipelining = self.offers.pipelining;
-        let mut heard = Heard::default();
-        for at in 0..commands.len() {
-            let answer = match at {
-                0 if pipelining => self.say(&commands.concat()),
-                _ if pipelining => self.hear(),
-                _ => self.say(&commands[at]),
-            };
-            match answer {
-                Err(trouble) => {
-                    heard.trouble = Some(trouble);
-                    break;
-                }
-                Ok(reply) => {
-                    let last = reply.code == 421 || !pipelining && !goes_on(at, &reply);
-                    heard.replies.push(reply);
-                    if last {
-                        break;
-                    }
-                }
-            }
+        if self.offers.pipelining {
+            let all = commands.concat();
+            return hear_all(|at| if at == 0 { self.say(&all) } else { self.hear() }, |_, _| true);
         }
-        heard
+        hear_all(|at| self.say(&commands[at]), goes_on)
+    }
+
+    /// The end of one message and MAIL, RCPT and DATA of the next in one write, which RFC 2920 §3.1 allows: only
+    /// where the server offers PIPELINING. The answer to the dot, then the answers to the three.
+    ///
+    /// `patience` is for the answer to the dot, `timeout` for those after it.
+    ///
+    /// # Errors
+    /// The dot was not answered: nothing is known of the message, and nothing of the next was begun.
+    pub fn finish_and_transact(
+        &mut self,
+        body: String,
+        next: &Outgoing,
+        patience: Duration,
+        timeout: Duration,
+    ) -> Result<(Reply, Heard), Trouble> {
+        let mut text = body;
+        for command in self.commands(next) {
+            text.push_str(&command);
+        }
+        self.wait_at_most(patience);
+        let reply = self.say(&text)?;
+        self.wait_at_most(timeout);
+        // After a 421 nothing more comes.
+        let heard = if reply.code == 421 { Heard::default() } else { hear_all(|_| self.hear(), |_, _| true) };
+        Ok((reply, heard))
     }
 
     fn commands(&self, outgoing: &Outgoing) -> [String; 3] {
@@ -226,6 +234,27 @@ impl Offers {
         let (size, limit) = (body::size(outgoing), self.size.flatten()?);
         (size > limit).then(|| format!("not sent: {size} octets, and {server} takes at most {limit} (SIZE)"))
     }
+}
+
+/// Takes the answers to MAIL, RCPT and DATA, until there is none, a 421, or one after which `goes_on` says no.
+fn hear_all(mut answer: impl FnMut(usize) -> Result<Reply, Trouble>, goes_on: impl Fn(usize, &Reply) -> bool) -> Heard {
+    let mut heard = Heard::default();
+    for at in 0..COMMANDS.len() {
+        match answer(at) {
+            Err(trouble) => {
+                heard.trouble = Some(trouble);
+                break;
+            }
+            Ok(reply) => {
+                let last = reply.code == 421 || !goes_on(at, &reply);
+                heard.replies.push(reply);
+                if last {
+                    break;
+                }
+            }
+        }
+    }
+    heard
 }
 
 /// The forms of the password that a server might repeat in its reply to AUTH.

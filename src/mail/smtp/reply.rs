@@ -37,6 +37,12 @@ impl Reply {
         (400..=599).contains(&self.code)
     }
 
+    /// Whether it can be a server's yes to a final dot: a 2yz, but none that only other commands are answered with
+    /// (HELP, the greeting, QUIT, AUTH).
+    pub fn takes_a_message(&self) -> bool {
+        matches!(self.code, 200..=299) && !matches!(self.code, 211 | 214 | 220 | 221 | 235)
+    }
+
     /// The code and all lines on one line, as records keep it.
     pub fn text(&self) -> String {
         clean(&self.whole())

@@ -65,6 +65,11 @@ impl Heard {
         self.replies.first().is_some_and(|reply| reply.is_negative() && reply.code != 421)
     }
 
+    /// Whether any command was answered with a yes.
+    pub fn has_an_acceptance(&self) -> bool {
+        self.replies.iter().any(|reply| matches!(reply.code, 200..=299))
+    }
+
     fn reply(&self, at: usize) -> Option<&Reply> {
         self.replies.get(at)
     }
