@@ -34,12 +34,11 @@ const PARAGRAPH: char = '\u{fdd6}';
 /// # Errors
 /// html2text's own words for a document it cannot read.
 pub fn from_html(html: &str) -> Result<String, String> {
-    let text = config::plain_no_decorate()
-        .unicode_strikeout(false)
-        .allow_width_overflow()
-        .string_from_read(thin(html).as_bytes(), UNWRAPPED)
-        .map_err(|error| error.to_string())?;
-
+    let thin = thin(html);
+    let text = match without_markup(&thin) {
+        Some(text) => text,
+        None => read_html(&thin)?,
+    };
     let mut finished = String::with_capacity(text.len() + 64);
     let mut paragraph_ends = false;
     // Blank lines are html2text's own (between lists, in preformatted text) or the end of a paragraph.
@@ -64,6 +63,47 @@ pub fn from_html(html: &str) -> Result<String, String> {
         finished.push('\n');
     }
     Ok(finished)
+}
+
+fn read_html(thin: &str) -> Result<String, String> {
+    config::plain_no_decorate()
+        .unicode_strikeout(false)
+        .allow_width_overflow()
+        .string_from_read(thin.as_bytes(), UNWRAPPED)
+        .map_err(|error| error.to_string())
+}
+
+/// What [`read_html`] makes of a text in which no element is left: most messages, where it costs more than all other
+/// work on the text part. `None` for anything out of the ordinary, which it shall read itself.
+fn without_markup(thin: &str) -> Option<String> {
+    const REFERENCES: [(&str, char); 6] =
+        [("amp;", '&'), ("lt;", '<'), ("gt;", '>'), ("quot;", '"'), ("#39;", '\''), ("nbsp;", '\u{a0}')];
+    let mut text = String::with_capacity(thin.len());
+    let mut space = false;
+    let mut rest = thin;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        let c = match c {
+            ' ' | '\n' | '\t' => {
+                space = true;
+                continue;
+            }
+            '&' => {
+                let (name, c) = REFERENCES.iter().find(|(name, _)| rest.starts_with(name))?;
+                rest = &rest[name.len()..];
+                *c
+            }
+            '!'..='~' if c != '<' => c,
+            '\u{a0}' | '–' | '—' | '‘'..='”' | '…' | '€' | '£' | '×' | '·' => c,
+            c if c.is_alphabetic() || is_reserved(c) => c,
+            _ => return None,
+        };
+        if std::mem::take(&mut space) && !text.is_empty() {
+            text.push(' ');
+        }
+        text.push(c);
+    }
+    Some(text)
 }
 
 /// The document with only what shapes its text.
@@ -472,6 +512,31 @@ mod tests {
         let body =
             "\n  <div>\n    One\n  </div>\n  <div>\n    Two <br>\n    Three\n  </div>\n  <p>\n    Four\n  </p>\n";
         assert_eq!(text(body), "One\nTwo\nThree\n\nFour\n");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_without_html2text_reads_as_with_it(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "a", "Zoë", " ", "  ", "\n", "\t", "&amp;", "&lt;b&gt;", "&quot;", "&#39;", "&nbsp;", "\u{a0}", "7.50",
+                    "€", "日本", "…", "—", "\u{fdd0}", "\u{fdd1}", "\u{fdd2}", "\u{fdd3}", "\u{fdd5}", "\u{fdd6}", "x&amp;y",
+                ]),
+                0..40,
+            )
+        ) {
+            let thin = pieces.concat();
+            let finish = |text: String| text.trim_end_matches('\n').to_owned();
+            let direct = without_markup(&thin).expect("nothing out of the ordinary");
+            proptest::prop_assert_eq!(finish(direct), finish(read_html(&thin).unwrap()));
+        }
+    }
+
+    #[test]
+    fn anything_out_of_the_ordinary_is_left_to_html2text() {
+        for thin in ["a<b>", "&eacute;", "&amp", "a\u{200b}b", "e\u{301}", "\r", "😀", "\u{ad}"] {
+            assert_eq!(without_markup(thin), None, "{thin:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::address::Address;
 
+use crate::mail::session::Next;
 use server::Act::{Close, Hang, Reset, Say, SayAndClose, SayAndResetInBody};
 use server::{Manner, Odd, Record, Server as Told};
 
@@ -92,14 +93,73 @@ fn send(session: &mut SmtpSession, messages: &[Outgoing], record: impl FnOnce() 
     Run { story, texts, record: record() }
 }
 
+/// As [`send`], but each next envelope may leave with the body before it. The story is told the same way.
+fn hand_over(session: &mut SmtpSession, messages: &[Outgoing], record: impl FnOnce() -> Record) -> Run {
+    let (mut story, mut texts) = (String::new(), Vec::new());
+    let mut handed_over: Option<(&'static str, Result<Opened, Unusable>)> = None;
+    let mut proven = false;
+    for (at, message) in messages.iter().enumerate() {
+        let (previous, opened) = handed_over.take().unwrap_or_else(|| {
+            let opening = session.open(message);
+            let previous = proof(opening.previous.as_ref(), &mut texts);
+            assert!(!proven || previous == "-", "proven twice");
+            (if std::mem::take(&mut proven) { "yes" } else { previous }, opening.opened)
+        });
+        let word = match (opened, messages.get(at + 1)) {
+            (Err(unusable), _) => {
+                texts.push(unusable.why);
+                "unusable".to_owned()
+            }
+            (Ok(Opened::Judged(fate)), _) => {
+                texts.push(fate.reply().to_owned());
+                format!("judged {}", fate.word())
+            }
+            (Ok(Opened::Ready), None) => {
+                let fate = session.finish(message);
+                texts.push(fate.reply().to_owned());
+                fate.word().to_owned()
+            }
+            (Ok(Opened::Ready), Some(next)) => {
+                let passing = session.finish_and_open(message, next);
+                texts.push(passing.fate.reply().to_owned());
+                let sent = matches!(passing.fate, Fate::Sent { .. });
+                match passing.next {
+                    Next::Begun(opened) => {
+                        handed_over = Some((if sent { "yes" } else { "no" }, opened));
+                        "sent".to_owned()
+                    }
+                    Next::NotBegun { proven: is_proven } => {
+                        proven = sent && is_proven;
+                        passing.fate.word().to_owned()
+                    }
+                }
+            }
+        };
+        story += &format!("{previous} {word}, ");
+    }
+    story += proof(session.close().as_ref(), &mut texts);
+    Run { story, texts, record: record() }
+}
+
 /// Sends `count` messages to a server that behaves but for `odd`.
 fn run(pipelining: bool, odd: &[Odd], count: usize) -> Run {
+    run_by(send, pipelining, odd, count)
+}
+
+/// As [`run`], with PIPELINING offered and envelopes handed over.
+fn run_handing_over(odd: &[Odd], count: usize) -> Run {
+    run_by(hand_over, true, odd, count)
+}
+
+type Driver = fn(&mut SmtpSession, &[Outgoing], Box<dyn FnOnce() -> Record>) -> Run;
+
+fn run_by(driver: Driver, pipelining: bool, odd: &[Odd], count: usize) -> Run {
     let patience = if odd.iter().any(|odd| odd.2 == Hang) { IMPATIENCE } else { PATIENCE };
     let told = Told::start(manner(pipelining, odd));
     let port = told.port;
     let mut session = SmtpServer::new(&settings(port, patience)).unwrap().session();
     let messages: Vec<_> = (1..=count).map(outgoing).collect();
-    let run = send(&mut session, &messages, || told.stop());
+    let run = driver(&mut session, &messages, Box::new(|| told.stop()));
     for line in &run.record.lines {
         assert!(!line.ends_with('.') && !line.contains("Subject"), "of a body, without a 354: {line:?}");
     }
@@ -109,14 +169,22 @@ fn run(pipelining: bool, odd: &[Odd], count: usize) -> Run {
     run
 }
 
-/// Each row: departures, and the story expected with and without PIPELINING.
+/// Each row: departures, and the story expected without PIPELINING, with it, and with envelopes handed over.
 fn stories(count: usize, table: &[(&[Odd], &str)]) {
     for (odd, story) in table {
-        for pipelining in [false, true] {
-            let run = run(pipelining, odd, count);
-            let context = format!("{odd:?}, pipelining {pipelining}\n{:#?}\n{:#?}", run.texts, run.record);
+        for (way, run) in [("one by one", run(false, odd, count)), ("pipelining", run(true, odd, count))] {
+            let context = format!("{odd:?}, {way}\n{:#?}\n{:#?}", run.texts, run.record);
             assert_eq!(run.story, *story, "{context}");
         }
+    }
+    handed_over(count, table);
+}
+
+/// Each row: departures, and the story expected with envelopes handed over.
+fn handed_over(count: usize, table: &[(&[Odd], &str)]) {
+    for (odd, story) in table {
+        let run = run_handing_over(odd, count);
+        assert_eq!(run.story, *story, "{odd:?}, handed over\n{:#?}\n{:#?}", run.texts, run.record);
     }
 }
 
@@ -133,6 +201,61 @@ fn a_good_server_gets_every_message_once_over_one_connection() {
         assert_eq!(dialogue[3..6], transaction);
         assert_eq!(dialogue[dialogue.len() - 2..], ["QUIT", "<end>"]);
         assert_eq!(dialogue.len(), 1 + 2 + 9 + 2);
+    }
+}
+
+#[test]
+fn handed_over_a_message_takes_one_write_and_its_body_waits_for_its_own_354() {
+    let run = run_handing_over(&[], 3);
+    assert_eq!(run.story, "- sent, yes sent, yes sent, yes");
+    assert_eq!(run.texts, ["250 2.0.0 queued"; 3]);
+    assert_eq!(run.record.bodies.len(), 3);
+    assert_eq!(run.record.lines.len(), 1 + 2 + 9 + 2, "{:?}", run.record.lines);
+    // Without PIPELINING, and for a message that the server cannot take, one goes after the other.
+    let told = Told::start(manner(false, &[]));
+    let mut session = SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session();
+    assert_eq!(session.open(&outgoing(1)).opened, Ok(Opened::Ready));
+    let passing = session.finish_and_open(&outgoing(1), &outgoing(2));
+    assert_eq!(passing.next, Next::NotBegun { proven: false });
+    assert_eq!(session.close(), Some(InStep::Yes));
+    assert_eq!(told.stop().lines.iter().filter(|line| line.starts_with("MAIL")).count(), 1);
+    let told = Told::start(manner(true, &[]));
+    let mut session = SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session();
+    assert_eq!(session.open(&outgoing(1)).opened, Ok(Opened::Ready));
+    let broken = Outgoing { bytes: b"a\n.\n".to_vec(), ..outgoing(2) };
+    assert_eq!(session.finish_and_open(&outgoing(1), &broken).next, Next::NotBegun { proven: false });
+    assert!(matches!(session.open(&broken).opened, Ok(Opened::Judged(Fate::Refused { .. }))));
+}
+
+#[test]
+fn handed_over_the_fate_of_the_first_rests_on_the_dots_own_answer() {
+    let dot = |act| Odd(".", 1, act);
+    handed_over(
+        2,
+        &[
+            // The next goes over a new connection, whatever became of its envelope on this one.
+            (&[dot(Say("451 4.3.0 later\r\n"))], "- deferred, - sent, yes"),
+            (&[dot(Say("554 5.7.1 spam\r\n"))], "- refused, - sent, yes"),
+            (&[dot(SayAndClose("451 4.3.0 later\r\n"))], "- deferred, - sent, yes"),
+            (&[dot(SayAndClose("554 5.7.1 spam\r\n"))], "- refused, - sent, yes"),
+            (&[dot(Say("421 4.7.0 closing\r\n"))], "- in_doubt, - sent, yes"),
+            (&[dot(Say("354 go\r\n"))], "- in_doubt, - sent, yes"),
+            (&[dot(Close)], "- in_doubt, - sent, yes"),
+            (&[dot(Reset)], "- in_doubt, - sent, yes"),
+            (&[dot(Hang)], "- in_doubt, - sent, yes"),
+            (&[dot(Say("451 later\r\n")), Odd("RCPT", 2, Say("550 no\r\n"))], "- deferred, - sent, yes"),
+            (&[dot(Say("451 later\r\n")), Odd("MAIL", 2, Close)], "- deferred, - sent, yes"),
+            // A yes was heard, perhaps the dot's own, and no answer in its place after it.
+            (&[dot(Say("451 later\r\n")), Odd("RCPT", 2, Close)], "- in_doubt, - sent, yes"),
+            (&[dot(Say("554 spam\r\n")), Odd("DATA", 2, Hang)], "- in_doubt, - sent, yes"),
+        ],
+    );
+    // A stray refusal before the dot's own yes: to try again would send twice.
+    for stray in ["354 go\r\n451 stray\r\n", "354 go\r\n554 stray\r\n"] {
+        let stray = Odd("DATA", 1, Say(stray));
+        for odd in [&[stray][..], &[stray, Odd("MAIL", 2, Close)], &[stray, Odd("RCPT", 2, Hang)]] {
+            handed_over(2, &[(odd, "- in_doubt, - sent, yes")]);
+        }
     }
 }
 
