@@ -4,10 +4,11 @@
 //! a thread of its own that renders, speaks SMTP and may block; it asks the coordinator before a body leaves. Wishes to
 //! arm that come while a commit is on its way to the disk share the next one.
 
+mod books;
 mod breaker;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant as Monotonic};
 
@@ -17,13 +18,14 @@ use indicatif::ProgressBar;
 use crate::clock::{self, Clock};
 use crate::domain::fate::Fate;
 use crate::failure::Failure;
-use crate::ledger::{Armed, Denied, Ledger, Settled};
+use crate::ledger::{Armed, Denied, Ledger};
 use crate::mail::Transport;
 use crate::mail::session::InStep;
 use crate::output::Output;
-use crate::run_lock::{Record, RunLock};
+use crate::run_lock::RunLock;
 use crate::settings::Limits;
 use crate::stop::{Stop, StopCause};
+use books::Books;
 use breaker::Breaker;
 pub use worker::Job;
 use worker::{Answer, Event, Then, Worker};
@@ -107,7 +109,9 @@ impl Delivery<'_> {
             events,
             inbox,
             workers: Vec::new(),
+            books: Books::default(),
             breaker: Breaker::default(),
+            ready: VecDeque::new(),
             feed_is_empty: false,
             ended_by_trouble: false,
             stopping_since: None,
@@ -121,7 +125,10 @@ struct Round {
     events: Sender<(usize, Event)>,
     inbox: Receiver<(usize, Event)>,
     workers: Vec<Worker>,
+    books: Books,
     breaker: Breaker,
+    /// Read ahead while the connections are busy, to follow what they have in hand.
+    ready: VecDeque<Job>,
     feed_is_empty: bool,
     /// The server is unusable, a breaker tripped or the source is silent: no further message is begun.
     ended_by_trouble: bool,
@@ -153,7 +160,7 @@ impl Round {
     }
 
     fn gives_no_more(&self) -> bool {
-        self.feed_is_empty || self.ended_by_trouble || self.stopping_since.is_some()
+        (self.feed_is_empty && self.ready.is_empty()) || self.ended_by_trouble || self.stopping_since.is_some()
     }
 
     fn notice_stop(&mut self, delivery: &Delivery<'_>, summary: &mut Summary) {
@@ -174,16 +181,16 @@ impl Round {
         !body_is_out || since.elapsed() >= WAIT_FOR_DOT_WHEN_STOPPED
     }
 
-    fn leave(self, delivery: &mut Delivery<'_>, summary: &mut Summary) -> Result<(), Failure> {
+    fn leave(mut self, delivery: &mut Delivery<'_>, summary: &mut Summary) -> Result<(), Failure> {
         let ids: Vec<(i64, String)> = self.workers.iter().flat_map(Worker::bodies_out).collect();
         for (id, label) in ids {
             let why = format!(
                 "stopped after waiting {} s for the reply to the final dot",
                 WAIT_FOR_DOT_WHEN_STOPPED.as_secs()
             );
-            settle(delivery, summary, id, &label, true, &Fate::InDoubt { why })?;
+            self.books.note(id, label, true, Fate::InDoubt { why });
         }
-        Ok(())
+        self.books.commit(delivery, summary, &[]).map(drop)
     }
 
     fn hand_out(
@@ -226,9 +233,47 @@ impl Round {
             Pace::Wait => return Ok(None),
             Pace::HourIsFull => {
                 self.feed_is_empty = true;
+                self.ready.clear();
                 summary.stopped = Some("the hourly limit is reached".into());
                 return Ok(None);
             }
+        }
+        while let Some(job) = self.ready.pop_front() {
+            // One that lay too long stays planned: a later run looks at it again.
+            if job.is_fresh() {
+                return Ok(Some(job));
+            }
+        }
+        self.read(delivery, feed, summary)
+    }
+
+    /// Reads as many messages as there are connections that could take one behind what they have in hand.
+    fn read_ahead(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        feed: &mut dyn Feed,
+        summary: &mut Summary,
+    ) -> Result<(), Failure> {
+        let Limits { per_second, per_hour } = delivery.limits;
+        if per_second.is_some() || per_hour.is_some() {
+            return Ok(());
+        }
+        let wanted = self.workers.iter().filter(|worker| worker.may_prepare()).count();
+        while self.ready.len() < wanted && !self.gives_no_more() {
+            let Some(job) = self.read(delivery, feed, summary)? else { return Ok(()) };
+            self.ready.push_back(job);
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        delivery: &mut Delivery<'_>,
+        feed: &mut dyn Feed,
+        summary: &mut Summary,
+    ) -> Result<Option<Job>, Failure> {
+        if self.feed_is_empty {
+            return Ok(None);
         }
         match feed.next(delivery.ledger, summary) {
             Ok(Some(job)) => return Ok(Some(job)),
@@ -283,7 +328,8 @@ impl Round {
             }
             self.take_event(delivery, summary, worker, event)?;
         }
-        self.arm(delivery, feed, summary, wishes)
+        self.commit(delivery, feed, summary, wishes)?;
+        self.read_ahead(delivery, feed, summary)
     }
 
     fn take_event(
@@ -294,7 +340,7 @@ impl Round {
         event: Event,
     ) -> Result<(), Failure> {
         if let Some(in_step) = event.proof {
-            self.take_proof(delivery, summary, worker, in_step)?;
+            self.take_proof(summary, worker, in_step);
         }
         if let Some((fate, proven)) = event.finished {
             let (id, label) = self.workers[worker].finish();
@@ -305,7 +351,7 @@ impl Round {
                 Fate::Sent { reply } if !proven => {
                     self.workers[worker].unproven = Some((id, label, reply));
                 }
-                fate => self.judge(delivery, summary, id, &label, true, fate)?,
+                fate => self.judge(summary, id, label, true, fate),
             }
         }
         match event.then {
@@ -314,11 +360,11 @@ impl Round {
                 self.workers[worker].finish();
                 self.workers[worker].may_hold_connection = false;
                 // A session that has nothing to prove by has ended: that leaves the message sent.
-                self.take_proof(delivery, summary, worker, in_step.unwrap_or(InStep::Yes))?;
+                self.take_proof(summary, worker, in_step.unwrap_or(InStep::Yes));
             }
             Then::Judged(fate) => {
                 let (id, label) = self.workers[worker].finish();
-                self.judge(delivery, summary, id, &label, false, fate)?;
+                self.judge(summary, id, label, false, fate);
             }
             Then::Abandoned => {
                 self.workers[worker].finish();
@@ -334,7 +380,7 @@ impl Round {
                 let bodies: Vec<_> = self.workers[worker].bodies_out().collect();
                 for (id, label) in bodies {
                     let why = "mailonce itself failed while the body was out".to_owned();
-                    settle(delivery, summary, id, &label, true, &Fate::InDoubt { why })?;
+                    self.books.note(id, label, true, Fate::InDoubt { why });
                 }
                 self.workers[worker].bury();
                 self.give_up(summary, "a sending thread of mailonce failed; see the lines above".into());
@@ -343,35 +389,21 @@ impl Round {
         Ok(())
     }
 
-    fn take_proof(
-        &mut self,
-        delivery: &mut Delivery<'_>,
-        summary: &mut Summary,
-        worker: usize,
-        in_step: InStep,
-    ) -> Result<(), Failure> {
-        let Some((id, label, reply)) = self.workers[worker].unproven.take() else { return Ok(()) };
+    fn take_proof(&mut self, summary: &mut Summary, worker: usize, in_step: InStep) {
+        let Some((id, label, reply)) = self.workers[worker].unproven.take() else { return };
         let fate = match in_step {
             InStep::Yes => Fate::Sent { reply },
             InStep::No { why } => Fate::InDoubt { why },
         };
-        self.judge(delivery, summary, id, &label, true, fate)
+        self.judge(summary, id, label, true, fate);
     }
 
-    fn judge(
-        &mut self,
-        delivery: &mut Delivery<'_>,
-        summary: &mut Summary,
-        id: i64,
-        label: &str,
-        armed: bool,
-        fate: Fate,
-    ) -> Result<(), Failure> {
-        settle(delivery, summary, id, label, armed, &fate)?;
-        if let Some(why) = self.breaker.judged(&fate) {
+    fn judge(&mut self, summary: &mut Summary, id: i64, label: String, armed: bool, fate: Fate) {
+        let tripped = self.breaker.judged(&fate);
+        self.books.note(id, label, armed, fate);
+        if let Some(why) = tripped {
             self.give_up(summary, why);
         }
-        Ok(())
     }
 
     fn give_up(&mut self, summary: &mut Summary, why: String) {
@@ -381,7 +413,8 @@ impl Round {
         }
     }
 
-    fn arm(
+    /// Records what has become known, and answers the wishes to arm.
+    fn commit(
         &mut self,
         delivery: &mut Delivery<'_>,
         feed: &mut dyn Feed,
@@ -390,10 +423,9 @@ impl Round {
     ) -> Result<(), Failure> {
         self.notice_stop(delivery, summary);
         if self.stopping_since.is_some() || self.ended_by_trouble {
-            for worker in wishes {
+            for worker in wishes.drain(..) {
                 self.workers[worker].answer(Answer::Stop);
             }
-            return Ok(());
         }
         // It stays planned: a later run looks at it again.
         wishes.retain(|worker| {
@@ -404,9 +436,6 @@ impl Round {
             }
             fresh
         });
-        if wishes.is_empty() {
-            return Ok(());
-        }
         // Composed by the workers while the commit is on its way to the disk.
         for worker in &wishes {
             if self.workers[*worker].may_prepare()
@@ -417,18 +446,7 @@ impl Round {
         }
         let ids: Vec<i64> =
             wishes.iter().filter_map(|worker| self.workers[*worker].message_in_hand().map(|m| m.id)).collect();
-        let answers = delivery.ledger.arm(delivery.epoch, &ids, delivery.clock.now(), clock::real_second())?;
-        let granted = answers.iter().filter(|answer| **answer == Armed::Granted).count() as u64;
-        delivery.armed += granted;
-        if granted > 0 {
-            let record = Record {
-                ledger_id: delivery.ledger.id().to_owned(),
-                epoch: delivery.epoch,
-                ended_at: None,
-                armed: delivery.armed,
-            };
-            delivery.lock.write_record(&record, false)?;
-        }
+        let answers = self.books.commit(delivery, summary, &ids)?;
         for (worker, answer) in wishes.iter().zip(answers) {
             match answer {
                 Armed::Granted => self.workers[*worker].answer(Answer::Granted),
@@ -449,48 +467,4 @@ impl Round {
         }
         Ok(())
     }
-}
-
-/// Writes one outcome to the ledger, counts it and says it.
-fn settle(
-    delivery: &mut Delivery<'_>,
-    summary: &mut Summary,
-    id: i64,
-    label: &str,
-    armed: bool,
-    fate: &Fate,
-) -> Result<(), Failure> {
-    let settled =
-        delivery
-            .ledger
-            .settle(delivery.epoch, id, armed, fate, delivery.clock.now(), delivery.retry_after)
-            .map_err(|failure| failure.kept(format!("not recorded: {label}: {}: {}", fate.word(), fate.reply())))?;
-    if settled == Settled::NotOurs {
-        let why = format!("{label}: {} ({}), but another run or person had taken it over", fate.word(), fate.reply());
-        summary.trouble.push(why);
-        return Ok(());
-    }
-    delivery.progress.inc(1);
-    match fate {
-        Fate::Sent { .. } => {
-            summary.sent += 1;
-            delivery.output.decision(format!("Marked {label} as processed"));
-        }
-        Fate::Deferred { reply } => {
-            summary.deferred += 1;
-            delivery.output.decision(format!("Deferred {label} - {reply}"));
-        }
-        Fate::Refused { reply } => {
-            summary.refused += 1;
-            if reply.starts_with(worker::CANNOT_BE_RENDERED) {
-                summary.unrenderable.get_or_insert_with(|| (format!("{label} {reply}"), 0)).1 += 1;
-            }
-            delivery.output.decision(format!("Refused {label} - {reply}"));
-        }
-        Fate::InDoubt { why } => {
-            summary.in_doubt += 1;
-            delivery.output.decision(format!("In doubt {label} - {why}"));
-        }
-    }
-    Ok(())
 }

@@ -23,6 +23,7 @@ use clap::Parser;
 use failure::{Exit, Failure};
 
 fn main() -> ExitCode {
+    keep_freed_memory();
     let cli = cli::Cli::parse();
     let exit = command::run(&cli).unwrap_or_else(|err| command::explain(&err));
     let exit = match output::lost() {
@@ -36,4 +37,14 @@ fn main() -> ExitCode {
         _ => exit,
     };
     ExitCode::from(exit as u8)
+}
+
+/// glibc gives the end of its heap back to the system and asks for it again, for each message: a tenth of a run's time.
+fn keep_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes two integers, and no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
+        libc::mallopt(libc::M_TOP_PAD, 1 << 20);
+    }
 }

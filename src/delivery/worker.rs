@@ -25,6 +25,13 @@ pub struct Job {
     pub compose: Box<dyn FnOnce() -> Result<Outgoing, String> + Send>,
 }
 
+impl Job {
+    /// Whether what the last look at it found still counts.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh_until.is_none_or(|until| Monotonic::now() <= until)
+    }
+}
+
 /// What the coordinator tells a worker.
 pub(super) enum Order {
     /// At once, or after the message in hand: then it is composed while that one waits for its arming, and its

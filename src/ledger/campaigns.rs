@@ -88,12 +88,13 @@ pub struct OpenOccurrence {
 pub struct DueRecipient {
     pub id: i64,
     pub recipient: String,
-    pub folded_address: String,
     pub message_id: String,
     pub planned_at: Instant,
     pub not_before: Instant,
     /// The row of the audience, as JSON.
     pub row_values: String,
+    /// Whether the address was on the suppression list when this was read.
+    pub suppressed: bool,
 }
 
 impl Ledger {
@@ -300,8 +301,9 @@ impl Ledger {
         let (after_at, after_id) = after.map_or((String::new(), 0), |(at, id)| (instant::text(at), id));
         self.read(|conn| {
             let mut rows = conn.prepare_cached(
-                "SELECT id, recipient, folded_address, message_id, planned_at, not_before, recipient_values FROM message
-                 WHERE kind = 'campaign' AND occurrence = ?1 AND state = 'planned' AND reason IS NULL
+                "SELECT id, recipient, message_id, planned_at, not_before, recipient_values,
+                        EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address)
+                 FROM message WHERE kind = 'campaign' AND occurrence = ?1 AND state = 'planned' AND reason IS NULL
                    AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?2
                  ORDER BY not_before, id LIMIT ?5",
             )?;
@@ -309,11 +311,11 @@ impl Ledger {
                 Ok(DueRecipient {
                     id: row.get(0)?,
                     recipient: row.get(1)?,
-                    folded_address: row.get(2)?,
-                    message_id: row.get(3)?,
-                    planned_at: instant_at(row, 4)?,
-                    not_before: instant_at(row, 5)?,
-                    row_values: row.get(6)?,
+                    message_id: row.get(2)?,
+                    planned_at: instant_at(row, 3)?,
+                    not_before: instant_at(row, 4)?,
+                    row_values: row.get(5)?,
+                    suppressed: row.get(6)?,
                 })
             })?
             .collect()

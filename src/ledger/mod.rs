@@ -13,7 +13,8 @@
 //! nothing but evidence or a person leads from there back to `planned` once a run has died. Why none is lost: before
 //! `armed` the server holds no complete message, so `planned` is simply tried again.
 //!
-//! Settling may go without its own fsync: losing it leaves `armed`, which is held, never sent again.
+//! Settling may go without its own fsync: losing it leaves `armed`, which is held, never sent again. Outcomes and wishes
+//! to arm that are there at the same moment share one commit ([`Ledger::record`]); each outcome is whole in it.
 
 mod arm;
 mod audience;
@@ -23,6 +24,7 @@ mod guards;
 mod notices;
 mod open;
 mod plan;
+mod record;
 mod recover;
 mod report;
 mod runs;
@@ -41,9 +43,10 @@ pub use candidates::Candidate;
 pub use notices::{MOST_KEPT, News, Notice};
 pub use open::{Access, Kind};
 pub use plan::{Due, PlanRules, Standing};
+pub use record::At;
 pub use recover::Recovered;
 pub use report::{LogFilter, StateCount};
-pub use settle::Settled;
+pub use settle::{Outcome, Settled};
 
 use crate::failure::Failure;
 
@@ -54,6 +57,8 @@ pub struct Ledger {
     path: PathBuf,
     id: String,
     kind: Kind,
+    /// What the connection is set to; `None` before the first commit.
+    durability: Option<Durability>,
     /// A COMMIT or fsync failed: what is on disk is unknown, so nothing more is written, not even by closing.
     broken: Cell<bool>,
 }
@@ -111,11 +116,14 @@ impl Ledger {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let conn = self.conn.as_mut().expect("the connection is only taken on drop");
-        let level = match durability {
-            Durability::Full => "FULL",
-            Durability::Lazy => "NORMAL",
-        };
-        conn.pragma_update(None, "synchronous", level)?;
+        if self.durability != Some(durability) {
+            let level = match durability {
+                Durability::Full => "FULL",
+                Durability::Lazy => "NORMAL",
+            };
+            conn.pragma_update(None, "synchronous", level)?;
+            self.durability = Some(durability);
+        }
         let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = work(&transaction)?;
         transaction.commit()?;

@@ -70,6 +70,11 @@ impl Ledger {
         })
     }
 
+    /// A number that changes whenever another process has changed the ledger, and never by this one's own commits.
+    pub fn version(&self) -> Result<i64, Failure> {
+        self.read(|conn| conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0)))
+    }
+
     /// The newest epoch, and how many messages that run armed: what the lock file's record is compared with.
     pub fn epoch_and_armed(&self) -> Result<(Epoch, u64), Failure> {
         self.read(|conn| {

@@ -1,4 +1,4 @@
-//! Settling: one transaction per message writes its outcome: state, attempt, the server's reply, `email_sent`.
+//! Settling: a message's outcome is written whole or not at all: state, attempt, the server's reply, `email_sent`.
 
 use rusqlite::Transaction;
 
@@ -17,56 +17,60 @@ pub enum Settled {
     NotOurs,
 }
 
-impl Ledger {
-    /// Records how one try ended. `armed` says whether the body had been begun, by this run.
-    ///
-    /// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
-    pub fn settle(
-        &mut self,
-        epoch: Epoch,
-        id: i64,
-        armed: bool,
-        fate: &Fate,
-        now: Instant,
-        retry_after: chrono::TimeDelta,
-    ) -> Result<Settled, Failure> {
-        let at = instant::text(now);
-        self.write(Durability::Lazy, |tx| {
-            let ours = tx
-                .prepare_cached(
-                    "SELECT 1 FROM message WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
-                )?
-                .exists((id, armed, epoch))?;
-            if !ours {
-                return Ok(Settled::NotOurs);
-            }
-            tx.prepare_cached(
-                "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply)
-                 SELECT id, ?2, armed_at, ?3, ?4, ?5 FROM message WHERE id = ?1",
-            )?
-            .execute((id, epoch, &at, fate.word(), fate.reply()))?;
-            match fate {
-                Fate::Sent { reply } => {
-                    move_to(tx, id, "sent", &at, reply)?;
-                    mark_mailed(tx, id, &at)?;
-                }
-                Fate::Refused { reply } => move_to(tx, id, "refused", &at, reply)?,
-                Fate::InDoubt { why } => move_to(tx, id, "in_doubt", &at, why)?,
-                Fate::Deferred { reply } => {
-                    let deferrals: u32 = tx
-                        .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
-                        .query_row([id], |row| row.get(0))?;
-                    let wait = back_off::wait_after(deferrals, retry_after);
-                    tx.prepare_cached(
-                        "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
-                    )?
-                    .execute((id, instant::text(now + wait), reply))?;
-                }
-            }
-            Ok(Settled::Recorded)
-        })
-    }
+/// How one try ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The message's row.
+    pub id: i64,
+    /// Whether its body had been begun, by this run.
+    pub armed: bool,
+    pub fate: Fate,
+}
 
+/// Records one outcome within a transaction.
+///
+/// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
+pub(super) fn settle_one(
+    tx: &Transaction<'_>,
+    epoch: Epoch,
+    outcome: &Outcome,
+    now: Instant,
+    retry_after: chrono::TimeDelta,
+) -> rusqlite::Result<Settled> {
+    let at = instant::text(now);
+    let (id, fate) = (outcome.id, &outcome.fate);
+    let tried = tx
+        .prepare_cached(
+            "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply)
+             SELECT id, ?3, armed_at, ?4, ?5, ?6 FROM message
+             WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
+        )?
+        .execute((id, outcome.armed, epoch, &at, fate.word(), fate.reply()))?;
+    if tried == 0 {
+        return Ok(Settled::NotOurs);
+    }
+    match fate {
+        Fate::Sent { reply } => {
+            move_to(tx, id, "sent", &at, reply)?;
+            mark_mailed(tx, id, &at)?;
+        }
+        Fate::Refused { reply } => move_to(tx, id, "refused", &at, reply)?,
+        Fate::InDoubt { why } => move_to(tx, id, "in_doubt", &at, why)?,
+        Fate::Deferred { reply } => {
+            let deferrals: u32 = tx
+                .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
+                .query_row([id], |row| row.get(0))?;
+            let wait = back_off::wait_after(deferrals, retry_after);
+            tx.prepare_cached(
+                "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
+            )?
+            .execute((id, instant::text(now + wait), reply))?;
+        }
+    }
+    Ok(Settled::Recorded)
+}
+
+impl Ledger {
     /// Records that a planned message is not sent, and why.
     pub fn skip(&mut self, id: i64, reason: &str, now: Instant) -> Result<(), Failure> {
         let now = instant::text(now);

@@ -40,6 +40,9 @@ pub(super) struct RecipientFeed<'a> {
     current: Option<(OpenOccurrence, Arc<Stationery>)>,
     queue: VecDeque<DueRecipient>,
     after: Option<(Instant, i64)>,
+    /// The ledger's version at which `queue` was read, and whether the campaign was running then.
+    version: Option<i64>,
+    is_running: bool,
 }
 
 impl<'a> RecipientFeed<'a> {
@@ -59,6 +62,8 @@ impl<'a> RecipientFeed<'a> {
             current: None,
             queue: VecDeque::new(),
             after: None,
+            version: None,
+            is_running: false,
         })
     }
 
@@ -66,8 +71,15 @@ impl<'a> RecipientFeed<'a> {
     fn next_due(&mut self, ledger: &Ledger) -> Result<Option<DueRecipient>, Failure> {
         loop {
             if let Some((occurrence, _)) = &self.current {
-                // Looked at before each message: a pause takes effect within one.
-                if ledger.is_running(&occurrence.campaign_id)? {
+                // A pause or a suppression takes effect within one message: what was read is read again after any change
+                // that another process made.
+                let version = ledger.version()?;
+                if self.version != Some(version) {
+                    self.queue.clear();
+                    self.is_running = ledger.is_running(&occurrence.campaign_id)?;
+                    self.version = Some(version);
+                }
+                if self.is_running {
                     if self.queue.is_empty() {
                         self.queue = ledger.due_recipients(occurrence.id, self.due_at, self.after, PAGE)?.into();
                     }
@@ -78,7 +90,7 @@ impl<'a> RecipientFeed<'a> {
                 }
             }
             self.queue.clear();
-            self.after = None;
+            (self.after, self.version) = (None, None);
             let Some(occurrence) = self.occurrences.pop_front() else { return Ok(None) };
             let stationery = Arc::new(Stationery::of(&occurrence, self.settings)?);
             self.current = Some((occurrence, stationery));
@@ -92,7 +104,7 @@ impl Feed for RecipientFeed<'_> {
             let Some((occurrence, stationery)) = &self.current else { return Ok(None) };
             let token = message_key::token_of(&due.message_id);
             let label = format!("{} {}", occurrence.campaign_id, &token[..token.len().min(8)]);
-            if ledger.is_suppressed(&due.folded_address).map_err(FeedError::Ledger)? {
+            if due.suppressed {
                 ledger.skip(due.id, "suppressed", self.clock.now()).map_err(FeedError::Ledger)?;
                 summary.skip("suppressed");
                 self.output.decision(format!("Skipping {label} - suppressed"));
@@ -110,6 +122,14 @@ impl Feed for RecipientFeed<'_> {
     }
 }
 
+/// A row of an audience, by column.
+pub(super) type Row = serde_json::Map<String, serde_json::Value>;
+
+/// Reads a row of an audience from the JSON that the ledger keeps.
+pub(super) fn read_row(values: &str) -> Result<Row, String> {
+    serde_json::from_str(values).map_err(|err| format!("the row of the audience is damaged: {err}"))
+}
+
 impl Stationery {
     pub fn of(occurrence: &OpenOccurrence, settings: &Settings) -> Result<Stationery, Failure> {
         let from = Mailbox::parse(&occurrence.sender).unwrap_or_else(|_| settings.mail.from.clone());
@@ -125,16 +145,16 @@ impl Stationery {
     pub fn write(&self, due: &DueRecipient) -> Result<Outgoing, String> {
         let address = Address::parse(&due.recipient).map_err(|err| err.to_string())?;
         let token = message_key::token_of(&due.message_id);
-        let rendered = self.render(&address, &due.row_values, token)?;
-        let values: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&due.row_values).unwrap_or_default();
+        let values = read_row(&due.row_values)?;
+        let name = values.get("name").and_then(|name| name.as_str()).map(str::to_owned);
+        let rendered = self.render(&address, values, token)?;
         let unsubscribe =
             self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, &address, token));
         let letter = Letter {
             from: &self.from,
             reply_to: self.mail.reply_to.as_ref(),
             to: &address,
-            to_name: values.get("name").and_then(|name| name.as_str()),
+            to_name: name.as_deref(),
             rendered: &rendered,
             message_id: &due.message_id,
             date: due.planned_at,
@@ -149,10 +169,8 @@ impl Stationery {
         Ok(Outgoing { envelope_from, recipient: address.clone(), bytes, token: token.to_owned() })
     }
 
-    /// Renders one recipient's message; `row_values` is the row of the audience, as JSON.
-    pub fn render(&self, address: &Address, row_values: &str, token: &str) -> Result<template::Rendered, String> {
-        let mut values: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(row_values).map_err(|err| format!("the row of the audience is damaged: {err}"))?;
+    /// Renders one recipient's message; `values` is the row of the audience.
+    pub fn render(&self, address: &Address, mut values: Row, token: &str) -> Result<template::Rendered, String> {
         let unsubscribe =
             self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, address, token));
         values.insert("email".into(), address.envelope().into());

@@ -6,7 +6,7 @@ use anyhow::Result;
 use chrono::TimeDelta;
 use serde_json::json;
 
-use super::feed::Stationery;
+use super::feed::{Stationery, read_row};
 use super::{Context, MissedNow, OpenedNow, Report, Round, told};
 use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
@@ -376,7 +376,8 @@ fn sample(
         return Ok(Sample { gathered, subject: String::new(), text: String::new() });
     };
     let address = Address::parse(&recipient).map_err(anyhow::Error::from)?;
-    let rendered = stationery.render(&address, &row_values, "sample").map_err(|problem| {
+    let rendered = read_row(&row_values).and_then(|values| stationery.render(&address, values, "sample"));
+    let rendered = rendered.map_err(|problem| {
         Failure::config(
             format!("the message to the first recipient cannot be rendered: {problem}"),
             "correct the template",
