@@ -1,10 +1,13 @@
 //! What the benchmarks share: whole runs, measured from outside.
+#![allow(dead_code, reason = "each benchmark is a program of its own and uses its part")]
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -89,4 +92,49 @@ pub fn smtp_sink() -> Option<(Child, u16)> {
         std::thread::yield_now();
     }
     Some((child, port))
+}
+
+/// A proxy on loopback that holds every byte back for a while, in both directions.
+pub struct Delay {
+    pub port: u16,
+}
+
+impl Delay {
+    /// Starts it before the server at `port`; `each_way` is half a round trip.
+    pub fn start(port: u16, each_way: Duration) -> Delay {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let own = listener.local_addr().expect("its address").port();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+                    let _ = to.set_nodelay(true);
+                    hold_back(from, to, each_way);
+                }
+            }
+        });
+        Delay { port: own }
+    }
+}
+
+fn hold_back(mut from: TcpStream, mut to: TcpStream, by: Duration) {
+    let (ahead, behind) = mpsc::channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 1 << 16];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if ahead.send((Instant::now() + by, bytes[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        for (due, bytes) in behind {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    });
 }
