@@ -1,0 +1,377 @@
+//! One row of an older system's `cart_abandonment_log`, whatever its columns are called and its times look like.
+
+use std::borrow::Cow;
+
+use chrono::DateTime;
+use chrono_tz::Tz;
+
+use super::address::{self, Address};
+use super::instant::{self, Instant, Reading};
+
+/// A column that means something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    Id,
+    UserId,
+    Email,
+    CartId,
+    CartHash,
+    CartValue,
+    Currency,
+    CreatedAt,
+    EmailSent,
+    LastSentAt,
+}
+
+/// Each column, and what shops call it; the first name found counts.
+const NAMES: [(Column, &[&str]); 10] = [
+    (Column::Id, &["id"]),
+    (Column::UserId, &["user_id"]),
+    (Column::Email, &["email", "user_email", "customer_email"]),
+    (Column::CartId, &["cart_id"]),
+    (Column::CartHash, &["cart_hash"]),
+    (Column::CartValue, &["cart_value"]),
+    (Column::Currency, &["currency"]),
+    (Column::CreatedAt, &["created_at"]),
+    (Column::EmailSent, &["email_sent"]),
+    (Column::LastSentAt, &["last_sent_at", "sent_at", "email_sent_at"]),
+];
+
+/// Where the columns stand among those of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    names: Vec<String>,
+    places: [Option<usize>; NAMES.len()],
+}
+
+impl Columns {
+    /// Finds the columns by their names; case does not matter.
+    ///
+    /// # Errors
+    /// Words for what is missing, as in `has no column cart_hash`.
+    pub fn find(names: Vec<String>) -> Result<Columns, String> {
+        let columns = Columns::of(names);
+        for column in [Column::CreatedAt, Column::CartHash] {
+            if columns.place(column).is_none() {
+                return Err(format!("has no column {}", NAMES[column as usize].1[0]));
+            }
+        }
+        if columns.place(Column::UserId).is_none() && columns.place(Column::Email).is_none() {
+            return Err("has no column user_id or email".into());
+        }
+        if columns.place(Column::EmailSent).is_none() && columns.place(Column::LastSentAt).is_none() {
+            return Err("has no column email_sent".into());
+        }
+        Ok(columns)
+    }
+
+    /// The same, whatever is missing.
+    pub fn of(names: Vec<String>) -> Columns {
+        let place = |alias: &&str| names.iter().position(|name| name.trim().eq_ignore_ascii_case(alias));
+        let places = NAMES.map(|(_, aliases)| aliases.iter().find_map(place));
+        Columns { names, places }
+    }
+
+    pub fn place(&self, column: Column) -> Option<usize> {
+        self.places[column as usize]
+    }
+
+    /// What the log calls the column.
+    pub fn name(&self, column: Column) -> Option<&str> {
+        self.place(column).map(|place| self.names[place].as_str())
+    }
+
+    /// All names, in the log's order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The columns that mean nothing here, and where they stand.
+    pub fn others(&self) -> impl Iterator<Item = (usize, &str)> {
+        let of_ours = |place: &usize| self.places.contains(&Some(*place));
+        self.names
+            .iter()
+            .enumerate()
+            .filter(move |(place, _)| !of_ours(place))
+            .map(|(place, name)| (place, name.as_str()))
+    }
+}
+
+/// A field's text; `None` when it is absent or NULL; `Err` says why it is no text, as in `is not UTF-8`.
+pub type Field<'a> = Result<Option<Cow<'a, str>>, &'static str>;
+
+/// What it takes to understand a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader {
+    /// Of times that have no zone of their own; without it, such a time is no time.
+    pub zone: Option<Tz>,
+    /// Nothing was created after this.
+    pub latest: Instant,
+}
+
+/// A row, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldRow {
+    /// The row's id in the older system, where it had one.
+    pub old_id: Option<String>,
+    pub identity: String,
+    /// `None` for a guest.
+    pub user_id: Option<String>,
+    pub email: Option<String>,
+    pub cart_id: Option<String>,
+    /// Empty when the log has none for this row: contents unknown.
+    pub cart_hash: String,
+    pub cart_value: Option<String>,
+    pub currency: Option<String>,
+    pub created_at: Instant,
+    pub email_sent: bool,
+    pub last_sent_at: Option<Instant>,
+}
+
+/// What finding duplicates needs to know of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Essence {
+    pub identity: String,
+    pub cart_hash: String,
+    pub created_at: Instant,
+    pub email_sent: bool,
+    pub last_sent_at: Option<Instant>,
+}
+
+impl Essence {
+    /// When the latest mail of this row went out, as far as the row tells.
+    pub fn mailed_at(&self) -> Option<Instant> {
+        self.email_sent.then(|| self.last_sent_at.unwrap_or(self.created_at))
+    }
+}
+
+/// Why a row cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flaw {
+    /// Neither user nor address: nobody could ever be written to because of it.
+    NoShopper,
+    /// This time has no zone, and none was declared.
+    NoZone(String),
+    /// Anything else, in words.
+    Unreadable(String),
+}
+
+impl Reader {
+    /// Understands one row; `field` gives the text of a column, `None` for one that is not there.
+    pub fn row<'a>(&self, field: &dyn Fn(Column) -> Field<'a>) -> Result<OldRow, Flaw> {
+        let essence = self.essence(field)?;
+        let kept = |column: Column| Ok(text(column, field)?.map(Cow::into_owned));
+        let (user_id, email) = shopper(field)?;
+        Ok(OldRow {
+            old_id: kept(Column::Id)?,
+            identity: essence.identity,
+            user_id: user_id.map(Cow::into_owned),
+            email: email.map(|email| stored_address(&email)),
+            cart_id: kept(Column::CartId)?,
+            cart_hash: essence.cart_hash,
+            cart_value: kept(Column::CartValue)?,
+            currency: kept(Column::Currency)?,
+            created_at: essence.created_at,
+            email_sent: essence.email_sent,
+            last_sent_at: essence.last_sent_at,
+        })
+    }
+
+    /// Understands what finding duplicates needs.
+    pub fn essence<'a>(&self, field: &dyn Fn(Column) -> Field<'a>) -> Result<Essence, Flaw> {
+        let (user_id, email) = shopper(field)?;
+        let identity = match (user_id, email) {
+            (Some(user_id), _) => format!("u:{user_id}"),
+            (None, Some(email)) => format!("e:{}", folded(&email)),
+            (None, None) => return Err(Flaw::NoShopper),
+        };
+        let last_sent_at = match text(Column::LastSentAt, field)? {
+            // What MySQL stores for "never".
+            Some(text) if text.starts_with("0000-00-00") => None,
+            Some(text) => Some(self.time(Column::LastSentAt, &text)?),
+            None => None,
+        };
+        let created_at = match text(Column::CreatedAt, field)? {
+            Some(text) => self.time(Column::CreatedAt, &text)?,
+            None => return Err(Flaw::Unreadable("no created_at".into())),
+        };
+        let email_sent = match text(Column::EmailSent, field)? {
+            Some(text) => flag(&text)
+                .ok_or_else(|| Flaw::Unreadable(format!("the email_sent {} is neither 0 nor 1", quoted(&text))))?,
+            // Without the flag, the time alone says that a mail went out.
+            None => last_sent_at.is_some(),
+        };
+        let cart_hash = text(Column::CartHash, field)?.unwrap_or_default().into_owned();
+        Ok(Essence { identity, cart_hash, created_at, email_sent, last_sent_at })
+    }
+
+    fn time(&self, column: Column, text: &str) -> Result<Instant, Flaw> {
+        let name = NAMES[column as usize].1[0];
+        let at = match number_of_seconds(text).map(Reading::Instant).or_else(|| instant::read(text)) {
+            Some(Reading::Instant(at)) => Some(at),
+            Some(Reading::Wall(wall)) => match self.zone {
+                Some(zone) => instant::resolve(wall, zone),
+                None => return Err(Flaw::NoZone(shown(text))),
+            },
+            None => DateTime::parse_from_rfc2822(text.trim()).ok().map(|at| at.to_utc()),
+        };
+        let Some(at) = at.map(instant::whole_seconds) else {
+            return Err(Flaw::Unreadable(format!("the {name} {} is not a time", quoted(text))));
+        };
+        if at > self.latest {
+            return Err(Flaw::Unreadable(format!("the {name} {} lies in the future", quoted(text))));
+        }
+        if at.timestamp() < 0 {
+            return Err(Flaw::Unreadable(format!("the {name} {} lies before 1970", quoted(text))));
+        }
+        Ok(at)
+    }
+}
+
+/// Milliseconds, and seconds with a fraction; whole seconds are read with the other times.
+fn number_of_seconds(text: &str) -> Option<Instant> {
+    let text = text.trim();
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split_once('.') {
+        Some((whole, fraction)) if digits(fraction) => match instant::read(whole).filter(|_| digits(whole)) {
+            Some(Reading::Instant(at)) => Some(at),
+            _ => None,
+        },
+        Some(_) => None,
+        None if text.len() == 13 && digits(text) => DateTime::from_timestamp(text.parse::<i64>().ok()? / 1000, 0),
+        None => None,
+    }
+}
+
+/// A field's text without white space around it; `None` when nothing is left.
+fn text<'a>(column: Column, field: &dyn Fn(Column) -> Field<'a>) -> Result<Option<Cow<'a, str>>, Flaw> {
+    let value = field(column).map_err(|why| Flaw::Unreadable(format!("the {} {why}", NAMES[column as usize].1[0])))?;
+    Ok(value
+        .map(|text| match text.trim().len() == text.len() {
+            true => text,
+            false => Cow::Owned(text.trim().to_owned()),
+        })
+        .filter(|text| !text.is_empty()))
+}
+
+type Shopper<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
+
+/// The user id and the address. Many shops write 0 for a guest: with an address beside it, it is no user.
+fn shopper<'a>(field: &dyn Fn(Column) -> Field<'a>) -> Result<Shopper<'a>, Flaw> {
+    let (user_id, email) = (text(Column::UserId, field)?, text(Column::Email, field)?);
+    let is_guest = email.is_some() && user_id.as_deref() == Some("0");
+    Ok((user_id.filter(|_| !is_guest), email))
+}
+
+/// The folded form; an address that mail cannot be sent to is folded as far as it goes.
+fn folded(email: &str) -> String {
+    Address::parse(email).map_or_else(|_| email.trim().to_lowercase(), |address| address.folded().to_owned())
+}
+
+/// The spelling that the ledger keeps: as given, unless SQLite's own folding would not find it again.
+fn stored_address(email: &str) -> String {
+    let envelope = Address::parse(email).map_or_else(|_| email.trim().to_owned(), |address| address.envelope());
+    let folded = folded(email);
+    if envelope.to_ascii_lowercase() == folded { envelope } else { folded }
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "\u{1}" => Some(true),
+        "false" | "f" | "no" | "n" | "\0" => Some(false),
+        // Some systems count the mails here.
+        number => number.parse::<u32>().ok().map(|mails| mails > 0),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", shown(text))
+}
+
+/// A text that is safe to print on one line; addresses are masked, because what is printed ends in logs.
+pub fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(40).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(40).is_some() {
+        shown.push('…');
+    }
+    address::masked(&shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READER: Reader = Reader { zone: None, latest: DateTime::from_timestamp(4_000_000_000, 0).unwrap() };
+
+    fn row(reader: Reader, fields: &[(Column, &'static str)]) -> Result<OldRow, Flaw> {
+        let field = |column: Column| -> Field<'static> {
+            Ok(fields.iter().find(|(name, _)| *name == column).map(|(_, text)| Cow::Borrowed(*text)))
+        };
+        reader.row(&field)
+    }
+
+    fn at(time: &'static str, zone: Option<Tz>) -> Result<String, Flaw> {
+        let reader = Reader { zone, ..READER };
+        row(reader, &[(Column::UserId, "7"), (Column::CreatedAt, time)]).map(|row| instant::text(row.created_at))
+    }
+
+    #[test]
+    fn each_usual_spelling_of_a_time_is_read() {
+        for time in [
+            "2026-03-01T08:00:00Z",
+            "2026-03-01 09:00:00+01:00",
+            "2026-03-01T08:00:00.123456Z",
+            "1772352000",
+            "1772352000123",
+            "1772352000.5",
+            "Sun, 01 Mar 2026 08:00:00 +0000",
+        ] {
+            assert_eq!(at(time, None).as_deref(), Ok("2026-03-01T08:00:00Z"), "{time}");
+        }
+        for time in ["2026-03-01 09:00:00", "2026-03-01T09:00:00.5", "2026-03-01 09:00"] {
+            assert_eq!(at(time, None), Err(Flaw::NoZone(time.into())));
+            assert_eq!(at(time, Some(Tz::Europe__Berlin)).as_deref(), Ok("2026-03-01T08:00:00Z"), "{time}");
+        }
+        for time in ["", "soon", "0000-00-00 00:00:00", "2099-01-01T00:00:00Z.", "1.2.3", "2126-01-01T00:00:00Z"] {
+            assert!(matches!(at(time, Some(Tz::UTC)), Err(Flaw::Unreadable(_))), "{time}");
+        }
+    }
+
+    #[test]
+    fn a_shopper_is_a_user_or_else_an_address() {
+        let of = |fields: &[(Column, &'static str)]| {
+            let mut all = vec![(Column::CreatedAt, "1772352000")];
+            all.extend_from_slice(fields);
+            row(READER, &all).map(|row| (row.identity, row.user_id, row.email))
+        };
+        let (user, email) = (Column::UserId, Column::Email);
+        assert_eq!(of(&[(user, " 7 "), (email, "Ada@Example.com")]).unwrap().0, "u:7");
+        assert_eq!(of(&[(email, "Ada@Example.com")]).unwrap().0, "e:ada@example.com");
+        assert_eq!(of(&[(user, "0"), (email, "Ada@Example.com")]).unwrap().1, None);
+        assert_eq!(of(&[(user, "0")]).unwrap().0, "u:0");
+        assert_eq!(of(&[(email, "JÖRG@Bücher.example")]).unwrap().2.as_deref(), Some("jörg@xn--bcher-kva.example"));
+        assert_eq!(of(&[(email, "Ada@Example.com")]).unwrap().2.as_deref(), Some("Ada@example.com"));
+        assert_eq!(of(&[(user, ""), (email, " ")]), Err(Flaw::NoShopper));
+    }
+
+    #[test]
+    fn the_flag_is_read_in_each_spelling() {
+        for (text, sent) in [("1", true), ("TRUE", true), ("2", true), ("0", false), ("f", false), ("", false)] {
+            let row =
+                row(READER, &[(Column::UserId, "7"), (Column::CreatedAt, "1772352000"), (Column::EmailSent, text)]);
+            assert_eq!(row.unwrap().email_sent, sent, "{text}");
+        }
+    }
+
+    #[test]
+    fn columns_are_found_by_name() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let columns = Columns::find(names(&["Cart_Hash", "USER_ID", "email_sent", "created_at", "browser"])).unwrap();
+        assert_eq!((columns.place(Column::CartHash), columns.place(Column::Id)), (Some(0), None));
+        assert_eq!(columns.others().collect::<Vec<_>>(), [(4, "browser")]);
+        assert_eq!(
+            Columns::find(names(&["user_id", "email_sent", "created_at"])),
+            Err("has no column cart_hash".into())
+        );
+    }
+}
