@@ -51,6 +51,10 @@ pub enum Command {
     /// Look at campaigns and steer them
     #[command(subcommand)]
     Campaign(Campaign),
+    /// Move duplicate rows of an older system's log aside: the first step of adopting it
+    CleanupDuplicates(CleanupDuplicates),
+    /// Turn an older system's log into a ledger: columns, indexes, constraints; the second step of adopting it
+    AddIndex(AddIndex),
     /// Show what stands: counts by state, what is due, what is in doubt, the last runs
     Status,
     /// List episodes and messages
@@ -182,6 +186,45 @@ pub struct CampaignAdd {
     pub timezone: Option<String>,
 }
 
+/// Of the rows of one shopper and cart hash, the best stays (mailed before not mailed, then the oldest, then the lowest
+/// id), and each less than the window before or after it moves to the table removed_duplicate. Rows that have a message
+/// are never touched.
+#[derive(Debug, Args)]
+pub struct CleanupDuplicates {
+    /// Rows of one shopper and cart this far apart are no duplicates
+    #[arg(long, default_value = "24h", value_name = "SPAN", value_parser = parse_window)]
+    pub window: Duration,
+    /// The zone of times that have none of their own
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<chrono_tz::Tz>,
+    /// Write nothing; say what would be moved
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Put everything back, until add-index has run
+    #[arg(long, conflicts_with_all = ["dry_run", "window", "timezone"])]
+    pub restore: bool,
+}
+
+/// One transaction: the older system's table stays beside the new one as old_log. On a ledger it adds what is missing.
+#[derive(Debug, Args)]
+pub struct AddIndex {
+    /// Make a rehearsal ledger: it sends only to files or to a server on this machine, for ever
+    #[arg(long)]
+    pub rehearsal: bool,
+    /// Rows of one shopper and cart this far apart are no duplicates [default: as cleanup-duplicates was told, else 24h]
+    #[arg(long, value_name = "SPAN", value_parser = parse_window)]
+    pub window: Option<Duration>,
+    /// The zone of times that have none of their own [default: as cleanup-duplicates was told]
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<chrono_tz::Tz>,
+    /// Leave rows that cannot be read in old_log only, where they keep no one from being mailed
+    #[arg(long)]
+    pub set_aside: bool,
+    /// Write nothing; say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Log {
     /// Only this user id
@@ -245,6 +288,22 @@ pub enum Import {
         #[arg(long, default_value = "imported")]
         reason: String,
     },
+    /// Bring a dump of an older system's cart_abandonment_log into the ledger: CSV, JSON Lines or an SQLite file
+    ///
+    /// Columns are matched by name: user_id or email, cart_hash, email_sent, created_at; id, cart_id, cart_value, currency,
+    /// last_sent_at where there are; others are kept as JSON in `extra`. A row is known by shopper, cart_hash and
+    /// created_at: one that is there already under the same id (or without one) is not added again, and under another id
+    /// it is a copy, which goes to removed_duplicate. All rows are imported, or none when the file cannot be read to its
+    /// end.
+    Log {
+        file: PathBuf,
+        /// The zone of times that have none of their own
+        #[arg(long, value_name = "ZONE")]
+        timezone: Option<chrono_tz::Tz>,
+        /// The table to read, where the file is an SQLite database
+        #[arg(long, default_value = "cart_abandonment_log")]
+        table: String,
+    },
     /// Take over the scheduled campaigns of an older system: a JSON list of objects with `campaign_id`, `schedule_time` …
     Schedules {
         file: PathBuf,
@@ -269,6 +328,14 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|span| span.as_secs() <= 10 * 366 * 24 * 3600)
         .ok_or_else(|| format!("{text:?} is no length of time; write for example 90s, 30m, 24h or 3d"))
+}
+
+/// Parses a window: whole seconds, at least one.
+fn parse_window(text: &str) -> Result<Duration, String> {
+    parse_span(text).and_then(|span| match span.as_secs() {
+        0 => Err("must be at least 1s".into()),
+        seconds => Ok(Duration::from_secs(seconds)),
+    })
 }
 
 /// Parses an instant; one without an offset is UTC.

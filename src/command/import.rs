@@ -1,5 +1,6 @@
 //! `import`: data from elsewhere.
 
+mod log;
 mod schedules;
 
 use std::io::Read;
@@ -25,6 +26,7 @@ const ADDRESS_COLUMNS: [&str; 4] = ["email", "address", "email_address", "e-mail
 pub fn run(context: &Context<'_>, args: &Import) -> Result<Exit> {
     match args {
         Import::Suppressions { file, reason } => suppressions(context, file, reason),
+        Import::Log { file, timezone, table } => log::run(context, file, *timezone, table),
         Import::Schedules { file, timezone } => schedules::run(context, file, *timezone),
     }
 }

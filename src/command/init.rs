@@ -94,7 +94,7 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
 }
 
 /// A lock file that remembers a ledger's runs means that the ledger was lost: a new one would mail everyone again.
-fn refuse_if_remembered(lock: &RunLock, ledger: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_if_remembered(lock: &RunLock, ledger: &Path) -> Result<(), Failure> {
     if let crate::run_lock::Found::Record(record) = lock.record()?
         && record.epoch > 0
     {

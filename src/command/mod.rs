@@ -1,6 +1,8 @@
 //! The commands, one file each.
 
+mod add_index;
 mod campaign;
+mod cleanup_duplicates;
 mod demo;
 mod detect;
 mod import;
@@ -56,6 +58,8 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Detect(args) => detect::run(&context, args),
         Command::RunCampaigns(args) => run_campaigns::run(&context, args),
         Command::Campaign(args) => campaign::run(&context, args),
+        Command::CleanupDuplicates(args) => cleanup_duplicates::run(&context, args),
+        Command::AddIndex(args) => add_index::run(&context, args),
         Command::Status => status::run(&context),
         Command::Log(args) => log::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),

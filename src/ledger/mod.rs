@@ -16,12 +16,18 @@
 //! Settling may go without its own fsync: losing it leaves `armed`, which is held, never sent again. Outcomes and wishes
 //! to arm that are there at the same moment share one commit ([`Ledger::record`]); each outcome is whole in it.
 
+mod adopt;
 mod arm;
 mod audience;
 mod campaigns;
 mod candidates;
+mod duplicates;
 mod guards;
+mod import_log;
 mod notices;
+mod old_log;
+mod old_rows;
+mod old_table;
 mod open;
 mod plan;
 mod record;
@@ -36,11 +42,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub use adopt::{Adopted, Adoption};
 pub use arm::{Armed, Denied};
 pub use audience::{Opened, Opening, OpeningKey};
 pub use campaigns::{CampaignState, DueRecipient, ImportedCampaign, OccurrenceRow, OpenOccurrence};
 pub use candidates::Candidate;
+pub use duplicates::{Rules, Survey, no_zone, span};
 pub use notices::{MOST_KEPT, News, Notice};
+pub use old_log::OldLog;
 pub use open::{Access, Kind};
 pub use plan::{Due, PlanRules, Standing};
 pub use record::At;

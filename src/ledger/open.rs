@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 
 use super::{Ledger, unusable};
 use crate::domain::instant::{self, Instant};
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 const SCHEMA: i64 = 1;
 /// `application_id`: "MONC".
 const APPLICATION_ID: i32 = 0x4d4f_4e43;
-const SCHEMA_SQL: &str = include_str!("schema.sql");
+pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
 /// How long a write waits for another writer, such as `suppress add`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -73,13 +73,7 @@ impl Ledger {
             conn.pragma_update(None, "synchronous", "FULL")?;
             let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             transaction.execute_batch(SCHEMA_SQL)?;
-            transaction.execute(
-                "INSERT INTO ledger (one, ledger_id, kind, born_at, epoch, newest_at, window_seconds)
-                 VALUES (1, lower(hex(randomblob(16))), ?1, ?2, 0, ?2, ?3)",
-                (kind.word(), instant::text(born_at), window.as_secs() as i64),
-            )?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", SCHEMA)?;
+            write_head(&transaction, kind, born_at, window.as_secs() as i64)?;
             transaction.commit()
         };
         made().map_err(|err| unusable(path, &err))?;
@@ -150,6 +144,22 @@ impl Ledger {
     }
 }
 
+/// What makes a file with the schema's tables a ledger of its own.
+pub(super) fn write_head(
+    tx: &Transaction<'_>,
+    kind: Kind,
+    born_at: Instant,
+    window_in_seconds: i64,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO ledger (one, ledger_id, kind, born_at, epoch, newest_at, window_seconds)
+         VALUES (1, lower(hex(randomblob(16))), ?1, ?2, 0, ?2, ?3)",
+        (kind.word(), instant::text(born_at), window_in_seconds),
+    )?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", SCHEMA)
+}
+
 fn no_ledger(path: &Path, what: &str) -> Failure {
     Failure::config(
         format!("{} {what}", path.display()),
@@ -157,7 +167,7 @@ fn no_ledger(path: &Path, what: &str) -> Failure {
     )
 }
 
-fn refuse_what_is_no_ledger(path: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_what_is_no_ledger(path: &Path) -> Result<(), Failure> {
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {

@@ -104,7 +104,11 @@ impl Ledger {
                          SELECT last_sent_at, created_at FROM cart_abandonment_log WHERE identity = ?1 AND +message_key IS NULL
                          UNION ALL
                          SELECT last_sent_at, created_at FROM cart_abandonment_log
-                         WHERE lower(trim(email)) = ?2 AND +message_key IS NULL)",
+                         WHERE lower(trim(email)) = ?2 AND +message_key IS NULL
+                         UNION ALL
+                         SELECT last_sent_at, created_at FROM removed_duplicate WHERE identity = ?1
+                         UNION ALL
+                         SELECT last_sent_at, created_at FROM removed_duplicate WHERE lower(trim(email)) = ?2)",
                 )?
                 .query_row((&cart.identity, &cart.folded_address), |row| row.get(0))?;
             if let Some(at) = old.filter(|at| *at > limit) {
@@ -235,11 +239,18 @@ fn plan_one(
             .execute((value, &at))?;
         }
     }
-    // An episode of the same second exists only after a change of mind within it: the next second is free.
+    // An episode of the same second exists only after a change of mind within it, or from an older system.
     let mut created_at = now;
     let message_key = loop {
         let key = message_key::cart(&cart.identity, &cart.cart_hash, created_at);
-        if !tx.prepare_cached("SELECT 1 FROM message WHERE message_key = ?1")?.exists([&key])? {
+        let taken = tx
+            .prepare_cached(
+                "SELECT 1 FROM message WHERE message_key = ?1
+                 UNION ALL
+                 SELECT 1 FROM cart_abandonment_log WHERE identity = ?2 AND cart_hash = ?3 AND created_at = ?4",
+            )?
+            .exists((&key, &cart.identity, &cart.cart_hash, instant::text(created_at)))?;
+        if !taken {
             break key;
         }
         created_at += TimeDelta::seconds(1);

@@ -118,11 +118,38 @@ CREATE TABLE cart_abandonment_log (
     email_sent   INTEGER NOT NULL DEFAULT 0 CONSTRAINT email_sent_is_a_flag CHECK (email_sent IN (0, 1)),
     last_sent_at TEXT,
     message_key  TEXT CONSTRAINT episode_has_one_message UNIQUE REFERENCES message (message_key),
-    origin       TEXT NOT NULL
+    origin       TEXT NOT NULL,
+    -- The row's id in an older system, and its columns that mean nothing here (JSON; import log).
+    old_id       TEXT,
+    extra        TEXT
 ) STRICT;
 CREATE UNIQUE INDEX idx_user_cart_unique ON cart_abandonment_log (user_id, cart_hash, created_at);
-CREATE INDEX episode_of_identity ON cart_abandonment_log (identity, created_at);
+-- The same for guests, who have no user_id; it also finds what is known of an identity.
+CREATE UNIQUE INDEX episode_once ON cart_abandonment_log (identity, cart_hash, created_at);
 CREATE INDEX episode_of_address ON cart_abandonment_log (lower(trim(email)));
+
+-- Rows of an older system that another row stands for. They still count as history: see the window's triggers.
+CREATE TABLE removed_duplicate (
+    identity     TEXT NOT NULL,
+    user_id      TEXT,
+    email        TEXT,
+    cart_id      TEXT,
+    cart_hash    TEXT NOT NULL,
+    cart_value   TEXT,
+    currency     TEXT,
+    created_at   TEXT NOT NULL,
+    email_sent   INTEGER NOT NULL,
+    last_sent_at TEXT,
+    origin       TEXT NOT NULL,
+    old_id       TEXT,
+    extra        TEXT,
+    -- Its id in cart_abandonment_log, if it was ever there; that of the row that stands for it; and when it was moved.
+    removed_row  INTEGER,
+    kept_row     INTEGER NOT NULL,
+    moved_aside_at   TEXT NOT NULL
+) STRICT;
+CREATE INDEX removed_duplicate_of_identity ON removed_duplicate (identity, cart_hash, created_at);
+CREATE INDEX removed_duplicate_of_address ON removed_duplicate (lower(trim(email)));
 
 CREATE TABLE suppression (
     folded_address TEXT PRIMARY KEY,
@@ -254,6 +281,12 @@ BEGIN
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
        OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
                   WHERE lower(trim(old.email)) = NEW.folded_address AND +old.message_key IS NULL
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM removed_duplicate AS old
+                  WHERE old.identity = NEW.identity
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM removed_duplicate AS old
+                  WHERE lower(trim(old.email)) = NEW.folded_address
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger));
 END;
 
@@ -272,6 +305,12 @@ BEGIN
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
        OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
                   WHERE lower(trim(old.email)) = NEW.folded_address AND +old.message_key IS NULL
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM removed_duplicate AS old
+                  WHERE old.identity = NEW.identity
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM removed_duplicate AS old
+                  WHERE lower(trim(old.email)) = NEW.folded_address
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger));
 END;
 

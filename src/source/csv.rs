@@ -140,6 +140,7 @@ pub(super) struct Rows<'a> {
     reader: csv::Reader<Limited<'a>>,
     /// Where the reader began; its own positions count from there.
     begun_at: Position,
+    delimiter: u8,
     supply: Rc<Supply>,
     /// The row read last, without a carriage return at its end.
     pub record: ByteRecord,
@@ -183,7 +184,12 @@ impl Read for Limited<'_> {
 }
 
 impl<'a> Rows<'a> {
-    pub fn from(mut file: &'a File, begun_at: Position) -> io::Result<Rows<'a>> {
+    pub fn from(file: &'a File, begun_at: Position) -> io::Result<Rows<'a>> {
+        Rows::delimited(file, begun_at, b',')
+    }
+
+    /// The same where something else than a comma stands between the fields.
+    pub fn delimited(mut file: &'a File, begun_at: Position, delimiter: u8) -> io::Result<Rows<'a>> {
         file.seek(SeekFrom::Start(begun_at.offset))?;
         let supply = Rc::new(Supply::default());
         supply.rest.set(file.metadata()?.len().saturating_sub(begun_at.offset));
@@ -191,10 +197,11 @@ impl<'a> Rows<'a> {
         let reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
+            .delimiter(delimiter)
             .terminator(Terminator::Any(b'\n'))
             .buffer_capacity(BUFFER_IN_BYTES)
             .from_reader(Limited { file, supply: Rc::clone(&supply) });
-        Ok(Rows { file, reader, begun_at, supply, record: ByteRecord::new() })
+        Ok(Rows { file, reader, begun_at, delimiter, supply, record: ByteRecord::new() })
     }
 
     pub fn next(&mut self) -> io::Result<End> {
@@ -265,7 +272,7 @@ impl<'a> Rows<'a> {
                 (false, b'"') if at_start => quoted = true,
                 (false, _) => {}
             }
-            at_start = !quoted && matches!(byte, b',' | b'\n');
+            at_start = !quoted && (byte == self.delimiter || byte == b'\n');
         }
         Ok(quoted)
     }
@@ -279,7 +286,11 @@ impl<'a> Rows<'a> {
         file.take(BUFFER_IN_BYTES as u64).read_to_end(&mut start)?;
         file.seek(SeekFrom::Start(here))?;
         let mut record = ByteRecord::new();
-        let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(start.as_slice());
+        let mut reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(self.delimiter)
+            .from_reader(start.as_slice());
         reader.read_byte_record(&mut record).map_err(io::Error::other)?;
         record.truncate(record.len().saturating_sub(1));
         Ok(record)
@@ -300,7 +311,7 @@ impl<'a> Rows<'a> {
                 break Position { offset, line: start.line + 1 };
             }
         };
-        *self = Rows::from(self.file, next)?;
+        *self = Rows::delimited(self.file, next, self.delimiter)?;
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod cart_index;
 mod csv;
 mod file;
 mod jsonl;
+pub mod old_log;
 mod raw;
 mod rows;
 mod sqlite;

@@ -31,7 +31,7 @@ use crate::failure::{Exit, Failure};
 use crate::settings::SourceSettings;
 
 /// How long to wait for a writer of the shop.
-const BUSY_FOR: Duration = Duration::from_secs(5);
+pub(super) const BUSY_FOR: Duration = Duration::from_secs(5);
 
 /// A shop's database.
 pub(super) struct ShopDatabase {
@@ -197,7 +197,7 @@ impl ToSql for Stored {
 }
 
 /// A value as a field's text.
-fn field(value: ValueRef<'_>) -> RawField {
+pub(super) fn field(value: ValueRef<'_>) -> RawField {
     match value {
         ValueRef::Null => Ok(None),
         ValueRef::Integer(number) => Ok(Some(number.to_string())),

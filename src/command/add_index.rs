@@ -1,0 +1,143 @@
+//! `add-index`: the second step of adopting an older system's log; on a ledger, whatever it lacks.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use chrono_tz::Tz;
+use serde_json::json;
+
+use super::Context;
+use super::cleanup_duplicates::rules;
+use super::init::refuse_if_remembered;
+use crate::cli;
+use crate::failure::{Exit, Failure};
+use crate::ledger::{Access, Adopted, Adoption, Kind, Ledger, OldLog};
+use crate::output::count;
+use crate::run_lock::{Record, RunLock};
+use crate::settings::Settings;
+
+const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub fn run(context: &Context<'_>, args: &cli::AddIndex) -> Result<Exit> {
+    let settings = context.settings()?;
+    Ledger::check_path(&settings.ledger)?;
+    let access = if args.dry_run { Access::Read } else { Access::Write };
+    let lock = match args.dry_run {
+        true => None,
+        false => Some(RunLock::take(&settings.ledger, "add-index", context.global.wait.unwrap_or_default())?),
+    };
+    match OldLog::open(&settings.ledger, access)? {
+        Some(old) => adopt(context, args, &settings, old, lock.as_ref()),
+        None => complete(context, args, &mut context.ledger(&settings, access)?),
+    }
+}
+
+/// Turns an old log into a ledger.
+fn adopt(
+    context: &Context<'_>,
+    args: &cli::AddIndex,
+    settings: &Settings,
+    old: OldLog,
+    lock: Option<&RunLock>,
+) -> Result<Exit> {
+    let kind = if args.rehearsal { Kind::Rehearsal } else { Kind::Live };
+    if kind == Kind::Live && context.clock.is_frozen() && !args.dry_run {
+        let next = "leave --now out, or add --rehearsal";
+        return Err(Failure::usage("--now is for rehearsals: a live ledger is born when it is made", next).into());
+    }
+    if let Some(lock) = lock {
+        refuse_if_remembered(lock, &settings.ledger)?;
+    }
+    let last = old.last_cleanup()?;
+    let told_zone = last.as_ref().and_then(|last| last.timezone.as_deref()?.parse::<Tz>().ok());
+    let window = args.window.map(|window| window.as_secs() as i64);
+    let window = window.or(last.map(|last| last.window_in_seconds)).unwrap_or(WINDOW.as_secs() as i64);
+    let (rules, bar) = rules(context, args.timezone.or(told_zone), window);
+    let adoption = Adoption {
+        kind,
+        born_at: context.clock.now(),
+        detect_window_in_seconds: settings.detect.window.as_secs() as i64,
+        rules,
+        set_aside: args.set_aside,
+    };
+    let Some(lock) = lock else {
+        let survey = old.check_adoption(&adoption)?;
+        bar.finish_and_clear();
+        context.output.document(
+            &json!({ "dry_run": true, "would_take_over": survey.rows - survey.unreadable - survey.without_shopper }),
+        );
+        context.output.print(format!(
+            "would turn {} into a {} ledger: columns, indexes, constraints and triggers, with {} taken over",
+            settings.ledger.display(),
+            kind.word(),
+            count(survey.rows - survey.unreadable - survey.without_shopper, "row")
+        ));
+        return Ok(Exit::Done);
+    };
+    let adopted = old.adopt(&adoption)?;
+    bar.finish_and_clear();
+    let ledger = Ledger::open(&settings.ledger, Access::Write)?;
+    lock.write_record(&Record { ledger_id: ledger.id().to_owned(), epoch: 0, ended_at: None, armed: 0 }, true)?;
+    say_adopted(context, &ledger, &adopted)
+}
+
+fn say_adopted(context: &Context<'_>, ledger: &Ledger, adopted: &Adopted) -> Result<Exit> {
+    let (plan, uses_index) = ledger.duplicate_check()?;
+    let output = context.output;
+    output.document(&json!({
+        "adopted": adopted,
+        "kind": ledger.kind().word(),
+        "duplicate_check": { "uses_index": uses_index, "plan": plan },
+    }));
+    output.print(format!("{} is a {} ledger now", ledger.path().display(), ledger.kind().word()));
+    output.print(format!(
+        "taken over: {}, {}; the table as it was stays beside them as old_log",
+        count(adopted.rows, "row"),
+        count(adopted.removed_duplicates, "removed duplicate")
+    ));
+    output.print("added: columns, the index idx_user_cart_unique, constraints, triggers");
+    if adopted.without_shopper > 0 {
+        output
+            .print(format!("{} with neither user nor address in old_log only", count(adopted.without_shopper, "row")));
+    }
+    for line in &adopted.unreadable_rows {
+        output.alarm(format!("{line}; in old_log only"));
+    }
+    say_plan(context, &plan, uses_index);
+    output.print("next: `mailonce detect --dry-run` shows who would get what, and why the others would not");
+    Ok(Exit::Done)
+}
+
+fn say_plan(context: &Context<'_>, plan: &str, uses_index: bool) {
+    let words = if uses_index { "looks into the index" } else { "does not use the index" };
+    context.output.print(format!("a duplicate check {words}: {plan}"));
+}
+
+/// Adds what a ledger lacks; usually nothing.
+fn complete(context: &Context<'_>, args: &cli::AddIndex, ledger: &mut Ledger) -> Result<Exit> {
+    if args.rehearsal && ledger.kind() == Kind::Live {
+        return Err(Failure::config(
+            format!("{} is a live ledger already, for ever", ledger.path().display()),
+            "leave --rehearsal out, or name another ledger in the configuration",
+        )
+        .into());
+    }
+    let added = match args.dry_run {
+        true => ledger.missing_parts()?,
+        false => ledger.add_missing_parts()?,
+    };
+    let (plan, uses_index) = ledger.duplicate_check()?;
+    context.output.document(&json!({
+        "dry_run": args.dry_run,
+        "added": added,
+        "kind": ledger.kind().word(),
+        "duplicate_check": { "uses_index": uses_index, "plan": plan },
+    }));
+    context.output.print(match (added.is_empty(), args.dry_run) {
+        (true, _) => "already in place: columns, indexes, constraints and triggers".to_owned(),
+        (false, true) => format!("would add: {}", added.join(", ")),
+        (false, false) => format!("added: {}", added.join(", ")),
+    });
+    say_plan(context, &plan, uses_index);
+    Ok(Exit::Done)
+}

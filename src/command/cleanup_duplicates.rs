@@ -1,0 +1,133 @@
+//! `cleanup-duplicates`: the first step of adopting an older system's log, or tidying rows that were imported.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use chrono::TimeDelta;
+use chrono_tz::Tz;
+use serde_json::json;
+
+use super::Context;
+use crate::cli;
+use crate::domain::cart::short_hash;
+use crate::domain::old_log::Reader;
+use crate::failure::{Exit, Failure};
+use crate::ledger::{Access, Ledger, OldLog, Rules, Survey, span};
+use crate::output::count;
+use crate::progress;
+use crate::run_lock::RunLock;
+
+pub fn run(context: &Context<'_>, args: &cli::CleanupDuplicates) -> Result<Exit> {
+    let settings = context.settings()?;
+    Ledger::check_path(&settings.ledger)?;
+    let access = if args.dry_run { Access::Read } else { Access::Write };
+    let _lock = match args.dry_run {
+        true => None,
+        false => Some(RunLock::take(&settings.ledger, "cleanup-duplicates", context.global.wait.unwrap_or_default())?),
+    };
+    let old = OldLog::open(&settings.ledger, access)?;
+    if args.restore {
+        return restore(context, old);
+    }
+    let (rules, bar) = rules(context, args.timezone, args.window.as_secs() as i64);
+    let now = context.clock.now();
+    let (survey, unadopted) = match old {
+        Some(old) if args.dry_run => (old.survey(&rules)?, true),
+        Some(mut old) => (old.move_duplicates(&rules, now)?, true),
+        None if args.dry_run => (context.ledger(&settings, access)?.survey_duplicates(&rules)?, false),
+        None => (context.ledger(&settings, access)?.move_duplicates(&rules, now)?, false),
+    };
+    bar.finish_and_clear();
+    say(context, args, &rules, &survey, unadopted);
+    Ok(if survey.unreadable > 0 { Exit::NeedsAPerson } else { Exit::Done })
+}
+
+/// The rules, with a bar that counts the rows looked at.
+pub(super) fn rules(
+    context: &Context<'_>,
+    zone: Option<Tz>,
+    window_in_seconds: i64,
+) -> (Rules, indicatif::ProgressBar) {
+    let bar = progress::bar("rows", None, context.output.json);
+    let counting = bar.clone();
+    // A day ahead of the clock, for logs whose zone was declared a little wrong.
+    let reader = Reader { zone, latest: context.clock.now() + TimeDelta::days(1) };
+    (Rules { reader, window_in_seconds, tick: Arc::new(move |rows| counting.inc(rows)) }, bar)
+}
+
+fn restore(context: &Context<'_>, old: Option<OldLog>) -> Result<Exit> {
+    let Some(mut old) = old else {
+        return Err(Failure::usage(
+            "the index is there already: what was removed before stays in the table removed_duplicate",
+            "look at it there; nothing needs to be put back",
+        )
+        .into());
+    };
+    let restored = old.restore()?;
+    context.output.document(&json!({ "restored": restored }));
+    context.output.print(match restored {
+        0 => "nothing to restore".to_owned(),
+        rows => format!("{} put back; the table is as it was before cleanup-duplicates", count(rows, "row")),
+    });
+    Ok(Exit::Done)
+}
+
+fn say(context: &Context<'_>, args: &cli::CleanupDuplicates, rules: &Rules, survey: &Survey, unadopted: bool) {
+    let output = context.output;
+    let window = span(args.window.as_secs() as i64);
+    let next = match (unadopted, args.dry_run) {
+        (_, true) if survey.duplicates > 0 => Some(format!("mailonce cleanup-duplicates{}", rules.flags())),
+        (true, _) => Some("mailonce add-index".to_owned()),
+        (false, _) => None,
+    };
+    output.document(&json!({
+        "dry_run": args.dry_run,
+        "window_in_seconds": args.window.as_secs(),
+        "moved": if args.dry_run { 0 } else { survey.duplicates },
+        "found": survey,
+        "next": next,
+    }));
+    output.print(format!("{} looked at", count(survey.rows, "row")));
+    if survey.duplicates == 0 {
+        output.print(format!("no duplicates: no two rows of one shopper and cart less than {window} apart"));
+    } else {
+        let moved = if args.dry_run { "would move to" } else { "moved to" };
+        output.print(format!(
+            "{} {moved} removed_duplicate, of {} by {}: less than {window} from a better row",
+            count(survey.duplicates, "duplicate"),
+            count(survey.groups, "cart"),
+            count(survey.shoppers, "shopper"),
+        ));
+        output.print(match survey.mails_sent_again {
+            0 => "none of them was a mail that went out twice".to_owned(),
+            mails => format!(
+                "{mails} of them were mails that went out again, to {}",
+                count(survey.shoppers_mailed_again, "shopper")
+            ),
+        });
+        output.print("worst:");
+        for case in &survey.worst {
+            let until = if case.last_at == case.first_at { String::new() } else { format!(" to {}", case.last_at) };
+            output.print(format!(
+                "  {}, cart {}: {}, {}, {}{until}",
+                case.shopper,
+                short_hash(&case.cart_hash),
+                count(case.rows, "row"),
+                count(case.mails, "mail"),
+                case.first_at
+            ));
+        }
+    }
+    if survey.without_shopper > 0 {
+        output.print(format!("{} with neither user nor address left alone", count(survey.without_shopper, "row")));
+    }
+    for line in &survey.unreadable_rows {
+        output.alarm(format!("{line}; left alone"));
+    }
+    if survey.unreadable > survey.unreadable_rows.len() as u64 {
+        output.alarm(format!("and {} more", survey.unreadable - survey.unreadable_rows.len() as u64));
+    }
+    if let Some(next) = next {
+        output.print(format!("next: `{next}`"));
+    }
+}

@@ -1,0 +1,72 @@
+//! `import log`: the history of an older system, so that it counts in the window.
+
+use std::path::Path;
+
+use anyhow::Result;
+use chrono::TimeDelta;
+use chrono_tz::Tz;
+use serde_json::json;
+
+use super::{Context, MOST_BAD_ROWS_NAMED};
+use crate::domain::old_log::{Flaw, Reader};
+use crate::failure::Exit;
+use crate::ledger::{Access, Ledger, no_zone};
+use crate::output::count;
+use crate::progress;
+use crate::run_lock::RunLock;
+use crate::source::old_log;
+
+pub(super) fn run(context: &Context<'_>, file: &Path, zone: Option<Tz>, table: &str) -> Result<Exit> {
+    let settings = context.settings()?;
+    Ledger::check_path(&settings.ledger)?;
+    let _lock = RunLock::take(&settings.ledger, "import", context.global.wait.unwrap_or_default())?;
+    let mut ledger = context.ledger(&settings, Access::Write)?;
+    let now = context.clock.now();
+    let reader = Reader { zone, latest: now + TimeDelta::days(1) };
+    let bar = progress::bar("rows", None, context.output.json);
+    let (mut rows, mut bad, mut without_shopper) = (0_u64, 0_u64, 0_u64);
+    let ((), imported) = ledger.import_log(now, |take| {
+        old_log::read(file, table, &reader, &mut |row| {
+            rows += 1;
+            bar.inc(1);
+            match row {
+                Ok((row, extra)) => take(&row, extra.as_deref())?,
+                Err((_, Flaw::NoShopper)) => without_shopper += 1,
+                Err((place, Flaw::NoZone(time))) => return Err(no_zone(&place, &time)),
+                Err((place, Flaw::Unreadable(problem))) => {
+                    bad += 1;
+                    if bad <= MOST_BAD_ROWS_NAMED {
+                        bar.suspend(|| context.output.alarm(format!("{place}: {problem}; row left out")));
+                    }
+                }
+            }
+            Ok(())
+        })
+    })?;
+    bar.finish_and_clear();
+    if bad > MOST_BAD_ROWS_NAMED {
+        context.output.alarm(format!("and {} more bad rows", bad - MOST_BAD_ROWS_NAMED));
+    }
+    context
+        .output
+        .document(&json!({ "rows": rows, "imported": imported, "bad_rows": bad, "without_shopper": without_shopper }));
+    context.output.print(format!(
+        "{} read: {} added, {} there already, {} brought up to date, {} moved to removed_duplicate, {} left out",
+        count(rows, "row"),
+        imported.added,
+        imported.already_there,
+        imported.updated,
+        match imported.copies {
+            1 => "1 copy".to_owned(),
+            copies => format!("{copies} copies"),
+        },
+        count(bad, "bad row")
+    ));
+    if without_shopper > 0 {
+        context.output.print(format!("{} with neither user nor address left out", count(without_shopper, "row")));
+    }
+    if imported.added > 0 {
+        context.output.print("next: `mailonce cleanup-duplicates`");
+    }
+    Ok(if bad > 0 { Exit::NeedsAPerson } else { Exit::Done })
+}

@@ -1,0 +1,259 @@
+//! `add-index`: an old log becomes a ledger, in one transaction; and a ledger that lost an index gets it back.
+
+use std::os::unix::fs::PermissionsExt;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::duplicates::{self, Rules, Survey, span};
+use super::old_log::{LOG, OldLog, has_table};
+use super::old_rows::{INSERT_REMOVED, INSERT_ROW, insert_removed, insert_row};
+use super::old_table::{OldTable, not_understood, quoted};
+use super::open::{SCHEMA_SQL, write_head};
+use super::{Durability, Kind, Ledger, unusable};
+use crate::domain::instant::Instant;
+use crate::failure::Failure;
+use crate::output::count;
+
+/// How a duplicate check looks for a row of this user and cart since a given time.
+const DUPLICATE_CHECK: &str =
+    "SELECT 1 FROM cart_abandonment_log WHERE user_id = ?1 AND cart_hash = ?2 AND created_at > ?3";
+/// Tables of the older system that stay as they were, and what they are called from then on.
+const ASIDE: [(&str, &str); 3] =
+    [(LOG, "old_log"), ("removed_duplicate", "old_removed_duplicate"), ("kept_duplicate", "old_kept_duplicate")];
+
+/// How an old log becomes a ledger.
+#[derive(Clone)]
+pub struct Adoption {
+    pub kind: Kind,
+    pub born_at: Instant,
+    /// What the triggers use until the first run.
+    pub detect_window_in_seconds: i64,
+    pub rules: Rules,
+    /// Leave rows that cannot be read in `old_log` only, instead of refusing.
+    pub set_aside: bool,
+}
+
+/// What became of an old log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Adopted {
+    pub rows: u64,
+    pub removed_duplicates: u64,
+    /// Rows that stay in `old_log` only: no shopper, or not readable.
+    pub without_shopper: u64,
+    pub unreadable: u64,
+    pub unreadable_rows: Vec<String>,
+}
+
+impl OldLog {
+    /// Refuses what cannot be adopted, and says what adoption would take over. Writes nothing.
+    pub fn check_adoption(&self, adoption: &Adoption) -> Result<Survey, Failure> {
+        let survey = self.survey(&adoption.rules)?;
+        refuse_unready(self, &self.conn, &survey, adoption)?;
+        Ok(survey)
+    }
+
+    /// Turns the file into a ledger: killed at any instant, it is the old log as it was, or the whole ledger.
+    ///
+    /// # Errors
+    /// Exit 65 while duplicates remain, or rows that cannot be read (unless they are to be set aside); nothing changes.
+    pub fn adopt(mut self, adoption: &Adoption) -> Result<Adopted, Failure> {
+        let path = self.path.clone();
+        let failed = |err: rusqlite::Error| unusable(&path, &err);
+        self.conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        self.conn.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        let mut conn = std::mem::replace(&mut self.conn, Connection::open_in_memory().map_err(failed)?);
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let survey = duplicates::survey(&tx, &path, &self.table, &adoption.rules)?;
+        refuse_unready(&self, &tx, &survey, adoption)?;
+        let mut adopted = rebuild(&tx, &self.table, adoption).map_err(failed)?;
+        let expected = survey.rows - survey.without_shopper - survey.unreadable;
+        if adopted.rows != expected {
+            // Dropping the transaction leaves the old log as it was.
+            let what = format!("{expected} rows should have been taken over, but {} were", adopted.rows);
+            return Err(not_understood(&path, &what));
+        }
+        tx.commit().map_err(failed)?;
+        adopted.without_shopper = survey.without_shopper;
+        (adopted.unreadable, adopted.unreadable_rows) = (survey.unreadable, survey.unreadable_rows);
+        for end in ["", "-wal", "-shm"] {
+            let mut file = path.as_os_str().to_owned();
+            file.push(end);
+            let _ = std::fs::set_permissions(file, PermissionsExt::from_mode(0o600));
+        }
+        Ok(adopted)
+    }
+}
+
+fn refuse_unready(log: &OldLog, conn: &Connection, survey: &Survey, adoption: &Adoption) -> Result<(), Failure> {
+    let path = log.path.display();
+    if survey.duplicates > 0 {
+        let window = span(adoption.rules.window_in_seconds);
+        return Err(Failure::data(
+            format!(
+                "{path}: {} of {} left, less than {window} apart",
+                count(survey.duplicates, "duplicate"),
+                count(survey.groups, "row")
+            ),
+            format!("run `mailonce cleanup-duplicates{}`, then `mailonce add-index` again", adoption.rules.flags()),
+        )
+        .kept("nothing was changed"));
+    }
+    if survey.unreadable > 0 && !adoption.set_aside {
+        return Err(Failure::data(
+            format!("{path}: {} cannot be read: {}", count(survey.unreadable, "row"), survey.unreadable_rows.join("; ")),
+            "correct them, or leave them in the table old_log only, where they keep no one from being mailed: `mailonce add-index --set-aside`",
+        )
+        .kept("nothing was changed"));
+    }
+    for name in table_names().map_err(|err| unusable(&log.path, &err))? {
+        let of_ours = ASIDE.iter().any(|(aside, _)| *aside == name) || name == "cleanup";
+        if !of_ours && has_table(conn, &name).map_err(|err| unusable(&log.path, &err))? {
+            return Err(not_understood(&log.path, &format!("it has a table {name}, which a ledger needs for itself")));
+        }
+    }
+    Ok(())
+}
+
+/// Puts the old tables aside, makes the ledger's, and fills them.
+fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusqlite::Result<Adopted> {
+    drop_indexes_and_triggers(tx)?;
+    let mut removed = None;
+    for (name, aside) in ASIDE {
+        if has_table(tx, name)? {
+            tx.execute_batch(&format!("ALTER TABLE {name} RENAME TO {aside}"))?;
+        }
+    }
+    if has_table(tx, "old_removed_duplicate")? {
+        let hidden = ["removed_row", "kept_row", "moved_aside_at"];
+        removed = OldTable::inspect(tx, "old_removed_duplicate", "1", &hidden)?.ok();
+    }
+    tx.execute_batch("DROP TABLE IF EXISTS cleanup")?;
+    tx.execute_batch(SCHEMA_SQL)?;
+    let indexes = index_statements(tx)?;
+    for (name, _) in &indexes {
+        tx.execute_batch(&format!("DROP INDEX {name}"))?;
+    }
+    let mut adopted = Adopted::default();
+    let table = OldTable { name: "old_log", ..table.clone() };
+    let mut insert = tx.prepare(INSERT_ROW)?;
+    table.each_row(tx, &adoption.rules.reader, |id, _, row| {
+        (adoption.rules.tick)(1);
+        let Ok(row) = row else { return Ok(()) };
+        adopted.rows += 1;
+        insert_row(&mut insert, Some(id), &row, "adopted", None)
+    })?;
+    drop(insert);
+    if let Some(removed) = removed {
+        let mut insert = tx.prepare(INSERT_REMOVED)?;
+        let mut places =
+            tx.prepare("SELECT removed_row, kept_row, moved_aside_at FROM old_removed_duplicate WHERE rowid = ?1")?;
+        removed.each_row(tx, &adoption.rules.reader, |id, _, row| {
+            let (removed_row, kept_row, at): (i64, i64, String) =
+                places.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let Ok(row) = row else { return Ok(()) };
+            adopted.removed_duplicates += 1;
+            insert_removed(&mut insert, &row, "adopted", None, (Some(removed_row), kept_row, &at))
+        })?;
+    }
+    for (_, sql) in &indexes {
+        tx.execute_batch(sql)?;
+    }
+    write_head(tx, adoption.kind, adoption.born_at, adoption.detect_window_in_seconds)?;
+    Ok(adopted)
+}
+
+/// What the older system hung on its tables would keep names that the ledger needs, or fire later.
+fn drop_indexes_and_triggers(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut found = tx.prepare(
+        "SELECT type, name FROM sqlite_schema
+         WHERE type IN ('index', 'trigger') AND lower(tbl_name) = ?1 AND sql IS NOT NULL",
+    )?;
+    let found: Vec<(String, String)> =
+        found.query_map([LOG], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    for (kind, name) in found {
+        tx.execute_batch(&format!("DROP {kind} {}", quoted(&name)))?;
+    }
+    Ok(())
+}
+
+/// The indexes of the two tables that are filled: made after that, they are written in order, once.
+fn index_statements(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    conn.prepare(
+        "SELECT name, sql FROM sqlite_schema
+         WHERE type = 'index' AND tbl_name IN ('cart_abandonment_log', 'removed_duplicate') AND sql IS NOT NULL",
+    )?
+    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+    .collect()
+}
+
+/// A ledger's schema as this program makes it: type, name and statement of each part.
+fn parts() -> rusqlite::Result<Vec<(String, String, String)>> {
+    let model = Connection::open_in_memory()?;
+    model.execute_batch(SCHEMA_SQL)?;
+    model
+        .prepare("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect()
+}
+
+fn table_names() -> rusqlite::Result<Vec<String>> {
+    Ok(parts()?.into_iter().filter(|(kind, _, _)| kind == "table").map(|(_, name, _)| name).collect())
+}
+
+impl Ledger {
+    /// The indexes and triggers that this ledger lacks.
+    pub fn missing_parts(&self) -> Result<Vec<String>, Failure> {
+        self.read(|conn| Ok(missing(conn)?.into_iter().map(|(name, _)| name).collect()))
+    }
+
+    /// Makes the indexes and triggers that this ledger lacks, in one transaction; says which.
+    ///
+    /// # Errors
+    /// Exit 65 when rows are there twice, so that a unique index cannot be made.
+    pub fn add_missing_parts(&mut self) -> Result<Vec<String>, Failure> {
+        let twice: u64 = self.read(|conn| {
+            conn.query_row(
+                "SELECT coalesce(sum(rows - 1), 0) FROM (SELECT count(*) AS rows FROM cart_abandonment_log
+                     GROUP BY identity, cart_hash, created_at HAVING count(*) > 1)",
+                [],
+                |row| row.get(0),
+            )
+        })?;
+        if twice > 0 {
+            return Err(Failure::data(
+                format!("{}: {} left", self.path.display(), count(twice, "duplicate")),
+                "run `mailonce cleanup-duplicates`, then `mailonce add-index` again",
+            )
+            .kept("nothing was changed"));
+        }
+        self.write(Durability::Full, |tx| {
+            let missing = missing(tx)?;
+            for (_, sql) in &missing {
+                tx.execute_batch(sql)?;
+            }
+            Ok(missing.into_iter().map(|(name, _)| name).collect())
+        })
+    }
+
+    /// How SQLite looks for a duplicate: its own words, and whether that is by `idx_user_cart_unique`.
+    pub fn duplicate_check(&self) -> Result<(String, bool), Failure> {
+        let plan = self.read(|conn| {
+            conn.query_row(&format!("EXPLAIN QUERY PLAN {DUPLICATE_CHECK}"), ["", "", ""], |row| {
+                row.get::<_, String>(3)
+            })
+        })?;
+        let uses_index = plan.contains("idx_user_cart_unique");
+        Ok((plan, uses_index))
+    }
+}
+
+fn missing(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut lacking = Vec::new();
+    for (kind, name, sql) in parts()? {
+        let there = "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2";
+        if kind != "table" && !conn.prepare_cached(there)?.exists((&kind, &name))? {
+            lacking.push((name, sql));
+        }
+    }
+    Ok(lacking)
+}
