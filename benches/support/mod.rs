@@ -1,6 +1,8 @@
 //! What the benchmarks share: whole runs, measured from outside.
 #![allow(dead_code, reason = "each benchmark is a program of its own and uses its part")]
 
+#![allow(dead_code, reason = "no single benchmark uses every word of it")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -68,7 +70,7 @@ pub fn report(what: &str, folder: &Path, args: &[&str], runs: usize) -> Duration
 }
 
 /// Waits for a process; its exit status and peak resident memory in KiB.
-fn wait(child: Child) -> (ExitStatus, i64) {
+pub fn wait(child: Child) -> (ExitStatus, i64) {
     let mut status = 0;
     // SAFETY: rusage is plain data; both pointers are valid for the call, and the child has not been waited for.
     let usage = unsafe {

@@ -100,6 +100,7 @@ fn say(context: &Context<'_>, args: &cli::CleanupDuplicates, rules: &Rules, surv
         ));
         output.print(match survey.mails_sent_again {
             0 => "none of them was a mail that went out twice".to_owned(),
+            1 => "1 of them was a mail that went out again".to_owned(),
             mails => format!(
                 "{mails} of them were mails that went out again, to {}",
                 count(survey.shoppers_mailed_again, "shopper")

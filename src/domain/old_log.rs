@@ -160,17 +160,18 @@ impl Reader {
     /// Understands one row; `field` gives the text of a column, `None` for one that is not there.
     pub fn row<'a>(&self, field: &dyn Fn(Column) -> Field<'a>) -> Result<OldRow, Flaw> {
         let essence = self.essence(field)?;
-        let kept = |column: Column| Ok(text(column, field)?.map(Cow::into_owned));
+        // What nothing depends on: one that cannot be read is left out, the row counts.
+        let kept = |column: Column| text(column, field).ok().flatten().map(Cow::into_owned);
         let (user_id, email) = shopper(field)?;
         Ok(OldRow {
-            old_id: kept(Column::Id)?,
+            old_id: kept(Column::Id),
             identity: essence.identity,
             user_id: user_id.map(Cow::into_owned),
             email: email.map(|email| stored_address(&email)),
-            cart_id: kept(Column::CartId)?,
+            cart_id: kept(Column::CartId),
             cart_hash: essence.cart_hash,
-            cart_value: kept(Column::CartValue)?,
-            currency: kept(Column::Currency)?,
+            cart_value: kept(Column::CartValue),
+            currency: kept(Column::Currency),
             created_at: essence.created_at,
             email_sent: essence.email_sent,
             last_sent_at: essence.last_sent_at,
@@ -258,7 +259,12 @@ type Shopper<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
 
 /// The user id and the address. Many shops write 0 for a guest: with an address beside it, it is no user.
 fn shopper<'a>(field: &dyn Fn(Column) -> Field<'a>) -> Result<Shopper<'a>, Flaw> {
-    let (user_id, email) = (text(Column::UserId, field)?, text(Column::Email, field)?);
+    let user_id = text(Column::UserId, field)?;
+    // A user is known without an address, so one that cannot be read matters only for guests.
+    let email = match text(Column::Email, field) {
+        Err(_) if user_id.as_deref().is_some_and(|user_id| user_id != "0") => None,
+        email => email?,
+    };
     let is_guest = email.is_some() && user_id.as_deref() == Some("0");
     Ok((user_id.filter(|_| !is_guest), email))
 }

@@ -1,12 +1,15 @@
 //! Tests drive the real binary.
 
+mod add_index;
 mod bad_rows;
 mod campaign;
+mod cleanup_duplicates;
 mod demo;
 mod detect;
 mod exactly_once;
 mod examples;
 mod guards;
+mod import_log;
 mod import_schedules;
 mod import_suppressions;
 mod init;

@@ -3,11 +3,13 @@
 #![allow(dead_code, unused_imports, reason = "no single test file uses every word of it")]
 
 pub mod campaigns;
+pub mod old_log;
 pub mod shop;
 pub mod smtp;
 pub mod world;
 
 pub use campaigns::{definition, people};
+pub use old_log::PLAIN;
 pub use shop::{Cart, Kind, Spelling};
 pub use smtp::{Act, Plan, Server, Stage, Tls};
 pub use world::{Ran, Running, World};

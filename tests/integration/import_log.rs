@@ -1,0 +1,210 @@
+//! `import log`: the history of an older system comes into a ledger, once.
+
+use std::fmt::Write;
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::support::{Cart, Ran, World};
+
+const IMPORT: [&str; 3] = ["import", "log", "dump"];
+const ROWS: &str = "SELECT identity || '|' || cart_hash || '|' || created_at || '|' || email_sent || '|' || coalesce(last_sent_at, '-')
+    FROM cart_abandonment_log ORDER BY id";
+
+/// Imports these bytes with times in UTC.
+#[track_caller]
+fn import(world: &World, code: i32, bytes: impl AsRef<[u8]>) -> Ran {
+    std::fs::write(world.path("dump"), bytes).unwrap();
+    world.exits(code, [&IMPORT[..], &["--timezone", "UTC"]].concat())
+}
+
+#[test]
+fn csv_as_shops_and_mysql_write_it() {
+    let world = World::new().init();
+    let csv = "\u{feff}\"ID\",User_Id,email,cart_hash,email_sent,created_at,note\r\n\
+        1,7,Ada@Example.com,h1,1,2026-02-01 08:00:00,\"one, two\"\r\n\
+        2,\\N,\"Lovelace@example.com\",h2,true,2026-02-01T08:00:00Z,\"two\r\nlines and a \"\"quote\"\"\"\r\n\
+        3,8,NULL,h3,FALSE,1769932800,\\N\r\n\
+        4,9,,h4,0,1769932800000,\r\n\
+        5,NULL,\\N,h5,0,2026-02-01 08:00:00,\r\n";
+    import(&world, 0, csv).says("5 rows read: 4 added").says("1 row with neither user nor address left out");
+    let at = "2026-02-01T08:00:00Z";
+    assert_eq!(
+        world.list(ROWS),
+        format!("u:7|h1|{at}|1|- e:lovelace@example.com|h2|{at}|1|- u:8|h3|{at}|0|- u:9|h4|{at}|0|-")
+    );
+    assert_eq!(
+        world.list("SELECT extra FROM cart_abandonment_log ORDER BY id"),
+        "{\"note\":\"one, two\"} {\"note\":\"two\\r\\nlines and a \\\"quote\\\"\"} - -"
+    );
+    assert_eq!(world.list("SELECT old_id FROM cart_abandonment_log ORDER BY id"), "1 2 3 4");
+    for (between, id) in [(";", 6), ("\t", 7)] {
+        let columns = ["id", "user_id", "cart_hash", "email_sent", "created_at"].join(between);
+        let row = [&id.to_string(), "7", "other", "1", &format!("2026-02-0{id} 08:00:00")].join(between);
+        import(&world, 0, format!("{columns}\n{row}\n")).says("1 added");
+    }
+}
+
+#[test]
+fn json_lines_with_keys_left_out_and_numbers_for_text() {
+    let world = World::new().init();
+    let lines = [
+        json!({"id": 1, "user_id": 7, "cart_hash": "h1", "email_sent": 1, "created_at": "2026-02-01 08:00:00", "tags": ["a"]}),
+        json!({"id": 2, "user_id": "7", "cart_hash": "h2", "email_sent": true, "created_at": 1769932800,
+            "last_sent_at": "2026-02-01T09:00:00Z", "cart_value": 19.9, "currency": "EUR", "cart_id": 5}),
+        json!({"id": 3, "email": "ada@example.com", "cart_hash": "h3", "created_at": 1769932800.5}),
+    ];
+    import(&world, 0, lines.iter().map(|line| format!("{line}\n\n")).collect::<String>()).says("3 added");
+    let at = "2026-02-01T08:00:00Z";
+    assert_eq!(
+        world.list(ROWS),
+        format!("u:7|h1|{at}|1|- u:7|h2|{at}|1|2026-02-01T09:00:00Z e:ada@example.com|h3|{at}|0|-")
+    );
+    let value = "SELECT cart_id || cart_value || currency FROM cart_abandonment_log WHERE cart_hash = 'h2'";
+    assert_eq!(world.list(value), "519.9EUR");
+    assert_eq!(world.list("SELECT extra FROM cart_abandonment_log WHERE cart_hash = 'h1'"), "{\"tags\":[\"a\"]}");
+}
+
+#[test]
+fn a_table_of_an_sqlite_file() {
+    let world = World::new().init();
+    let old = Connection::open(world.path("dump")).unwrap();
+    old.execute_batch(include_str!("../../examples/old_log.sql")).unwrap();
+    old.execute_batch("ALTER TABLE cart_abandonment_log RENAME TO \"carts log\"").unwrap();
+    let before = std::fs::read(world.path("dump")).unwrap();
+    world.exits(65, IMPORT).says("no table cart_abandonment_log; name it with --table");
+    let mut command = [&IMPORT[..], &["--table", "carts log"]].concat();
+    world.exits(2, &command).says("dump: row 1: the time \"2026-02-24 03:42:00\" has no zone");
+    assert_eq!(world.number("SELECT count(*) FROM cart_abandonment_log"), 0);
+    command.extend(["--timezone", "Europe/Berlin"]);
+    // Two of the four copies of one user were made in the same second as another.
+    let json = world.ok([&command[..], &["--json"]].concat()).json();
+    assert_eq!(
+        json,
+        json!({"rows": 14, "bad_rows": 0, "without_shopper": 1,
+        "imported": {"added": 11, "copies": 2, "already_there": 0, "updated": 0}})
+    );
+    assert_eq!(world.list("SELECT old_id || '>' || kept_row FROM removed_duplicate"), "5>4 7>5");
+    world.ok(&command).says("0 added, 13 there already");
+    world.ok(["cleanup-duplicates"]).says("5 duplicates moved").says("2 of them were mails that went out again");
+    world.ok(&command).says("0 added, 13 there already");
+    assert_eq!(std::fs::read(world.path("dump")).unwrap(), before);
+}
+
+#[test]
+fn run_twice_or_with_dumps_that_overlap_nothing_is_there_twice() {
+    let world = World::new().init();
+    let header = "id,user_id,email,cart_hash,email_sent,created_at\n";
+    let row = |id: u32, sent: u8| format!("{id},7,,h{id},{sent},2026-02-0{id} 08:00:00\n");
+    let first = format!("{header}{}{}", row(1, 0), row(2, 1));
+    import(&world, 0, &first).says("2 added");
+    let rows = world.rows("SELECT * FROM cart_abandonment_log");
+    import(&world, 0, &first).says("0 added, 2 there already");
+    assert_eq!(world.rows("SELECT * FROM cart_abandonment_log"), rows);
+    // A later dump: the first row was mailed meanwhile, and there is a third.
+    let second = format!("{header}{}{}{}", row(1, 1), row(2, 1), row(3, 1));
+    import(&world, 0, &second).says("1 added, 1 there already, 1 brought up to date");
+    assert_eq!(world.list("SELECT email_sent FROM cart_abandonment_log"), "1 1 1");
+    // An older dump does not undo it; without ids the rows are the same rows.
+    import(&world, 0, &first).says("0 added, 2 there already");
+    let nameless = "user_id,cart_hash,email_sent,created_at\n7,h1,1,2026-02-01 08:00:00\n7,h1,1,2026-02-01 08:00:00\n";
+    import(&world, 0, nameless).says("0 added, 2 there already");
+    assert_eq!(world.number("SELECT count(*) FROM cart_abandonment_log"), 3);
+    assert_eq!(world.number("SELECT count(*) FROM removed_duplicate"), 0);
+    // For guests as for users, the ledger itself refuses a row twice.
+    let guest = "email,cart_hash,email_sent,created_at\nada@example.com,x,1,2026-02-01 08:00:00\n";
+    import(&world, 0, guest).says("1 added");
+    import(&world, 0, guest.replace("ada@", " Ada@")).says("0 added, 1 there already");
+    let again = Connection::open(world.ledger_file()).unwrap().execute(
+        "INSERT INTO cart_abandonment_log (identity, cart_hash, created_at, origin)
+         VALUES ('e:ada@example.com', 'x', '2026-02-01T08:00:00Z', 'hand')",
+        [],
+    );
+    assert!(again.is_err_and(|err| err.to_string().contains("UNIQUE")));
+}
+
+#[test]
+fn bad_rows_are_named_and_left_out() {
+    let world = World::new().init();
+    let header = "id,user_id,cart_hash,email_sent,created_at\n";
+    let bad = b"1,7,h,1,soon\n2,7,h,perhaps,2026-02-01 08:00:00\n3,7,h\n4,\xff,h,1,2026-02-01\n5,7,h,1,\n6,7,h,1,2026-02-01\n7,7,x,1,2036-01-01\n";
+    let ran = import(&world, 1, [header.as_bytes(), bad].concat());
+    for line in [
+        "dump:2: the created_at \"soon\" is not a time; row left out",
+        "dump:3: the email_sent \"perhaps\" is neither 0 nor 1; row left out",
+        "dump:4: the row has 3 fields where the header has 5; row left out",
+        "dump:5: the user_id is not UTF-8; row left out",
+        "dump:6: no created_at; row left out",
+        "dump:8: the created_at \"2036-01-01\" lies in the future; row left out",
+    ] {
+        assert!(ran.stderr.contains(line), "{line}: {ran}");
+    }
+    ran.says("7 rows read: 1 added").says("6 bad rows left out");
+    let mut many = header.to_owned();
+    (0..50).for_each(|n| writeln!(many, "{n},ada@example.com,h,1,ada@example.com").unwrap());
+    let ran = import(&world, 1, many);
+    assert_eq!(ran.stderr.lines().count(), 21, "{ran}");
+    ran.says("and 30 more bad rows");
+    assert!(!ran.output().contains("ada@example.com"), "an address was printed whole: {ran}");
+}
+
+#[test]
+fn what_cannot_be_read_to_its_end_changes_nothing() {
+    let world = World::new().init();
+    let good = "id,user_id,cart_hash,email_sent,created_at\n1,7,h,1,2026-02-01T08:00:00Z\n";
+    for (bytes, code, why) in [
+        (String::new(), 65, "it is empty"),
+        ("id,user_id,email_sent,created_at\n".to_owned(), 65, "no column cart_hash"),
+        ("{\"user_id\": 1}\n".to_owned(), 65, "no column created_at"),
+        (format!("{good}2,7,h,1,2026-02-01 08:00:00\n"), 2, "dump:3: the time \"2026-02-01 08:00:00\" has no zone"),
+        ("SQLite format 3\0 and then nothing of the kind".to_owned(), 65, "could not read dump"),
+    ] {
+        std::fs::write(world.path("dump"), bytes).unwrap();
+        let ran = world.exits(code, IMPORT);
+        assert!(ran.stderr.contains(why) && ran.stderr.contains("\n next: "), "{ran}");
+    }
+    world.exits(65, ["import", "log", "nowhere"]);
+    world.exits(65, ["import", "log", "."]);
+    assert_eq!(world.number("SELECT count(*) FROM cart_abandonment_log"), 0);
+    let none = World::new();
+    std::fs::write(none.path("dump"), good).unwrap();
+    none.exits(78, IMPORT).says("mailonce init");
+    assert!(!none.ledger_file().exists());
+}
+
+#[test]
+fn history_counts_in_the_window_and_nobody_is_mailed_again_because_of_a_move() {
+    let carts = [Cart::of("c1").user("7"), Cart::of("c2").email("guest@example.com"), Cart::of("c3")];
+    let world = World::new().carts(carts).init();
+    // Three hours ago in New York, by a rule of its own for the hash; the ledger's clock is no matter.
+    let csv = "user_id,email,cart_hash,email_sent,created_at,sent_at\n\
+        7,,md5,1,2026-02-20 04:00:00,2026-03-01 04:00:00\n,GUEST@example.com,md5,0,2026-03-01 04:00:00,\n";
+    std::fs::write(world.path("dump"), csv).unwrap();
+    world.ok([&IMPORT[..], &["--timezone", "America/New_York"]].concat());
+    let ran = world.ok(["-v", "detect"]);
+    assert_eq!(ran.stderr.matches("email already sent").count(), 2, "{ran}");
+    assert_eq!(world.message().recipient, "c3@example.com");
+}
+
+#[test]
+fn it_takes_the_lock_and_a_kill_leaves_all_or_nothing() {
+    let world = World::new().init();
+    let mut csv = "id,user_id,cart_hash,email_sent,created_at\n".to_owned();
+    (0..20_000).for_each(|n| writeln!(csv, "{n},{n},h,1,2026-02-01T08:00:00Z").unwrap());
+    std::fs::write(world.path("dump"), csv).unwrap();
+    let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
+    lock.lock().unwrap();
+    world.exits(75, IMPORT);
+    drop(lock);
+    let wal = format!("{}-wal", world.ledger_file().display());
+    for grown in [1, 1_000_000, 2_000_000] {
+        let mut run = world.spawn(IMPORT);
+        while run.is_running() && std::fs::metadata(&wal).map_or(0, |meta| meta.len()) < grown {
+            std::thread::yield_now();
+        }
+        run.kill();
+        assert!([0, 20_000].contains(&world.number("SELECT count(*) FROM cart_abandonment_log")), "at {grown} bytes");
+    }
+    world.ok(IMPORT);
+    assert_eq!(world.number("SELECT count(*) FROM cart_abandonment_log"), 20_000);
+}
