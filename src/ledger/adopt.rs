@@ -129,7 +129,8 @@ fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusql
     }
     tx.execute_batch("DROP TABLE IF EXISTS cleanup")?;
     tx.execute_batch(SCHEMA_SQL)?;
-    let indexes = index_statements(tx)?;
+    let mut indexes = index_statements(tx, LOG)?;
+    indexes.extend(index_statements(tx, "removed_duplicate")?);
     for (name, _) in &indexes {
         tx.execute_batch(&format!("DROP INDEX {name}"))?;
     }
@@ -176,14 +177,11 @@ fn drop_indexes_and_triggers(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The indexes of the two tables that are filled: made after that, they are written in order, once.
-fn index_statements(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
-    conn.prepare(
-        "SELECT name, sql FROM sqlite_schema
-         WHERE type = 'index' AND tbl_name IN ('cart_abandonment_log', 'removed_duplicate') AND sql IS NOT NULL",
-    )?
-    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-    .collect()
+/// The indexes of a table that is to be filled: made after that, they are written in order, once.
+pub(super) fn index_statements(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String, String)>> {
+    conn.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL")?
+        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 /// A ledger's schema as this program makes it: type, name and statement of each part.

@@ -1,15 +1,30 @@
 //! `import log`: rows of an older system into a ledger, each once, in one transaction.
+//!
+//! The rows wait in a temporary table until all are read. Then they are gone through in the order of the index that
+//! finds them, and those that are new are added in the order of the dump: neither jumps about in a large ledger.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use std::path::Path;
+use std::sync::Arc;
 
-use super::old_rows::{INSERT_REMOVED, INSERT_ROW, insert_removed, insert_row};
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
+
+use super::adopt::index_statements;
 use super::{Ledger, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::OldRow;
 use crate::failure::Failure;
 
 /// Bounds what the indexes of a million rows take of the memory.
-const CACHE_IN_KIB: i64 = 32_768;
+const CACHE_IN_KIB: i64 = 16_384;
+
+const STAGE: &str = "
+    DROP TABLE IF EXISTS temp.dump;
+    CREATE TEMP TABLE dump (
+        seq INTEGER PRIMARY KEY, identity TEXT NOT NULL, user_id TEXT, email TEXT, cart_id TEXT, cart_hash TEXT NOT NULL,
+        cart_value TEXT, currency TEXT, created_at TEXT NOT NULL, email_sent INTEGER NOT NULL, last_sent_at TEXT,
+        old_id TEXT, extra TEXT) STRICT;";
+const COLUMNS: &str = "identity, user_id, email, cart_id, cart_hash, cart_value, currency, created_at, email_sent, last_sent_at, old_id, extra";
 
 /// What became of the rows of a dump.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -21,13 +36,6 @@ pub struct ImportedRows {
     pub updated: u64,
     /// Copies of a row: the same shopper, cart and second under another id. They are in `removed_duplicate`.
     pub copies: u64,
-}
-
-/// Takes rows, within the transaction of [`Ledger::import_log`].
-pub struct Inserter<'a> {
-    conn: &'a Connection,
-    now: String,
-    counts: ImportedRows,
 }
 
 impl Ledger {
@@ -45,10 +53,12 @@ impl Ledger {
         let conn = self.conn.as_mut().expect("the connection is only taken on drop");
         conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         conn.pragma_update(None, "cache_size", -CACHE_IN_KIB).map_err(failed)?;
+        conn.execute_batch("PRAGMA temp.cache_size = -4000").map_err(failed)?;
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let mut inserter = Inserter { conn: &tx, now: instant::text(now), counts: ImportedRows::default() };
-        let value = read(&mut |row, extra| inserter.take(row, extra).map_err(failed))?;
-        let counts = inserter.counts;
+        tx.execute_batch(STAGE).map_err(failed)?;
+        let value = read(&mut |row, extra| stage(&tx, row, extra).map_err(failed))?;
+        let counts = settle(&tx, &path, &instant::text(now))?;
+        tx.execute_batch("DROP TABLE temp.dump").map_err(failed)?;
         tx.commit().map_err(|err| {
             self.broken.set(true);
             failed(err)
@@ -57,81 +67,187 @@ impl Ledger {
     }
 }
 
-/// A row of the ledger that a row of the dump may be.
-struct Known {
-    id: i64,
+fn stage(conn: &Connection, row: &OldRow, extra: Option<&str>) -> rusqlite::Result<()> {
+    conn.prepare_cached(&format!(
+        "INSERT INTO temp.dump ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+    ))?
+    .execute((
+        &row.identity,
+        &row.user_id,
+        &row.email,
+        &row.cart_id,
+        &row.cart_hash,
+        &row.cart_value,
+        &row.currency,
+        instant::text(row.created_at),
+        row.email_sent,
+        row.last_sent_at.map(instant::text),
+        &row.old_id,
+        extra,
+    ))?;
+    Ok(())
+}
+
+/// Decides about every staged row, and adds what is new.
+fn settle(conn: &Connection, path: &Path, now: &str) -> Result<ImportedRows, Failure> {
+    let work = || -> rusqlite::Result<ImportedRows> {
+        let base: i64 =
+            conn.query_row("SELECT coalesce(max(id), 0) FROM cart_abandonment_log", [], |row| row.get(0))?;
+        let staged: i64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM temp.dump", [], |row| row.get(0))?;
+        // One bit a row: a set bit is no new row.
+        let mut left_out = vec![0_u64; usize::try_from(staged).unwrap_or(0) / 64 + 1];
+        let counts = decide(conn, base, now, &mut left_out)?;
+        add(conn, base, counts.added, left_out)?;
+        Ok(counts)
+    };
+    work().map_err(|err| unusable(path, &err))
+}
+
+/// A row of the dump, as far as deciding about it goes.
+struct Staged {
+    seq: i64,
+    identity: String,
+    cart_hash: String,
+    created_at: String,
+    news: News,
+}
+
+/// What a row knows of mails, and its id in the older system.
+struct News {
     old_id: Option<String>,
     email_sent: bool,
     last_sent_at: Option<String>,
-    has_message: bool,
 }
 
-impl Inserter<'_> {
-    fn take(&mut self, row: &OldRow, extra: Option<&str>) -> rusqlite::Result<()> {
-        let created_at = instant::text(row.created_at);
-        let known = self
-            .conn
-            .prepare_cached(
-                "SELECT id, old_id, email_sent, last_sent_at, message_key IS NOT NULL FROM cart_abandonment_log
-                 WHERE identity = ?1 AND cart_hash = ?2 AND created_at = ?3",
-            )?
-            .query_row((&row.identity, &row.cart_hash, &created_at), |found| {
-                Ok(Known {
-                    id: found.get(0)?,
-                    old_id: found.get(1)?,
-                    email_sent: found.get(2)?,
-                    last_sent_at: found.get(3)?,
-                    has_message: found.get(4)?,
-                })
-            })
-            .optional()?;
-        let same = |known: &Known| known.old_id.is_none() || row.old_id.is_none() || known.old_id == row.old_id;
-        match known {
-            Some(known) if same(&known) => match self.merge(row, &known)? {
-                true => self.counts.updated += 1,
-                false => self.counts.already_there += 1,
-            },
-            known => {
-                let was_moved = self
-                    .conn
-                    .prepare_cached(
-                        "SELECT 1 FROM removed_duplicate
-                         WHERE identity = ?1 AND cart_hash = ?2 AND created_at = ?3
-                           AND (old_id = ?4 OR old_id IS NULL OR ?4 IS NULL)",
-                    )?
-                    .exists((&row.identity, &row.cart_hash, &created_at, &row.old_id))?;
-                match known {
-                    _ if was_moved => self.counts.already_there += 1,
-                    Some(known) => {
-                        let place = (None, known.id, self.now.as_str());
-                        insert_removed(&mut *self.conn.prepare_cached(INSERT_REMOVED)?, row, "import", extra, place)?;
-                        self.merge(row, &known)?;
-                        self.counts.copies += 1;
-                    }
-                    None => {
-                        insert_row(&mut *self.conn.prepare_cached(INSERT_ROW)?, None, row, "import", extra)?;
-                        self.counts.added += 1;
-                    }
-                }
-            }
-        }
-        Ok(())
+/// The row of the ledger, or to be added to it, that a row of the dump is or is a copy of.
+struct Known {
+    id: i64,
+    news: News,
+    has_message: bool,
+    /// Where it waits, when it is of this dump itself.
+    seq: Option<i64>,
+}
+
+impl Staged {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Staged> {
+        let news = News { old_id: row.get(4)?, email_sent: row.get(5)?, last_sent_at: row.get(6)? };
+        Ok(Staged { seq: row.get(0)?, identity: row.get(1)?, cart_hash: row.get(2)?, created_at: row.get(3)?, news })
     }
 
-    /// Lets a known row learn that a mail went out, or a later one; says whether it did. A row that has a message is
-    /// never touched.
-    fn merge(&self, row: &OldRow, known: &Known) -> rusqlite::Result<bool> {
-        let last_sent_at = row.last_sent_at.map(instant::text);
-        let news = (row.email_sent && !known.email_sent) || last_sent_at > known.last_sent_at;
-        if known.has_message || !news {
+    /// The row of the same shopper, cart and second that the ledger has.
+    fn known(&self, conn: &Connection) -> rusqlite::Result<Option<Known>> {
+        conn.prepare_cached(
+            "SELECT id, old_id, email_sent, last_sent_at, message_key IS NOT NULL FROM cart_abandonment_log
+             WHERE identity = ?1 AND cart_hash = ?2 AND created_at = ?3",
+        )?
+        .query_row((&self.identity, &self.cart_hash, &self.created_at), |row| {
+            let news = News { old_id: row.get(1)?, email_sent: row.get(2)?, last_sent_at: row.get(3)? };
+            Ok(Known { id: row.get(0)?, news, has_message: row.get(4)?, seq: None })
+        })
+        .optional()
+    }
+
+    fn was_moved_aside(&self, conn: &Connection) -> rusqlite::Result<bool> {
+        conn.prepare_cached(
+            "SELECT 1 FROM removed_duplicate WHERE identity = ?1 AND cart_hash = ?2 AND created_at = ?3
+                 AND (old_id = ?4 OR old_id IS NULL OR ?4 IS NULL)",
+        )?
+        .exists((&self.identity, &self.cart_hash, &self.created_at, &self.news.old_id))
+    }
+}
+
+fn decide(conn: &Connection, base: i64, now: &str, left_out: &mut [u64]) -> rusqlite::Result<ImportedRows> {
+    let mut counts = ImportedRows::default();
+    let mut rows = conn.prepare(
+        "SELECT seq, identity, cart_hash, created_at, old_id, email_sent, last_sent_at FROM temp.dump
+         ORDER BY identity, cart_hash, created_at, seq",
+    )?;
+    let mut rows = rows.query([])?;
+    let mut before: Option<(String, String, String)> = None;
+    let mut known: Option<Known> = None;
+    while let Some(row) = rows.next()? {
+        let row = Staged::of(row)?;
+        let key = (row.identity.clone(), row.cart_hash.clone(), row.created_at.clone());
+        if before.as_ref() != Some(&key) {
+            known = row.known(conn)?;
+            before = Some(key);
+        }
+        let is_same = |known: &Known| {
+            known.news.old_id.is_none() || row.news.old_id.is_none() || known.news.old_id == row.news.old_id
+        };
+        match &mut known {
+            Some(known) if is_same(known) => match known.learn(conn, &row.news)? {
+                true => counts.updated += 1,
+                false => counts.already_there += 1,
+            },
+            _ if row.was_moved_aside(conn)? => counts.already_there += 1,
+            Some(known) => {
+                conn.prepare_cached(&format!(
+                    "INSERT INTO removed_duplicate ({COLUMNS}, origin, kept_row, moved_aside_at)
+                     SELECT {COLUMNS}, 'import', ?2, ?3 FROM temp.dump WHERE seq = ?1"
+                ))?
+                .execute((row.seq, known.id, now))?;
+                known.learn(conn, &row.news)?;
+                counts.copies += 1;
+            }
+            None => {
+                counts.added += 1;
+                let seq = Some(row.seq);
+                known = Some(Known { id: base + row.seq, news: row.news, has_message: false, seq });
+                continue;
+            }
+        }
+        left_out[row.seq as usize / 64] |= 1 << (row.seq % 64);
+    }
+    Ok(counts)
+}
+
+impl Known {
+    /// Lets the row learn that a mail went out, or a later one; says whether it did. A row that has a message is never
+    /// touched.
+    fn learn(&mut self, conn: &Connection, news: &News) -> rusqlite::Result<bool> {
+        let is_news = (news.email_sent && !self.news.email_sent) || news.last_sent_at > self.news.last_sent_at;
+        if self.has_message || !is_news {
             return Ok(false);
         }
-        self.conn
-            .prepare_cached(
-                "UPDATE cart_abandonment_log SET email_sent = max(email_sent, ?2),
-                     last_sent_at = nullif(max(coalesce(last_sent_at, ''), coalesce(?3, '')), '') WHERE id = ?1",
-            )?
-            .execute((known.id, row.email_sent, last_sent_at))?;
+        self.news.email_sent |= news.email_sent;
+        self.news.last_sent_at = self.news.last_sent_at.take().max(news.last_sent_at.clone());
+        let (table, column, id) = match self.seq {
+            Some(seq) => ("temp.dump", "seq", seq),
+            None => ("cart_abandonment_log", "id", self.id),
+        };
+        conn.prepare_cached(&format!("UPDATE {table} SET email_sent = ?2, last_sent_at = ?3 WHERE {column} = ?1"))?
+            .execute((id, self.news.email_sent, &self.news.last_sent_at))?;
         Ok(true)
     }
+}
+
+/// Adds the new rows in the order of the dump. Where they are many beside what is there, the indexes are made anew after
+/// that, each written in order, once.
+fn add(conn: &Connection, base: i64, added: u64, left_out: Vec<u64>) -> rusqlite::Result<()> {
+    if added == 0 {
+        return Ok(());
+    }
+    let left_out = Arc::new(left_out);
+    conn.create_scalar_function("is_new", 1, FunctionFlags::SQLITE_UTF8, move |row| {
+        let seq: i64 = row.get(0)?;
+        Ok(left_out.get(seq as usize / 64).is_some_and(|bits| bits & (1 << (seq % 64)) == 0))
+    })?;
+    // Row ids are given out one after the other, so the highest says about how many rows there are.
+    let anew = added > base.unsigned_abs() / 2;
+    let indexes = if anew { index_statements(conn, "cart_abandonment_log")? } else { Vec::new() };
+    for (name, _) in &indexes {
+        conn.execute_batch(&format!("DROP INDEX {name}"))?;
+    }
+    conn.execute(
+        &format!(
+            "INSERT INTO cart_abandonment_log (id, {COLUMNS}, origin)
+             SELECT ?1 + seq, {COLUMNS}, 'import' FROM temp.dump WHERE is_new(seq) ORDER BY seq"
+        ),
+        [base],
+    )?;
+    for (_, sql) in &indexes {
+        conn.execute_batch(sql)?;
+    }
+    Ok(())
 }
