@@ -1,7 +1,5 @@
 //! `add-index`: an old log becomes a ledger, in one transaction; and a ledger that lost an index gets it back.
 
-use std::os::unix::fs::PermissionsExt;
-
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::duplicates::{self, Rules, Survey, span};
@@ -75,11 +73,6 @@ impl OldLog {
         tx.commit().map_err(failed)?;
         adopted.without_shopper = survey.without_shopper;
         (adopted.unreadable, adopted.unreadable_rows) = (survey.unreadable, survey.unreadable_rows);
-        for end in ["", "-wal", "-shm"] {
-            let mut file = path.as_os_str().to_owned();
-            file.push(end);
-            let _ = std::fs::set_permissions(file, PermissionsExt::from_mode(0o600));
-        }
         Ok(adopted)
     }
 }
