@@ -1,8 +1,6 @@
 //! What the benchmarks share: whole runs, measured from outside.
 #![allow(dead_code, reason = "each benchmark is a program of its own and uses its part")]
 
-#![allow(dead_code, reason = "no single benchmark uses every word of it")]
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
