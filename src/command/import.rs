@@ -13,10 +13,11 @@ use super::Context;
 use crate::cli::Import;
 use crate::domain::address::Address;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Ledger};
+use crate::ledger::{Access, Kind, Ledger};
 use crate::output::count;
 use crate::progress;
 use crate::run_lock::RunLock;
+use crate::settings::Settings;
 
 /// So many addresses share one commit.
 const BATCH: usize = 10_000;
@@ -31,13 +32,24 @@ pub fn run(context: &Context<'_>, args: &Import) -> Result<Exit> {
     }
 }
 
+/// The ledger, locked; where there is none yet, a new live one: what comes into it is there before the first run.
+fn ledger_to_fill(context: &Context<'_>, settings: &Settings) -> Result<(RunLock, Ledger)> {
+    // With `--now` it would have to be one for rehearsals, which only `init --rehearsal` makes.
+    if !Ledger::exists(&settings.ledger) && !context.clock.is_frozen() {
+        let made = super::init::make_ledger(context, settings, Kind::Live, "import")?;
+        context.output.tell(format!("made the ledger {}", settings.ledger.display()));
+        return Ok(made);
+    }
+    Ledger::check_path(&settings.ledger)?;
+    let lock = RunLock::take(&settings.ledger, "import", context.global.wait.unwrap_or_default())?;
+    Ok((lock, context.ledger(settings, Access::Write)?))
+}
+
 /// Reads one address a line, or CSV with a header that names a column `email` or `address`, perhaps one `reason`.
 fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Result<Exit> {
     super::suppress::check_reason(default_reason)?;
     let settings = context.settings()?;
-    Ledger::check_path(&settings.ledger)?;
-    let _lock = RunLock::take(&settings.ledger, "import", context.global.wait.unwrap_or_default())?;
-    let mut ledger = context.ledger(&settings, Access::Write)?;
+    let (_lock, mut ledger) = ledger_to_fill(context, &settings)?;
     let unusable = |err: &dyn std::fmt::Display| {
         Failure::data(
             format!("could not read {}: {err}", file.display()),

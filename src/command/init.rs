@@ -59,14 +59,7 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
             ledger
         }
         false => {
-            if let Some(folder) = settings.ledger.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                fs::create_dir_all(folder).map_err(|err| cannot_make(folder, &err))?;
-            }
-            let lock = RunLock::take(&settings.ledger, "init", context.global.wait.unwrap_or_default())?;
-            refuse_if_remembered(&lock, &settings.ledger)?;
-            let ledger = Ledger::create(&settings.ledger, kind, context.clock.now(), settings.detect.window)?;
-            let record = Record { ledger_id: ledger.id().to_owned(), epoch: 0, ended_at: None, armed: 0 };
-            lock.write_record(&record, true)?;
+            let (_lock, ledger) = make_ledger(context, &settings, kind, "init")?;
             made.push(settings.ledger.clone());
             ledger
         }
@@ -134,4 +127,25 @@ fn cannot_make(path: &Path, err: &std::io::Error) -> Failure {
         format!("could not make {}: {err}", path.display()),
         "run it where you may write, on a disk with space left",
     )
+}
+
+/// Makes the ledger where there is none, and its lock file, which remembers it.
+///
+/// # Errors
+/// Exit 74 when the lock file remembers another ledger: a new one would mail everyone again.
+pub(super) fn make_ledger(
+    context: &Context<'_>,
+    settings: &Settings,
+    kind: Kind,
+    command: &str,
+) -> Result<(RunLock, Ledger)> {
+    if let Some(folder) = settings.ledger.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|err| cannot_make(folder, &err))?;
+    }
+    let lock = RunLock::take(&settings.ledger, command, context.global.wait.unwrap_or_default())?;
+    refuse_if_remembered(&lock, &settings.ledger)?;
+    let ledger = Ledger::create(&settings.ledger, kind, context.clock.now(), settings.detect.window)?;
+    let record = Record { ledger_id: ledger.id().to_owned(), epoch: 0, ended_at: None, armed: 0 };
+    lock.write_record(&record, true)?;
+    Ok((lock, ledger))
 }

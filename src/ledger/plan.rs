@@ -101,16 +101,17 @@ impl Ledger {
             let old: Option<String> = conn
                 .prepare_cached(
                     "SELECT max(max(coalesce(last_sent_at, ''), created_at)) FROM (
-                         SELECT last_sent_at, created_at FROM cart_abandonment_log WHERE identity = ?1 AND +message_key IS NULL
+                         SELECT cart_hash, last_sent_at, created_at FROM cart_abandonment_log WHERE identity = ?1 AND +message_key IS NULL
                          UNION ALL
-                         SELECT last_sent_at, created_at FROM cart_abandonment_log
+                         SELECT cart_hash, last_sent_at, created_at FROM cart_abandonment_log
                          WHERE lower(trim(email)) = ?2 AND +message_key IS NULL
                          UNION ALL
-                         SELECT last_sent_at, created_at FROM removed_duplicate WHERE identity = ?1
+                         SELECT cart_hash, last_sent_at, created_at FROM removed_duplicate WHERE identity = ?1
                          UNION ALL
-                         SELECT last_sent_at, created_at FROM removed_duplicate WHERE lower(trim(email)) = ?2)",
+                         SELECT cart_hash, last_sent_at, created_at FROM removed_duplicate WHERE lower(trim(email)) = ?2)
+                     WHERE cart_hash = ?3 OR cart_hash NOT GLOB 'v1:*'",
                 )?
-                .query_row((&cart.identity, &cart.folded_address), |row| row.get(0))?;
+                .query_row((&cart.identity, &cart.folded_address, &cart.cart_hash), |row| row.get(0))?;
             if let Some(at) = old.filter(|at| *at > limit) {
                 return Ok(Standing::AlreadySent { at });
             }

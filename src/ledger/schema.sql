@@ -265,7 +265,8 @@ BEGIN
 END;
 
 -- The window: nothing for the same shopper (or address) and contents while one is open or in doubt, nor within the
--- window of one that was armed, refused, suppressed or cancelled; nor within it of an older system's row.
+-- window of one that was armed, refused, suppressed or cancelled; nor within it of an older system's row, whatever the
+-- contents, unless its hash is one of ours.
 CREATE TRIGGER window_on_planning BEFORE INSERT ON message
 WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'planned'
 BEGIN
@@ -278,15 +279,17 @@ BEGIN
                     AND (other.state IN ('planned', 'armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger)))
        OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
                   WHERE old.identity = NEW.identity AND +old.message_key IS NULL
+                    AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
        OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
                   WHERE lower(trim(old.email)) = NEW.folded_address AND +old.message_key IS NULL
+                    AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
        OR EXISTS (SELECT 1 FROM removed_duplicate AS old
-                  WHERE old.identity = NEW.identity
+                  WHERE old.identity = NEW.identity AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
        OR EXISTS (SELECT 1 FROM removed_duplicate AS old
-                  WHERE lower(trim(old.email)) = NEW.folded_address
+                  WHERE lower(trim(old.email)) = NEW.folded_address AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger));
 END;
 
@@ -302,15 +305,17 @@ BEGIN
                     AND (other.state IN ('armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger)))
        OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
                   WHERE old.identity = NEW.identity AND +old.message_key IS NULL
+                    AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
        OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
                   WHERE lower(trim(old.email)) = NEW.folded_address AND +old.message_key IS NULL
+                    AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
        OR EXISTS (SELECT 1 FROM removed_duplicate AS old
-                  WHERE old.identity = NEW.identity
+                  WHERE old.identity = NEW.identity AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
        OR EXISTS (SELECT 1 FROM removed_duplicate AS old
-                  WHERE lower(trim(old.email)) = NEW.folded_address
+                  WHERE lower(trim(old.email)) = NEW.folded_address AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger));
 END;
 

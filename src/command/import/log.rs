@@ -10,17 +10,14 @@ use serde_json::json;
 use super::{Context, MOST_BAD_ROWS_NAMED};
 use crate::domain::old_log::{Flaw, Reader};
 use crate::failure::Exit;
-use crate::ledger::{Access, Ledger, no_zone};
+use crate::ledger::no_zone;
 use crate::output::count;
 use crate::progress;
-use crate::run_lock::RunLock;
 use crate::source::old_log;
 
 pub(super) fn run(context: &Context<'_>, file: &Path, zone: Option<Tz>, table: &str) -> Result<Exit> {
     let settings = context.settings()?;
-    Ledger::check_path(&settings.ledger)?;
-    let _lock = RunLock::take(&settings.ledger, "import", context.global.wait.unwrap_or_default())?;
-    let mut ledger = context.ledger(&settings, Access::Write)?;
+    let (_lock, mut ledger) = super::ledger_to_fill(context, &settings)?;
     let now = context.clock.now();
     let reader = Reader { zone, latest: now + TimeDelta::days(1) };
     let bar = progress::bar("rows", None, context.output.json);

@@ -15,9 +15,8 @@ use super::Context;
 use crate::domain::campaign::is_id;
 use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, ImportedCampaign, Ledger};
+use crate::ledger::ImportedCampaign;
 use crate::output::count;
-use crate::run_lock::RunLock;
 use crate::settings::campaigns::{self, Definition};
 
 /// Keys that have a meaning here; all others are kept as notes.
@@ -50,9 +49,7 @@ struct Old {
 pub(super) fn run(context: &Context<'_>, file: &Path, zone: Tz) -> Result<Exit> {
     let settings = context.settings()?;
     let now = context.clock.now();
-    Ledger::check_path(&settings.ledger)?;
-    let _lock = RunLock::take(&settings.ledger, "import", context.global.wait.unwrap_or_default())?;
-    let mut ledger = context.ledger(&settings, Access::Write)?;
+    let (_lock, mut ledger) = super::ledger_to_fill(context, &settings)?;
     let olds = read(file, zone, now)?;
 
     let target = settings.campaigns.file.clone().unwrap_or_else(|| settings.folder.join("campaigns.toml"));
