@@ -14,6 +14,8 @@ mod import_schedules;
 mod import_suppressions;
 mod init;
 mod preview;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod proof;
 mod run_campaigns;
 mod settings;
 mod status_and_log;

@@ -6,6 +6,8 @@ pub mod campaigns;
 pub mod old_log;
 pub mod shop;
 pub mod smtp;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod trace;
 pub mod world;
 
 pub use campaigns::{definition, people};
