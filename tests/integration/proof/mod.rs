@@ -7,7 +7,10 @@
 #![allow(dead_code, reason = "the tests use a part of it, the full run another")]
 
 pub mod crash;
+pub mod disk;
 pub mod place;
+pub mod power;
+pub mod record;
 pub mod scene;
 pub mod watch;
 
