@@ -1,5 +1,8 @@
 //! Runs: each raises the epoch, and each says how it ended.
 
+use std::fs::File;
+use std::path::Path;
+
 use rusqlite::OptionalExtension;
 
 use super::{Durability, Ledger};
@@ -21,6 +24,7 @@ impl Ledger {
         accept_clock: bool,
     ) -> Result<Epoch, Failure> {
         let now = instant::text(now);
+        self.sync_folder()?;
         self.write(Durability::Full, |tx| {
             tx.execute(
                 "UPDATE ledger SET epoch = epoch + 1, window_seconds = ?1,
@@ -34,6 +38,21 @@ impl Ledger {
                 (command, &now, accept_clock),
             )?;
             tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))
+        })
+    }
+
+    /// Brings the names of the ledger's files to the disk.
+    ///
+    /// Opening the ledger makes the `-wal` file anew, and what is armed stands there. SQLite syncs its name later, but passes
+    /// over an error: after a power loss the file could then be gone, with all that was armed in it.
+    fn sync_folder(&self) -> Result<(), Failure> {
+        let sync = || File::open(self.path.canonicalize()?.parent().unwrap_or(Path::new("/")))?.sync_all();
+        sync().map_err(|err| {
+            self.broken.set(true);
+            Failure::ledger(
+                format!("could not sync the folder of the ledger {}: {err}", self.path.display()),
+                "check the disk and the system's log, then start the same command again",
+            )
         })
     }
 
