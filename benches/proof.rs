@@ -10,9 +10,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use proof::scene::SCENES;
+use proof::machine::Failing;
+use proof::power::Slip;
+use proof::scene::{SCENES, Scene, Way};
 use proof::watch::Body;
-use proof::{Extent, Tally, crash};
+use proof::{Extent, Tally, crash, machine, power};
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -22,6 +24,12 @@ fn main() {
     let mut all = Tally::default();
     if is_wanted("crash") {
         crashes(&mut all);
+    }
+    if is_wanted("machine") {
+        machines(&mut all);
+    }
+    if is_wanted("power") {
+        powers(&mut all);
     }
     println!("\nin all: {} tries in {:.0} s, {} broken", all.tried, began.elapsed().as_secs_f64(), all.broken.len());
     for problem in all.broken.iter().take(50) {
@@ -41,7 +49,8 @@ fn crashes(all: &mut Tally) {
     for scene in &SCENES {
         let matrix = crash::matrix(scene, Extent::All);
         println!("| {} | {} |", scene.name, matrix.whole);
-        for (body, tally) in &matrix.by_body {
+        // After a killed run there is a message in doubt wherever this one is killed.
+        for (body, tally) in matrix.by_body.iter().filter(|_| !scene.after_a_kill) {
             by_body.entry(*body).or_default().add(tally);
         }
         all.add(&matrix.whole);
@@ -50,4 +59,47 @@ fn crashes(all: &mut Tally) {
     for (body, tally) in &by_body {
         println!("| {} | {} |", body.words(), tally);
     }
+}
+
+fn machines(all: &mut Tally) {
+    let mut by_failing: BTreeMap<Failing, (Tally, BTreeMap<i32, usize>)> = BTreeMap::new();
+    for name in
+        ["detect, file", "detect, SMTP", "run-campaigns, SMTP, 3 connections", "detect, SMTP, after a killed run"]
+    {
+        let prepared = Scene::named(name).prepare();
+        for failing in Failing::ALL {
+            let failures = machine::failures(&prepared, failing, Extent::All);
+            let (tally, codes) = by_failing.entry(failing).or_default();
+            tally.add(&failures.whole);
+            for (code, ends) in failures.ends {
+                *codes.entry(code).or_default() += ends.len();
+            }
+            all.add(&failures.whole);
+        }
+    }
+    head("one system call after the other fails (exit codes of the failing runs)");
+    for (failing, (tally, codes)) in &by_failing {
+        let codes: Vec<String> = codes.iter().map(|(code, runs)| format!("{code}: {runs}")).collect();
+        println!("| {} ({}) | {} |", failing.words(), codes.join(", "), tally);
+    }
+}
+
+fn powers(all: &mut Tally) {
+    println!(
+        "\n| images after a power loss | images | of these run on to the end | with a message in doubt | promise broken |"
+    );
+    println!("|---|---|---|---|---|");
+    for scene in SCENES.iter().filter(|scene| scene.is_legible() || scene.way == Way::Smtp(3)) {
+        let replay = power::replay(scene, Extent::All, Slip::None, 23);
+        let broken = replay.whole.broken.len();
+        println!(
+            "| {} | {} | {} | {} | {broken} |",
+            scene.name, replay.whole.tried, replay.runs.tried, replay.runs.with_doubt
+        );
+        all.add(&replay.whole);
+    }
+    let slip = power::replay(&Scene::named("detect, SMTP"), Extent::All, Slip::ArmingIsNotSynced, 0);
+    let forgotten = slip.whole.broken.iter().filter(|problem| problem.contains("forgotten")).count();
+    println!("with the fsync of arming left out: {forgotten} of {} images have forgotten a message", slip.whole.tried);
+    assert!(forgotten > 0, "the replay is blind");
 }

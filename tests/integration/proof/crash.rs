@@ -92,11 +92,11 @@ fn kill_at(prepared: &Prepared, n: usize) -> Option<(Tally, Body)> {
 fn killed_at_any_system_call_no_message_goes_twice_and_none_is_lost() {
     let mut tried = 0;
     for (name, every) in [
-        ("detect, file", 29),
-        ("detect, SMTP", 31),
-        ("detect, SMTP, 3 connections", 53),
-        ("detect, SMTP, after a killed run", 37),
-        ("run-campaigns, SMTP", 59),
+        ("detect, file", 61),
+        ("detect, SMTP", 67),
+        ("detect, SMTP, 3 connections", 83),
+        ("detect, SMTP, after a killed run", 71),
+        ("run-campaigns, SMTP", 97),
     ] {
         let matrix = matrix(&Scene::named(name), Extent::Every(every));
         matrix.whole.must_hold();

@@ -8,6 +8,7 @@
 
 pub mod crash;
 pub mod disk;
+pub mod machine;
 pub mod place;
 pub mod power;
 pub mod record;
