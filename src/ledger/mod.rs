@@ -68,6 +68,8 @@ pub struct Ledger {
     kind: Kind,
     /// What the connection is set to; `None` before the first commit.
     durability: Option<Durability>,
+    /// Device and inode of the file that was opened.
+    file: (u64, u64),
     /// A COMMIT or fsync failed: what is on disk is unknown, so nothing more is written, not even by closing.
     broken: Cell<bool>,
 }
@@ -113,10 +115,18 @@ impl Ledger {
             return Err(Failure::ledger("the ledger failed earlier in this run", "see the first error"));
         }
         let result = self.write_inner(durability, work);
-        result.map_err(|err| {
+        let value = result.map_err(|err| {
             self.broken.set(true);
             unusable(&self.path, &err)
-        })
+        })?;
+        // After the commit: what is armed in a file that no later run will find is armed nowhere.
+        if durability == Durability::Full && open::inode(&self.path).ok() != Some(self.file) {
+            return Err(Failure::ledger(
+                format!("the ledger {} was deleted or replaced while this run was under way", self.path.display()),
+                "find out who did that; put the ledger of this run back if it was moved, else restore a backup",
+            ));
+        }
+        Ok(value)
     }
 
     fn write_inner<T>(
@@ -166,7 +176,7 @@ fn unusable(path: &Path, err: &rusqlite::Error) -> Failure {
             "another program holds the ledger's write lock; close it, then start the same command again"
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "the file is damaged: keep a copy of it, its -wal file and its .lock file; restore a backup beside them"
+            "the file is damaged: keep a copy of it and of its -wal and .lock files; put a backup back without the -wal file, the .lock file stays"
         }
         _ => "check the disk and the system's log, then start the same command again",
     };

@@ -140,7 +140,18 @@ impl Ledger {
             }
         }
         let kind = if kind == "live" { Kind::Live } else { Kind::Rehearsal };
-        Ok(Ledger { conn: Some(conn), path: path.to_owned(), id, kind, durability: None, broken: Cell::new(false) })
+        let file = inode(path).map_err(|err| {
+            Failure::ledger(format!("could not look at the ledger {}: {err}", path.display()), "check its permissions")
+        })?;
+        Ok(Ledger {
+            conn: Some(conn),
+            path: path.to_owned(),
+            id,
+            kind,
+            file,
+            durability: None,
+            broken: Cell::new(false),
+        })
     }
 }
 
@@ -158,6 +169,11 @@ pub(super) fn write_head(
     )?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA)
+}
+
+/// Device and inode of a file, links followed.
+pub(super) fn inode(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn no_ledger(path: &Path, what: &str) -> Failure {
