@@ -38,7 +38,11 @@ impl Run {
     pub fn begin(settings: &Settings, start: Start<'_>, transport: &Transport) -> Result<Run, Failure> {
         Ledger::check_path(&settings.ledger)?;
         let lock = RunLock::take(&settings.ledger, start.command, start.wait)?;
+        let has_left_log = Ledger::has_left_log(&settings.ledger);
         let mut ledger = Ledger::open(&settings.ledger, Access::Write)?;
+        if has_left_log {
+            ledger.check_whole()?;
+        }
         check_fit(settings, &ledger, start.clock)?;
         match lock.record()? {
             Found::Record(record) => ledger.check_not_restored(&record)?,

@@ -1,5 +1,7 @@
 //! What must hold before anything is sent: the clock has not gone back, and this is not an old copy of the ledger.
 
+use std::path::Path;
+
 use chrono::TimeDelta;
 
 use super::{Durability, Ledger};
@@ -63,6 +65,31 @@ impl Ledger {
             ));
         }
         Ok(())
+    }
+
+    /// Whether a dead run left a write-ahead log beside this path; an orderly end of every command takes it away.
+    pub fn has_left_log(path: &Path) -> bool {
+        let mut log = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
+        log.push("-wal");
+        std::fs::metadata(log).is_ok_and(|meta| meta.len() > 0)
+    }
+
+    /// Looks at every page. For a ledger with a log that a dead run left: SQLite puts that log on whatever file has the
+    /// ledger's name, also on an old copy, and the mixture has the newest epoch.
+    ///
+    /// # Errors
+    /// Exit 74 when a page or index does not fit the others.
+    pub fn check_whole(&self) -> Result<(), Failure> {
+        let found: String = self.read(|conn| conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))?;
+        if found == "ok" {
+            return Ok(());
+        }
+        let first = found.lines().find(|line| !line.starts_with("***")).unwrap_or(&found);
+        Err(Failure::ledger(
+            format!("the ledger {} is damaged, or an old copy beside another one's -wal file: {first}", self.path.display()),
+            "keep a copy of it and of its -wal and .lock files; put a backup back without the -wal file, the .lock file stays",
+        )
+        .kept("nothing is sent"))
     }
 
     /// Goes on with an old copy: every planned message becomes `skipped: cancelled`, and carts touched before `now` are

@@ -116,6 +116,39 @@ mod restored_backup {
         assert_eq!(server.accepted().len(), 3);
     }
 
+    /// SQLite puts a log that lies there on whatever file has the ledger's name.
+    #[test]
+    fn a_copy_put_back_beside_the_log_of_a_killed_run_is_refused() {
+        let server = Server::start(Plan::accepting().nth(Stage::Dot, 31, Act::Hang));
+        let world = World::new().carts((1..=5).map(|n| Cart::of(&format!("a{n}")))).smtp(&server).init();
+        world.ok(["detect"]);
+        let backup = back_up(&world);
+        for n in 1..=25 {
+            world.put(Cart::of(&format!("b{n}")));
+        }
+        world.set_now("2026-03-01T12:05:00Z");
+        world.ok(["detect"]);
+        world.put(Cart::of("c"));
+        world.set_now("2026-03-01T12:10:00Z");
+        let run = world.spawn(["detect"]);
+        server.wait_for(Stage::Dot, 31);
+        run.kill();
+        let log = std::fs::read(world.path("mailonce.db-wal")).unwrap();
+        assert!(!log.is_empty());
+        put_back(&world, &backup);
+        std::fs::write(world.path("mailonce.db-wal"), log).unwrap();
+        let next = accepting();
+        world.send_to(&next);
+        for minute in [20, 40] {
+            world.set_now(&format!("2026-03-01T12:{minute}:00Z"));
+            world.exits(74, ["detect"]).says("without the -wal file");
+        }
+        // Without the log it is an old copy like any other.
+        put_back(&world, &backup);
+        world.exits(74, ["detect"]).says("mailonce resolve --restored");
+        assert_eq!(next.connections(), 0);
+    }
+
     #[test]
     fn a_copy_from_before_an_idle_run_only_is_refused_too() {
         let server = accepting();
@@ -277,6 +310,33 @@ mod ledger_file {
             let ran = world.run(["detect"]);
             assert!([74, 78].contains(&ran.code), "{ran}");
             assert_eq!(std::fs::read(world.ledger_file()).unwrap(), bytes);
+        }
+    }
+
+    /// What is armed in a file that no later run will find is armed nowhere.
+    #[test]
+    fn deleted_or_replaced_under_a_run_no_body_leaves_any_more() {
+        for replaced in [false, true] {
+            let server = Server::start(Plan::accepting().nth(Stage::Data, 2, Act::Hang));
+            let world = World::new().carts(carts(3)).smtp(&server).init();
+            let copy = std::fs::read(world.ledger_file()).unwrap();
+            let run = world.spawn(["detect"]);
+            server.wait_for(Stage::Data, 2);
+            std::fs::remove_file(world.ledger_file()).unwrap();
+            if replaced {
+                std::fs::write(world.ledger_file(), &copy).unwrap();
+            }
+            server.release();
+            world.check(run.wait(), 74).says("deleted or replaced");
+            assert_eq!(server.accepted().len(), 1, "a body left that is armed nowhere");
+            for minute in [10, 20] {
+                world.set_now(&format!("2026-03-01T12:{minute}:00Z"));
+                let ran = world.run(["detect"]);
+                assert!([74, 78].contains(&ran.code) || replaced && ran.code <= 1, "{ran}");
+            }
+            let mut recipients = server.recipients();
+            recipients.dedup();
+            assert_eq!(recipients.len(), server.accepted().len(), "a message went twice");
         }
     }
 
