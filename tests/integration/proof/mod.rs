@@ -9,6 +9,7 @@
 pub mod crash;
 pub mod disk;
 pub mod machine;
+pub mod meddle;
 pub mod place;
 pub mod power;
 pub mod record;

@@ -62,6 +62,10 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    pub fn scene(&self) -> &Scene {
+        &self.scene
+    }
+
     pub fn ledger_file(&self) -> PathBuf {
         self.path("mailonce.db")
     }
