@@ -151,11 +151,16 @@ impl Ledger {
 
     /// Carts touched before this are left alone: the ledger's birth, or when an old copy of it was put back.
     pub fn carts_count_from(&self, configured: Option<Instant>) -> Result<Instant, Failure> {
-        let held_back: Option<String> =
-            self.read(|conn| conn.query_row("SELECT held_back_at FROM ledger", [], |row| row.get(0)))?;
-        let held_back = held_back.as_deref().and_then(instant::from_text);
+        let held_back = self.held_back_at()?;
         let since = configured.map_or_else(|| self.born_at(), Ok)?;
         Ok(held_back.map_or(since, |held_back| since.max(held_back)))
+    }
+
+    /// When an old copy of this ledger was put back and a person went on with it: what went out before is not all known.
+    pub fn held_back_at(&self) -> Result<Option<Instant>, Failure> {
+        let text: Option<String> =
+            self.read(|conn| conn.query_row("SELECT held_back_at FROM ledger", [], |row| row.get(0)))?;
+        Ok(text.as_deref().and_then(instant::from_text))
     }
 
     /// When this ledger was made.

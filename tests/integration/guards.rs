@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::support::{Act, Cart, Plan, Server, Stage, World};
+use crate::support::{Act, Cart, Plan, Server, Stage, World, definition};
 
 const LATER: &str = "451 4.3.0 try later";
 
@@ -95,6 +95,26 @@ mod restored_backup {
         world.set_now("2026-03-02T14:31:00Z");
         world.ok(["detect"]).is_silent();
         world.exits(2, ["resolve", "--restored", "--hold-back"]);
+    }
+
+    #[test]
+    fn held_back_a_campaign_does_not_open_again_what_the_lost_ledger_had_opened() {
+        let server = accepting();
+        let world =
+            World::with_campaigns(&definition("daily", "every = \"day\"\ntime = \"09:00\"")).smtp(&server).init();
+        world.ok(["run-campaigns"]);
+        let backup = back_up(&world);
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        assert_eq!(server.accepted().len(), 1);
+        put_back(&world, &backup);
+        world.campaigns_at("2026-03-02T09:20:00Z", 74);
+        world.ok(["resolve", "--restored", "--hold-back"]);
+        for at in ["2026-03-02T09:30:00Z", "2026-03-02T12:00:00Z"] {
+            world.campaigns_at(at, 0);
+            assert_eq!(server.accepted().len(), 1, "the same occurrence went out twice");
+        }
+        world.campaigns_at("2026-03-03T09:00:00Z", 0);
+        assert_eq!(server.accepted().len(), 2);
     }
 
     #[test]

@@ -126,8 +126,11 @@ fn attend(
 
 fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str) -> Result<Memory, Failure> {
     let last = ledger.last_decision(&state.campaign_id)?;
+    let first_seen_at = instant::from_text(&state.first_seen_at).unwrap_or_default();
+    // What fell due before an old copy was put back may have opened in the ledger that was lost.
+    let held_back = ledger.held_back_at()?.map(|at| at + TimeDelta::seconds(1));
     Ok(Memory {
-        first_seen_at: instant::from_text(&state.first_seen_at).unwrap_or_default(),
+        first_seen_at: held_back.map_or(first_seen_at, |after| first_seen_at.max(after)),
         newest_decided: last.newest_at,
         last_opening: last.last_opened.map(|opened| LastOpening {
             planned_at: opened.planned_at,
