@@ -13,8 +13,9 @@ use crate::settings::{Settings, TransportSettings};
 /// A run under way.
 #[derive(Debug)]
 pub struct Run {
-    pub lock: RunLock,
+    // Before the lock, so that it is closed before the next run may begin.
     pub ledger: Ledger,
+    pub lock: RunLock,
     pub epoch: i64,
     pub recovered: Recovered,
     clock: Clock,
