@@ -8,13 +8,14 @@ mod proof;
 mod support;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use proof::machine::Failing;
+use proof::meddle::Meddling;
 use proof::power::Slip;
 use proof::scene::{SCENES, Scene, Way};
 use proof::watch::Body;
-use proof::{Extent, Tally, crash, machine, power};
+use proof::{Extent, Tally, crash, machine, meddle, power, random, try_all};
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -30,6 +31,12 @@ fn main() {
     }
     if is_wanted("power") {
         powers(&mut all);
+    }
+    if is_wanted("meddle") {
+        meddlings(&mut all);
+    }
+    if is_wanted("random") {
+        sequences(&mut all);
     }
     println!("\nin all: {} tries in {:.0} s, {} broken", all.tried, began.elapsed().as_secs_f64(), all.broken.len());
     for problem in all.broken.iter().take(50) {
@@ -102,4 +109,30 @@ fn powers(all: &mut Tally) {
     let forgotten = slip.whole.broken.iter().filter(|problem| problem.contains("forgotten")).count();
     println!("with the fsync of arming left out: {forgotten} of {} images have forgotten a message", slip.whole.tried);
     assert!(forgotten > 0, "the replay is blind");
+}
+
+fn meddlings(all: &mut Tally) {
+    head("someone meddles at every system call");
+    for meddling in Meddling::ALL {
+        let mut tally = Tally::default();
+        for name in ["detect, SMTP", "run-campaigns, file"] {
+            tally.add(&meddle::meddle(&Scene::named(name).prepare(), meddling, Extent::All));
+        }
+        println!("| {} | {} |", meddling.words(), tally);
+        all.add(&tally);
+    }
+}
+
+/// Some sequences that never change, and two new ones each time; `MAILONCE_SEED` plays one alone.
+fn sequences(all: &mut Tally) {
+    const STEPS: usize = 1000;
+    let seed: Option<u64> = std::env::var("MAILONCE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seeds = seed.map_or_else(|| vec![1, 2, 3, 4, clock, clock + 1], |seed| vec![seed]);
+    println!("\nsequences of {STEPS} steps, seeds {seeds:?}");
+    head("by chance");
+    let tally = try_all(&seeds, |seed| random::play(*seed, STEPS));
+    println!("| steps of {} sequences | {} |", seeds.len(), tally);
+    println!("messages sent {}, in doubt {}", tally.sent, tally.in_doubt);
+    all.add(&tally);
 }

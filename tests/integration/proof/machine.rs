@@ -2,6 +2,7 @@
 //! sockets) or does less than it was asked to. Then all is well again, and later runs go on.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 use super::place::Place;
@@ -142,7 +143,7 @@ fn is_lock(call: &Call) -> bool {
 }
 
 /// Lets the n-th call that can fail so fail; counts the calls that could.
-struct Fault {
+pub struct Fault {
     failing: Failing,
     /// From 1; 0 for none.
     at: usize,
@@ -154,8 +155,8 @@ struct Fault {
 }
 
 impl Fault {
-    fn new(failing: Failing, at: usize, place: &Place) -> Fault {
-        let folder = std::fs::canonicalize(place.path("")).expect("the folder").display().to_string();
+    pub fn new(failing: Failing, at: usize, folder: &Path) -> Fault {
+        let folder = std::fs::canonicalize(folder).expect("the folder").display().to_string();
         Fault { failing, at, folder, watch: Watch::default(), seen: 0, struck: None }
     }
 }
@@ -192,13 +193,13 @@ pub struct Failures {
 /// Lets each call that can fail so fail once, in a run of its own.
 pub fn failures(prepared: &Prepared, failing: Failing, extent: Extent) -> Failures {
     let survey = Place::of(prepared);
-    let mut count = Fault::new(failing, 0, &survey);
+    let mut count = Fault::new(failing, 0, &survey.path(""));
     survey.traced(prepared.scene.starts_at(), &mut count);
     let points: Vec<usize> = (1..=count.seen).filter(|n| extent.tries(*n, false)).collect();
     let ends = Mutex::new(BTreeMap::<i32, Vec<String>>::new());
     let whole = try_all(&points, |n| {
         let place = Place::of(prepared);
-        let mut fault = Fault::new(failing, *n, &place);
+        let mut fault = Fault::new(failing, *n, &place.path(""));
         let code = place.traced(prepared.scene.starts_at(), &mut fault);
         let Some(struck) = fault.struck else { return Tally::default() };
         ends.lock().unwrap().entry(code).or_default().push(struck.clone());

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod meddle;
 pub mod place;
 pub mod power;
+pub mod random;
 pub mod record;
 pub mod scene;
 pub mod watch;

@@ -164,3 +164,28 @@ impl Observer for Survey {
         self.watch.exit(call, result);
     }
 }
+
+/// Does one thing while the run stands still before one of its calls.
+pub struct At<'a> {
+    at: usize,
+    watch: Watch,
+    act: Option<Box<dyn FnOnce() + 'a>>,
+}
+
+impl<'a> At<'a> {
+    pub fn new(at: usize, act: impl FnOnce() + 'a) -> At<'a> {
+        At { at, watch: Watch::default(), act: Some(Box::new(act)) }
+    }
+}
+
+impl Observer for At<'_> {
+    fn entry(&mut self, call: &Call) -> Order {
+        if self.watch.entry(call)
+            && self.watch.seen >= self.at
+            && let Some(act) = self.act.take()
+        {
+            act();
+        }
+        Order::GoOn
+    }
+}
