@@ -132,6 +132,17 @@ impl Ledger {
             .query_row("SELECT ledger_id, kind FROM ledger", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(|err| unusable(path, &err))?;
         if access == Access::Write {
+            // A copy made by `VACUUM INTO` keeps a rollback journal. Its commit ends with a deletion that is not synced: after a
+            // power loss what was armed could be rolled back.
+            let mode: String = conn
+                .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+                .map_err(|err| unusable(path, &err))?;
+            if mode != "wal" {
+                return Err(Failure::ledger(
+                    format!("the ledger {} cannot keep a write-ahead log here (journal mode {mode})", path.display()),
+                    "put it on a local disk whose file system has shared memory",
+                ));
+            }
             // The addresses in it are no one else's business; SQLite made the other two with the mode it found.
             for end in ["", "-wal", "-shm"] {
                 let mut file = path.as_os_str().to_owned();

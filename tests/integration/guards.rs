@@ -209,6 +209,23 @@ mod restored_backup {
         }
     }
 
+    /// Such a copy keeps a rollback journal, whose end is not on disk when a commit returns: an armed message could be forgotten.
+    #[test]
+    fn a_copy_made_by_vacuum_into_gets_its_write_ahead_log_back() {
+        let server = accepting();
+        let world = World::new().carts(carts(1)).smtp(&server).init();
+        world.ok(["detect"]);
+        let backup = back_up(&world);
+        put_back(&world, &backup);
+        let mode = || by_hand(&world).pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0)).unwrap();
+        assert_eq!(mode(), "delete");
+        world.put(Cart::of("c2"));
+        world.set_now("2026-03-01T12:05:00Z");
+        world.ok(["detect"]);
+        assert_eq!(mode(), "wal");
+        world.has([("sent", 2)]);
+    }
+
     #[test]
     fn another_ledger_under_the_same_name_is_refused() {
         let server = accepting();
