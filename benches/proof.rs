@@ -15,7 +15,7 @@ use proof::meddle::Meddling;
 use proof::power::Slip;
 use proof::scene::{SCENES, Scene, Way};
 use proof::watch::Body;
-use proof::{Extent, Tally, crash, machine, meddle, power, random, try_all};
+use proof::{Extent, Tally, crash, faults, machine, meddle, power, random, try_all};
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -25,6 +25,9 @@ fn main() {
     let mut all = Tally::default();
     if is_wanted("crash") {
         crashes(&mut all);
+    }
+    if is_wanted("faults") {
+        faulty(&mut all);
     }
     if is_wanted("machine") {
         machines(&mut all);
@@ -135,4 +138,13 @@ fn sequences(all: &mut Tally) {
     println!("| steps of {} sequences | {} |", seeds.len(), tally);
     println!("messages sent {}, in doubt {}", tally.sent, tally.in_doubt);
     all.add(&tally);
+}
+
+fn faulty(all: &mut Tally) {
+    head("one fault of the server, each at each stage");
+    for name in ["detect, SMTP", "detect, SMTP with STARTTLS and AUTH", "run-campaigns, SMTP, 3 connections"] {
+        let tally = faults::faults(&Scene::named(name).prepare(), |_, _| true);
+        println!("| {name} | {tally} |");
+        all.add(&tally);
+    }
 }

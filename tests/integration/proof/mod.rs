@@ -8,6 +8,7 @@
 
 pub mod crash;
 pub mod disk;
+pub mod faults;
 pub mod machine;
 pub mod meddle;
 pub mod place;

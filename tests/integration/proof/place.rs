@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use super::Tally;
 use super::scene::{Prepared, Scene, Way};
-use crate::support::Server;
 use crate::support::trace::{self, Observer};
+use crate::support::{Plan, Server};
 
 /// What the server took: a line for each message, on disk before the first byte of its 250.
 const RECORD: &str = "accepted";
@@ -28,9 +28,13 @@ pub struct Place {
 impl Place {
     /// A copy, with a server of its own.
     pub fn of(prepared: &Prepared) -> Place {
+        Place::with(prepared, prepared.scene.plan())
+    }
+
+    /// A copy, whose server misbehaves so.
+    pub fn with(prepared: &Prepared, plan: Plan) -> Place {
         let folder = folder();
-        let server = (prepared.scene.way != Way::File)
-            .then(|| Server::start(prepared.scene.plan().record(folder.path().join(RECORD))));
+        let server = (prepared.scene.way != Way::File).then(|| Server::start(plan.record(folder.path().join(RECORD))));
         let place = Place { folder, scene: prepared.scene, server };
         if prepared.files.iter().any(|(name, _)| name.starts_with("outbox/")) {
             fs::create_dir(place.path("outbox")).expect("a folder");
@@ -68,6 +72,10 @@ impl Place {
 
     pub fn ledger_file(&self) -> PathBuf {
         self.path("mailonce.db")
+    }
+
+    pub fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     pub fn port(&self) -> Option<u16> {

@@ -69,6 +69,9 @@ pub enum Act {
     SplitReply,
     /// A reply that this command cannot have: 250 where 354 or 221 is due, else 354.
     WrongCode,
+    /// TLS is torn down: an alert in the clear, and the end without `close_notify`. After STARTTLS and at the banner of an
+    /// implicit one, in the middle of the handshake.
+    TearTls,
 }
 
 /// Which arrivals at a stage a fault is for. Arrivals are counted over all connections, from 1.
@@ -906,6 +909,15 @@ impl Session {
                     // Without a pause the bytes would meet again in the peer's buffer.
                     thread::sleep(Duration::from_millis(1));
                 }
+            }
+            Act::TearTls => {
+                if self.wire.tls.is_none() {
+                    self.say(right)?;
+                }
+                self.note("S: (tears TLS down)");
+                let _ = self.wire.socket.write_all(b"\x15\x03\x03\x00\x02\x02\x50");
+                self.wire.tls = None;
+                return Err(self.end(Act::Close));
             }
             Act::WrongCode => {
                 let wrong = match code_of(right) {
