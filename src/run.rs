@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, Kind, Ledger, Recovered};
 use crate::mail::Transport;
 use crate::output::Output;
-use crate::run_lock::{Found, Record, RunLock};
+use crate::run_lock::{Found, RunLock};
 use crate::settings::{Settings, TransportSettings};
 
 /// A run under way.
@@ -39,13 +39,17 @@ impl Run {
     pub fn begin(settings: &Settings, start: Start<'_>, transport: &Transport) -> Result<Run, Failure> {
         Ledger::check_path(&settings.ledger)?;
         let lock = RunLock::take(&settings.ledger, start.command, start.wait)?;
-        let has_left_log = Ledger::has_left_log(&settings.ledger);
+        let found = lock.record()?;
+        // SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the run
+        // wrote it belongs; on any other only a look at every page tells.
+        let is_its_file = matches!(&found, Found::Record(record) if record.file == Ledger::mark_of(&settings.ledger));
+        let has_foreign_log = !is_its_file && Ledger::has_left_log(&settings.ledger);
         let mut ledger = Ledger::open(&settings.ledger, Access::Write)?;
-        if has_left_log {
+        if has_foreign_log {
             ledger.check_whole()?;
         }
         check_fit(settings, &ledger, start.clock)?;
-        match lock.record()? {
+        match found {
             Found::Record(record) => ledger.check_not_restored(&record)?,
             found @ (Found::Empty | Found::Torn) => {
                 if ledger.epoch_and_armed()?.0 > 0 {
@@ -62,7 +66,7 @@ impl Run {
         let window = settings.detect.window.as_secs() as i64;
         let epoch = ledger.begin_run(start.command, now, window, start.accept_clock)?;
         // Written only now that the ledger knows the run: the file may lag behind the ledger, never the other way round.
-        lock.write_record(&Record { ledger_id: ledger.id().to_owned(), epoch, ended_at: None, armed: 0 }, true)?;
+        lock.write_record(&ledger.record_of(epoch, None, 0), true)?;
         let recovered = ledger.recover(now, |token| transport.holds(token))?;
         start.output.decision(format!("run {epoch} started, lock held"));
         Ok(Run { lock, ledger, epoch, recovered, clock: start.clock })
@@ -72,8 +76,7 @@ impl Run {
     pub fn end(mut self, ending: &str, idle: bool, armed: u64) -> Result<(), Failure> {
         let now = self.clock.now();
         self.ledger.end_run(self.epoch, now, ending, idle)?;
-        let record = Record { ledger_id: self.ledger.id().to_owned(), epoch: self.epoch, ended_at: Some(now), armed };
-        self.lock.write_record(&record, true)
+        self.lock.write_record(&self.ledger.record_of(self.epoch, Some(now), armed), true)
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Record {
     pub ended_at: Option<Instant>,
     /// Messages armed by that run.
     pub armed: u64,
+    /// What the ledger's file looked like after the commit, by [`crate::ledger::Ledger::mark_of`].
+    pub file: String,
 }
 
 /// The record as found.
@@ -189,8 +191,8 @@ fn cannot(path: &Path, verb: &str, err: &std::io::Error) -> Failure {
 fn record_bytes(record: &Record) -> [u8; RECORD_BYTES] {
     let ended = record.ended_at.map_or_else(|| "-".into(), instant::text);
     let body = format!(
-        "mailonce 1 ledger={} epoch={:020} ended={ended:<20} armed={:020}",
-        record.ledger_id, record.epoch, record.armed
+        "mailonce 1 ledger={} epoch={:020} ended={ended:<20} armed={:020} file={}",
+        record.ledger_id, record.epoch, record.armed, record.file
     );
     let line = format!("{body} check={}", checksum(&body));
     let mut bytes = [b' '; RECORD_BYTES];
@@ -220,6 +222,7 @@ fn parse_record(bytes: &[u8]) -> Found {
                 at => Some(instant::from_text(at)?),
             },
             armed: field("armed=")?.parse().ok()?,
+            file: field("file=")?.to_owned(),
         })
     };
     parse().map_or(Found::Torn, Found::Record)
@@ -236,6 +239,7 @@ mod tests {
             epoch: i64::MAX,
             ended_at: instant::from_text("2026-03-01T08:00:00Z"),
             armed: u64::MAX,
+            file: "0123456789abcdef".into(),
         };
         let bytes = record_bytes(&record);
         assert_eq!(parse_record(&bytes), Found::Record(record));

@@ -13,7 +13,7 @@ use crate::cli;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, Adopted, Adoption, Kind, Ledger, OldLog};
 use crate::output::count;
-use crate::run_lock::{Record, RunLock};
+use crate::run_lock::RunLock;
 use crate::settings::Settings;
 
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -77,7 +77,7 @@ fn adopt(
     let adopted = old.adopt(&adoption)?;
     bar.finish_and_clear();
     let ledger = Ledger::open(&settings.ledger, Access::Write)?;
-    lock.write_record(&Record { ledger_id: ledger.id().to_owned(), epoch: 0, ended_at: None, armed: 0 }, true)?;
+    lock.write_record(&ledger.record_of(0, None, 0), true)?;
     say_adopted(context, &ledger, &adopted)
 }
 

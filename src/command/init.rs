@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::{Kind, Ledger};
 use crate::mail::template::BUILT_IN_CART;
 use crate::output::count;
-use crate::run_lock::{Record, RunLock};
+use crate::run_lock::RunLock;
 use crate::settings::Settings;
 
 const STARTER: &str = include_str!("init/mailonce.toml");
@@ -145,7 +145,6 @@ pub(super) fn make_ledger(
     let lock = RunLock::take(&settings.ledger, command, context.global.wait.unwrap_or_default())?;
     refuse_if_remembered(&lock, &settings.ledger)?;
     let ledger = Ledger::create(&settings.ledger, kind, context.clock.now(), settings.detect.window)?;
-    let record = Record { ledger_id: ledger.id().to_owned(), epoch: 0, ended_at: None, armed: 0 };
-    lock.write_record(&record, true)?;
+    lock.write_record(&ledger.record_of(0, None, 0), true)?;
     Ok((lock, ledger))
 }

@@ -8,7 +8,7 @@ use crate::cli;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, Ledger, LogFilter};
 use crate::output::count;
-use crate::run_lock::{Found, Record, RunLock};
+use crate::run_lock::{Found, RunLock};
 
 pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
     let settings = context.settings()?;
@@ -53,8 +53,7 @@ fn hold_back(context: &Context<'_>, lock: &RunLock, ledger: &mut Ledger) -> Resu
     }
     let now = context.clock.now();
     let held = ledger.hold_back_planned(record.epoch, now)?;
-    let record =
-        Record { ledger_id: ledger.id().to_owned(), epoch: ledger.epoch_and_armed()?.0, ended_at: Some(now), armed: 0 };
+    let record = ledger.record_of(ledger.epoch_and_armed()?.0, Some(now), 0);
     lock.write_record(&record, true)?;
     context.output.document(&json!({ "held_back": held }));
     context.output.print(format!(

@@ -6,7 +6,6 @@ use crate::clock;
 use crate::domain::fate::Fate;
 use crate::failure::Failure;
 use crate::ledger::{Armed, At, Outcome, Settled};
-use crate::run_lock::Record;
 
 /// Outcomes that wait for the next commit, which comes before the next wait for the connections.
 #[derive(Default)]
@@ -53,12 +52,7 @@ impl Books {
         let granted = answers.iter().filter(|answer| **answer == Armed::Granted).count() as u64;
         delivery.armed += granted;
         if granted > 0 {
-            let record = Record {
-                ledger_id: delivery.ledger.id().to_owned(),
-                epoch: delivery.epoch,
-                ended_at: None,
-                armed: delivery.armed,
-            };
+            let record = delivery.ledger.record_of(delivery.epoch, None, delivery.armed);
             delivery.lock.write_record(&record, false)?;
         }
         Ok(answers)

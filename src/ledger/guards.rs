@@ -1,11 +1,15 @@
 //! What must hold before anything is sent: the clock has not gone back, and this is not an old copy of the ledger.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use chrono::TimeDelta;
+use sha2::{Digest, Sha256};
 
+use super::runs::Epoch;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
+use crate::domain::message_key::hex;
 use crate::failure::Failure;
 use crate::run_lock::Record;
 
@@ -72,6 +76,20 @@ impl Ledger {
         let mut log = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
         log.push("-wal");
         std::fs::metadata(log).is_ok_and(|meta| meta.len() > 0)
+    }
+
+    /// What a ledger's file looks like from outside: its device, inode, size and last write. Only a checkpoint writes to it,
+    /// and only a copy or another file looks otherwise.
+    pub fn mark_of(path: &Path) -> String {
+        let Ok(meta) = std::fs::metadata(path) else { return "-".into() };
+        let looks = [meta.dev() as i64, meta.ino() as i64, meta.len() as i64, meta.mtime(), meta.mtime_nsec()];
+        let bytes: Vec<u8> = looks.iter().flat_map(|part| part.to_le_bytes()).collect();
+        hex(&Sha256::digest(bytes)[..8])
+    }
+
+    /// What the lock file is to remember of a run of this ledger, after its commit.
+    pub fn record_of(&self, epoch: Epoch, ended_at: Option<Instant>, armed: u64) -> Record {
+        Record { ledger_id: self.id.clone(), epoch, ended_at, armed, file: Ledger::mark_of(&self.path) }
     }
 
     /// Looks at every page. For a ledger with a log that a dead run left: SQLite puts that log on whatever file has the
