@@ -1,0 +1,305 @@
+//! A campaign of a million recipients, killed a hundred times. `cargo bench --bench endurance`
+//!
+//! The same campaign is sent twice, over 8 connections to a mail server in this process that counts what it accepts and
+//! writes a log like Postfix's: once undisturbed, once with `kill -9` at random moments and the next run after each.
+//! What is in doubt at the end is settled by that log, what the log cannot tell by the server's own count, as a person
+//! would. Then every recipient must have been accepted exactly once, and `mailonce audit` must find nothing.
+//!
+//! `MAILONCE_BENCH_RECIPIENTS` and `MAILONCE_BENCH_KILLS` change the numbers, `MAILONCE_BENCH_SEED` the moments.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Child;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::Connection;
+use support::command;
+
+const CONNECTIONS: u32 = 8;
+
+fn main() {
+    let number = |name: &str, usual: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let recipients = number("MAILONCE_BENCH_RECIPIENTS", 1_000_000) as usize;
+    let kills = number("MAILONCE_BENCH_KILLS", 100);
+    let mut seed = number("MAILONCE_BENCH_SEED", 20_261_122).max(1);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+
+    let calm = folder.path().join("calm");
+    let server = Server::start(folder.path().join("calm.log").as_path(), recipients);
+    prepare(&calm, &server, recipients);
+    let began = Instant::now();
+    assert!(command(&calm, &["run-campaigns"]).status().expect("mailonce").success());
+    let undisturbed = began.elapsed();
+    assert_eq!(server.tally(), (0, recipients, 0), "(missing, once, more than once)");
+    println!(
+        "{recipients} recipients undisturbed: {:.0} s, {:.0} messages/s",
+        undisturbed.as_secs_f64(),
+        recipients as f64 / undisturbed.as_secs_f64()
+    );
+    drop(fs::remove_dir_all(&calm));
+
+    let wild = folder.path().join("wild");
+    let log = folder.path().join("wild.log");
+    let server = Server::start(&log, recipients);
+    prepare(&wild, &server, recipients);
+    let began = Instant::now();
+    let (mut killed, mut stopped) = (0, Duration::ZERO);
+    let share = undisturbed.as_secs_f64() / (kills + 1) as f64;
+    while killed < kills {
+        let mut child =
+            command(&wild, &["run-campaigns"]).stderr(std::process::Stdio::null()).spawn().expect("mailonce");
+        // Between a tenth of an even share of the time and nearly two.
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let part = 0.1 + 1.8 * (seed % 1000) as f64 / 1000.0;
+        if wait_at_most(&mut child, Duration::from_secs_f64(share * part)) {
+            break;
+        }
+        let at = Instant::now();
+        child.kill().and_then(|()| child.wait()).expect("a kill");
+        stopped += at.elapsed();
+        killed += 1;
+    }
+    let code = command(&wild, &["run-campaigns"]).status().expect("mailonce").code();
+    let disturbed = began.elapsed();
+    println!(
+        "{recipients} recipients killed {killed} times: {:.0} s (the last run ended with {code:?})",
+        disturbed.as_secs_f64()
+    );
+    server.flush();
+    let ledger = || Connection::open(wild.join("mailonce.db")).expect("the ledger");
+    let count = |state: &str| -> u64 {
+        ledger().query_row("SELECT count(*) FROM message WHERE state = ?1", [state], |row| row.get(0)).expect("a count")
+    };
+    println!("    sent {}, in doubt {}, planned {}", count("sent"), count("in_doubt"), count("planned"));
+    let doubtful = count("in_doubt");
+    // A quarter of an hour later, so that a connection that was lost may count as a failure.
+    let later = (chrono::Utc::now() + chrono::TimeDelta::minutes(20)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let log = log.to_str().expect("a path");
+    command(&wild, &["--now", &later, "resolve", "--mail-log", log]).status().expect("mailonce");
+    println!("    of {doubtful} in doubt the mail log settled {}", doubtful - count("in_doubt"));
+    let left: Vec<(String, String)> = ledger()
+        .prepare("SELECT message_id, recipient FROM message WHERE state = 'in_doubt'")
+        .and_then(|mut rows| rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .expect("messages");
+    for (message_id, recipient) in &left {
+        let how = if server.accepted(recipient) > 0 { "--sent" } else { "--resend" };
+        let resolve = ["--now", &later, "resolve", how, message_id, "--reason", "the server's own count"];
+        assert!(command(&wild, &resolve).status().expect("mailonce").success(), "{resolve:?}");
+    }
+    command(&wild, &["--now", &later, "run-campaigns"]).status().expect("mailonce");
+    let (missing, once, more) = server.tally();
+    println!("    accepted once {once}, more than once {more}, never {missing}");
+    let began = Instant::now();
+    let audit = command(&wild, &["--now", &later, "audit"]).status().expect("mailonce");
+    println!("    audit: {:.1} s, {audit}", began.elapsed().as_secs_f64());
+    assert!(
+        (missing, more) == (0, 0) && count("sent") as usize == recipients && audit.success(),
+        "the promise is broken"
+    );
+}
+
+/// Whether the process ended by itself within this time.
+fn wait_at_most(child: &mut Child, time: Duration) -> bool {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        if child.try_wait().expect("a status").is_some() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+/// Makes a rehearsal ledger with the campaign opened in it.
+fn prepare(home: &Path, server: &Server, recipients: usize) {
+    fs::create_dir(home).expect("a folder");
+    let config = format!(
+        "ledger = \"mailonce.db\"\n[shop]\nname = \"Bench\"\nurl = \"https://shop.example\"\n[source]\nkind = \"sqlite\"\n\
+         path = \"shop.db\"\n[mail]\nfrom = \"Bench <bench@shop.example>\"\nenvelope = \"bounce+{{token}}@shop.example\"\n\
+         transport = \"smtp\"\n[mail.smtp]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nconnections = {CONNECTIONS}\n",
+        server.port
+    );
+    fs::write(home.join("mailonce.toml"), config).expect("a configuration");
+    let letter = "<html><body><p>Dear {{ name }}, spring is here.</p></body></html>\n";
+    fs::write(home.join("letter.html"), letter).expect("a template");
+    let at = chrono::Utc::now() + chrono::TimeDelta::seconds(1);
+    let campaign = format!(
+        "[[campaign]]\nid = \"spring\"\nsubject = \"Hello {{{{ name }}}}\"\ntemplate = \"letter.html\"\n\
+         audience = \"audience.csv\"\nat = \"{}\"\n",
+        at.format("%Y-%m-%dT%H:%M:%SZ")
+    );
+    fs::write(home.join("campaigns.toml"), campaign).expect("a campaign");
+    let mut audience = String::from("email,name\n");
+    for n in 0..recipients {
+        audience.push_str(&format!("recipient{n}@example.com,Recipient {n}\n"));
+    }
+    let path = home.join("audience.csv");
+    fs::write(&path, audience).expect("an audience");
+    let long_ago = SystemTime::now() - Duration::from_secs(60);
+    File::options().write(true).open(&path).and_then(|file| file.set_modified(long_ago)).expect("its age");
+    let run = |args: &[&str]| assert!(command(home, args).status().expect("mailonce").success(), "{args:?}");
+    run(&["init", "--rehearsal"]);
+    run(&["run-campaigns"]);
+    while chrono::Utc::now() <= at {
+        std::thread::yield_now();
+    }
+    run(&["run-campaigns", "--time-budget", "0s"]);
+}
+
+/// A mail server that counts what it accepts for each recipient, and logs it as Postfix does.
+struct Server {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    accepted: Vec<AtomicU8>,
+    queue_id: AtomicU32,
+    log: Mutex<BufWriter<File>>,
+}
+
+impl Server {
+    fn start(log: &Path, recipients: usize) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let shared = Arc::new(Shared {
+            accepted: (0..recipients).map(|_| AtomicU8::new(0)).collect(),
+            queue_id: AtomicU32::new(0),
+            log: Mutex::new(BufWriter::new(File::create(log).expect("a log"))),
+        });
+        let of_connections = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let shared = Arc::clone(&of_connections);
+                std::thread::spawn(move || shared.serve(connection));
+            }
+        });
+        Server { port, shared }
+    }
+
+    fn flush(&self) {
+        self.shared.log.lock().expect("the log").flush().expect("a disk with room");
+    }
+
+    fn accepted(&self, recipient: &str) -> u8 {
+        number_in(recipient).map_or(0, |number| self.shared.accepted[number].load(Ordering::Relaxed))
+    }
+
+    /// How many recipients got nothing, one copy, more than one.
+    fn tally(&self) -> (usize, usize, usize) {
+        let mut tally = (0, 0, 0);
+        for accepted in &self.shared.accepted {
+            match accepted.load(Ordering::Relaxed) {
+                0 => tally.0 += 1,
+                1 => tally.1 += 1,
+                _ => tally.2 += 1,
+            }
+        }
+        tally
+    }
+}
+
+/// `recipient17@example.com` is 17.
+fn number_in(address: &str) -> Option<usize> {
+    let digits = address.split_once("recipient")?.1;
+    digits[..digits.find('@')?].parse().ok()
+}
+
+impl Shared {
+    fn log(&self, daemon: &str, text: &str) {
+        let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6f+00:00");
+        writeln!(self.log.lock().expect("the log"), "{now} mx postfix/{daemon}[100]: {text}")
+            .expect("a disk with room");
+    }
+
+    /// One connection. Answers leave together when no more input is at hand, as PIPELINING wants it.
+    fn serve(&self, mut connection: TcpStream) {
+        let _ = connection.set_nodelay(true);
+        let mut input = Vec::new();
+        let mut answers = b"220 mx.example ESMTP\r\n".to_vec();
+        let mut envelope = Envelope::default();
+        let mut in_body = false;
+        let mut bytes = vec![0; 1 << 16];
+        loop {
+            if connection.write_all(&answers).is_err() {
+                break;
+            }
+            answers.clear();
+            match connection.read(&mut bytes) {
+                Ok(count @ 1..) => input.extend_from_slice(&bytes[..count]),
+                _ => break,
+            }
+            let mut rest = &input[..];
+            loop {
+                if in_body {
+                    let Some(end) = find(rest, b"\r\n.\r\n") else { break };
+                    self.take(&envelope);
+                    rest = &rest[end + 5..];
+                    in_body = false;
+                    answers.extend_from_slice(b"250 2.0.0 Ok: queued\r\n");
+                    continue;
+                }
+                let Some(end) = find(rest, b"\r\n") else { break };
+                let line = String::from_utf8_lossy(&rest[..end]).into_owned();
+                rest = &rest[end + 2..];
+                let answer = match line.get(..4).unwrap_or_default() {
+                    "EHLO" => "250-mx.example\r\n250 PIPELINING\r\n",
+                    "MAIL" => {
+                        envelope.sender = line[11..].split('>').next().unwrap_or_default().to_owned();
+                        "250 2.1.0 Ok\r\n"
+                    }
+                    "RCPT" => {
+                        envelope.recipient = line;
+                        envelope.queue_id =
+                            format!("{:X}", 0xA000_0000 + self.queue_id.fetch_add(1, Ordering::Relaxed));
+                        self.log("smtpd", &format!("{}: client=localhost[127.0.0.1]", envelope.queue_id));
+                        "250 2.1.5 Ok\r\n"
+                    }
+                    "DATA" => {
+                        in_body = true;
+                        "354 End data with <CR><LF>.<CR><LF>\r\n"
+                    }
+                    "QUIT" => "221 2.0.0 Bye\r\n",
+                    _ => "502 5.5.2 Error\r\n",
+                };
+                answers.extend_from_slice(answer.as_bytes());
+            }
+            input = rest.to_vec();
+        }
+        if in_body {
+            if let Some(id) = find(&input, b"Message-ID: ") {
+                let id = String::from_utf8_lossy(&input[id + 12..]);
+                let id = id.split("\r\n").next().unwrap_or_default();
+                self.log("cleanup", &format!("{}: message-id={id}", envelope.queue_id));
+            }
+            self.log("smtpd", &format!("lost connection after DATA ({} bytes) from localhost[127.0.0.1]", input.len()));
+        }
+    }
+
+    fn take(&self, envelope: &Envelope) {
+        if let Some(number) = number_in(&envelope.recipient) {
+            self.accepted[number].fetch_add(1, Ordering::Relaxed);
+        }
+        let Envelope { queue_id, sender, .. } = envelope;
+        self.log("qmgr", &format!("{queue_id}: from=<{sender}>, size=900, nrcpt=1 (queue active)"));
+    }
+}
+
+#[derive(Default)]
+struct Envelope {
+    sender: String,
+    recipient: String,
+    queue_id: String,
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}

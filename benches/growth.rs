@@ -1,0 +1,135 @@
+//! How time and memory grow with the ledger: empty, a million messages, ten million. `cargo bench --bench growth`
+//!
+//! In each: a run with nothing to do, a campaign of 1,000 recipients over 8 connections to Postfix's `smtp-sink`,
+//! `status`, `campaign list` and `audit`. `MAILONCE_BENCH_MILLIONS=0,1` changes the sizes; ten million messages take 8 GB.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::Connection;
+use support::{command, report, smtp_sink};
+
+const RECIPIENTS: u32 = 1000;
+const RUNS: usize = 10;
+
+fn main() {
+    let sizes = std::env::var("MAILONCE_BENCH_MILLIONS").unwrap_or_else(|_| "0,1,10".into());
+    let Some((mut sink, port)) = smtp_sink() else {
+        println!("smtp-sink is not installed (Debian: postfix): nothing can be measured");
+        return;
+    };
+    for millions in sizes.split(',').map(|size| size.trim().parse::<u64>().expect("millions")) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let home = folder.path();
+        prepare(home, port);
+        fill(home, millions);
+        let bytes = fs::metadata(home.join("mailonce.db")).expect("the ledger").len();
+        println!("\na ledger of {millions},000,000 messages ({} MB)", bytes / 1_000_000);
+        // The first run after the filling brings everything to where later runs find it.
+        assert!(command(home, &["run-campaigns"]).status().expect("mailonce").success());
+        report("run-campaigns, nothing to do", home, &["run-campaigns"], RUNS);
+        report("detect, nothing to do", home, &["detect"], RUNS);
+        open(home);
+        let took = report(&format!("run-campaigns, {RECIPIENTS} recipients"), home, &["run-campaigns"], 1);
+        println!("    {:.0} messages/s", f64::from(RECIPIENTS) / took.as_secs_f64());
+        report("status", home, &["status"], 3);
+        report("campaign list", home, &["campaign", "list"], 3);
+        report("audit", home, &["audit"], 1);
+    }
+    let _ = sink.kill();
+    let _ = sink.wait();
+}
+
+fn prepare(home: &Path, port: u16) {
+    let config = format!(
+        "ledger = \"mailonce.db\"\n[shop]\nname = \"Bench\"\nurl = \"https://shop.example\"\n[source]\nkind = \"sqlite\"\n\
+         path = \"shop.db\"\n[mail]\nfrom = \"Bench <bench@shop.example>\"\ntransport = \"smtp\"\n[mail.smtp]\n\
+         host = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nconnections = 8\n"
+    );
+    fs::write(home.join("mailonce.toml"), config).expect("a configuration");
+    fs::write(home.join("letter.html"), "<html><body><p>Dear {{ name }}, spring is here.</p></body></html>\n")
+        .expect("a template");
+    fs::write(home.join("campaigns.toml"), "").expect("no campaign yet");
+    Connection::open(home.join("shop.db"))
+        .and_then(|shop| shop.execute_batch(include_str!("../examples/shop.sql")))
+        .and_then(|()| {
+            Connection::open(home.join("shop.db"))?.execute_batch("DELETE FROM cart_items; DELETE FROM carts;")
+        })
+        .expect("a shop without carts");
+    assert!(command(home, &["init", "--rehearsal"]).status().expect("init").success());
+}
+
+/// Puts a history of sent campaigns into the ledger, a million recipients each.
+fn fill(home: &Path, millions: u64) {
+    let ledger = Connection::open(home.join("mailonce.db")).expect("the ledger");
+    // Written as it ended, which the triggers forbid to anyone: they are taken off and put back.
+    let triggers: Vec<(String, String)> = ledger
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+        .and_then(|mut rows| rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .expect("the triggers");
+    let mut sql = String::from("PRAGMA synchronous = OFF; PRAGMA cache_size = -400000; BEGIN;");
+    for (name, _) in &triggers {
+        sql.push_str(&format!("DROP TRIGGER \"{name}\";"));
+    }
+    sql.push_str(
+        "UPDATE ledger SET epoch = 1;
+         INSERT INTO run (epoch, command, started_at, ended_at, ending, attempt_after)
+         VALUES (1, 'run-campaigns', '2025-01-01T00:00:00Z', '2025-01-01T00:00:09Z', 'done', 0);",
+    );
+    for campaign in 1..=millions {
+        sql.push_str(&format!(
+            "INSERT INTO scheduled_campaign (campaign_id, last_run, total_runs, status, enabled, first_seen_at, schedule)
+             VALUES ('old-{campaign:03}', '2025-01-01T00:00:00Z', 1, 'completed', 0, '2024-12-31T00:00:00Z', 'at 2025-01-01T00:00:00Z UTC');
+             INSERT INTO campaign_occurrence (id, campaign_id, planned_at, state, decided_at, schedule, subject, template,
+                 template_name, sender, expires_at, audience_rows, bad_rows, repeated, recipients)
+             VALUES ({campaign}, 'old-{campaign:03}', '2025-01-01T00:00:00Z', 'opened', '2025-01-01T00:00:00Z', 'at 2025-01-01T00:00:00Z UTC',
+                 'Hello', 'Hello', 'letter.html', 'bench@shop.example', '2025-01-04T00:00:00Z', 1000000, 0, 0, 1000000);
+             WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999999)
+             INSERT INTO message (message_key, kind, state, recipient, folded_address, message_id, planned_at, not_before, expires_at,
+                 armed_at, settled_at, epoch, last_reply, occurrence, recipient_values)
+             SELECT printf('campaign/old-{campaign:03}/2025-01-01T00:00:00Z/recipient%07d@example.com', i), 'campaign', 'sent',
+                 printf('recipient%07d@example.com', i), printf('recipient%07d@example.com', i),
+                 '<' || lower(hex(randomblob(16))) || '@shop.example>', '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z',
+                 '2025-01-04T00:00:00Z', '2025-01-01T00:00:01Z', '2025-01-01T00:00:02Z', 1, '250 2.0.0 Ok', {campaign},
+                 '{{\"name\":\"Recipient\"}}' FROM n;"
+        ));
+    }
+    sql.push_str(
+        "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply)
+         SELECT id, 1, armed_at, settled_at, 'sent', last_reply FROM message;",
+    );
+    for (_, trigger) in &triggers {
+        sql.push_str(trigger);
+        sql.push(';');
+    }
+    sql.push_str("COMMIT; PRAGMA wal_checkpoint(TRUNCATE);");
+    ledger.execute_batch(&sql).expect("a history");
+}
+
+/// Defines a campaign that is due, and opens it.
+fn open(home: &Path) {
+    let mut audience = String::from("email,name\n");
+    for n in 0..RECIPIENTS {
+        audience.push_str(&format!("recipient{n}@example.com,Recipient {n}\n"));
+    }
+    let path = home.join("audience.csv");
+    fs::write(&path, audience).expect("an audience");
+    let long_ago = SystemTime::now() - Duration::from_secs(60);
+    fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(long_ago)).expect("its age");
+    let at = chrono::Utc::now() + chrono::TimeDelta::seconds(1);
+    let campaign = format!(
+        "[[campaign]]\nid = \"spring\"\nsubject = \"Hello {{{{ name }}}}\"\ntemplate = \"letter.html\"\n\
+         audience = \"audience.csv\"\nat = \"{}\"\n",
+        at.format("%Y-%m-%dT%H:%M:%SZ")
+    );
+    fs::write(home.join("campaigns.toml"), campaign).expect("a campaign");
+    let run = |args: &[&str]| assert!(command(home, args).status().expect("mailonce").success(), "{args:?}");
+    run(&["run-campaigns"]);
+    while chrono::Utc::now() <= at {
+        std::thread::yield_now();
+    }
+    run(&["run-campaigns", "--time-budget", "0s"]);
+}
