@@ -59,7 +59,11 @@ pub enum Command {
     Status,
     /// List episodes and messages
     Log(Log),
-    /// List messages in doubt, and what is due after a restored backup
+    /// List messages in doubt, and settle them: by a mail log, or by hand
+    ///
+    /// Without options it lists them, with all that is known. With --mail-log under cron it says nothing while no one is
+    /// needed: what the log settles is recorded in silence (-v says it); exit 1 and a line, once, for what stays in doubt
+    /// an hour after its body was begun and for what the log contradicts. After a restored backup: --restored.
     Resolve(Resolve),
     /// Keep the list of addresses that are never written to
     #[command(subcommand)]
@@ -249,8 +253,34 @@ pub struct Log {
 
 #[derive(Debug, Args)]
 pub struct Resolve {
+    /// Settle these by hand: message keys or Message-IDs, as listed
+    #[arg(value_name = "MESSAGE", requires = "decision", conflicts_with_all = ["mail_log", "restored"])]
+    pub messages: Vec<String>,
+    /// Every message in doubt
+    #[arg(long, requires = "decision", conflicts_with_all = ["messages", "mail_log", "restored"])]
+    pub all: bool,
+    /// The server took them over: they count as sent
+    #[arg(long, group = "decision", requires = "reason")]
+    pub sent: bool,
+    /// The server did not take them over: plan them again, under the same Message-ID. Only 15 minutes after the body
+    /// was begun: until then a dead sender's socket may still deliver it
+    #[arg(long, group = "decision", requires = "reason")]
+    pub resend: bool,
+    /// The server did not take them over, and they are not tried again
+    #[arg(long, group = "decision", requires = "reason")]
+    pub refused: bool,
+    /// Why; kept in the ledger with the user and the time
+    #[arg(long, requires = "decision", value_parser = parse_reason)]
+    pub reason: Option<String>,
+    /// Settle by evidence: a log of Postfix or Exim, plain or gzipped. The rotated ones beside it (FILE.1, FILE.2.gz) are
+    /// read too, as far back as is needed. Repeat it for several
+    #[arg(long, value_name = "FILE", conflicts_with = "restored")]
+    pub mail_log: Vec<PathBuf>,
+    /// The zone of times in the log that name none [default: this machine's]
+    #[arg(long, value_name = "ZONE", requires = "mail_log")]
+    pub timezone: Option<chrono_tz::Tz>,
     /// After a backup of the ledger was put back: list what is due, which may have gone out since
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["all", "decision"])]
     pub restored: bool,
     /// With --restored: hold all of it back (skipped: cancelled) and let runs go on from here
     #[arg(long, requires = "restored")]
@@ -336,6 +366,12 @@ fn parse_window(text: &str) -> Result<Duration, String> {
         0 => Err("must be at least 1s".into()),
         seconds => Ok(Duration::from_secs(seconds)),
     })
+}
+
+fn parse_reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let sound = !text.is_empty() && !text.chars().any(char::is_control);
+    sound.then(|| text.to_owned()).ok_or_else(|| "say why, in one line".to_owned())
 }
 
 /// Parses an instant; one without an offset is UTC.

@@ -8,6 +8,7 @@ mod domain;
 mod failure;
 mod ledger;
 mod mail;
+mod mail_log;
 mod output;
 mod progress;
 mod run;

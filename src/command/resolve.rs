@@ -1,42 +1,135 @@
-//! `resolve`: messages in doubt, and what is due after a backup of the ledger was put back.
+//! `resolve`: messages in doubt, listed and settled, and what is due after a backup of the ledger was put back.
+
+mod by_hand;
+mod by_log;
+
+use std::ffi::CStr;
 
 use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
 use crate::cli;
+use crate::domain::evidence::MAY_STILL_ARRIVE;
+use crate::domain::instant;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Ledger, LogFilter};
+use crate::ledger::{Access, InDoubt, Ledger, LogFilter};
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
+use crate::settings::Settings;
 
 pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
     let settings = context.settings()?;
+    if !args.mail_log.is_empty() {
+        return by_log::run(context, &settings, args);
+    }
+    if args.sent || args.resend || args.refused {
+        return by_hand::run(context, &settings, args);
+    }
     match (args.restored, args.hold_back) {
-        (false, _) => list(context, &context.ledger(&settings, Access::Read)?, "in_doubt"),
-        (true, false) => list(context, &context.ledger(&settings, Access::Read)?, "planned"),
+        (false, _) => list(context, &settings),
+        (true, false) => list_planned(context, &context.ledger(&settings, Access::Read)?),
         (true, true) => {
             Ledger::check_path(&settings.ledger)?;
-            let lock = RunLock::take(&settings.ledger, "resolve", context.global.wait.unwrap_or_default())?;
+            let lock = take_lock(context, &settings)?;
             let mut ledger = context.ledger(&settings, Access::Write)?;
             hold_back(context, &lock, &mut ledger)
         }
     }
 }
 
-fn list(context: &Context<'_>, ledger: &Ledger, state: &str) -> Result<Exit> {
-    let filter = LogFilter { state: Some(state.into()), limit: u64::from(u32::MAX), ..LogFilter::default() };
+fn take_lock(context: &Context<'_>, settings: &Settings) -> Result<RunLock, Failure> {
+    RunLock::take(&settings.ledger, "resolve", context.global.wait.unwrap_or_default())
+}
+
+/// The lock and the ledger for settling. What stops sending stops this too: in an old copy, or by a wrong clock, a
+/// message would be planned again that has long gone out.
+fn open_to_settle(context: &Context<'_>, settings: &Settings) -> Result<(RunLock, Ledger), Failure> {
+    Ledger::check_path(&settings.ledger)?;
+    let lock = take_lock(context, settings)?;
+    let ledger = context.ledger(settings, Access::Write)?;
+    if let Found::Record(record) = lock.record()? {
+        ledger.check_not_restored(&record)?;
+    }
+    ledger.check_clock(context.clock.now())?;
+    Ok((lock, ledger))
+}
+
+/// The user who decides: the name of the process's own, and who stands behind a sudo.
+fn who() -> String {
+    // SAFETY: no thread runs beside this one, so no other call can change what getpwuid points to.
+    let (uid, name) = unsafe {
+        let uid = libc::getuid();
+        let entry = libc::getpwuid(uid);
+        let name = (!entry.is_null()).then(|| CStr::from_ptr((*entry).pw_name).to_string_lossy().into_owned());
+        (uid, name)
+    };
+    let name = name.unwrap_or_else(|| format!("uid {uid}"));
+    match std::env::var("SUDO_USER") {
+        Ok(behind) if !behind.is_empty() && !behind.chars().any(char::is_control) => format!("{name} (sudo: {behind})"),
+        _ => name,
+    }
+}
+
+fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
+    let messages = context.ledger(settings, Access::Read)?.in_doubt()?;
+    let now = context.clock.now();
+    context.output.document(&json!({ "messages": messages }));
+    for message in &messages {
+        describe(context, message, now);
+    }
+    context.output.print(format!("{} in doubt", count(messages.len() as u64, "message")));
+    if context.output.is_watched() && !messages.is_empty() {
+        context.output.print(
+            "settle them by the mail server's log: `mailonce resolve --mail-log /var/log/mail.log`; or, when you know \
+             what became of one: `mailonce resolve MESSAGE --sent|--resend|--refused --reason \"…\"`",
+        );
+    }
+    Ok(Exit::Done)
+}
+
+fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
+    let out = |line: String| context.output.print(line);
+    out(format!("{}  {}", message.recipient, message.message_id));
+    out(format!("  key       {}", message.message_key));
+    match (&message.cart_id, &message.campaign_id) {
+        (Some(cart_id), _) => out(format!("  cart      {cart_id}")),
+        (None, Some(campaign_id)) => out(format!("  campaign  {campaign_id}")),
+        (None, None) => {}
+    }
+    out(format!("  planned   {}, expires {}", message.planned_at, message.expires_at));
+    out(format!("  body      begun {} by run {}", instant::text(message.armed_at), message.run));
+    for attempt in &message.attempts {
+        let body =
+            attempt.armed_at.as_deref().map_or_else(|| "before the body".to_owned(), |at| format!("body begun {at}"));
+        out(format!(
+            "  try       run {}, {body}, {} {}: {}",
+            attempt.run, attempt.outcome, attempt.ended_at, attempt.reply
+        ));
+    }
+    for earlier in &message.resolutions {
+        out(format!(
+            "  settled   {} by {}, the try of {}: {}; {}",
+            earlier.decided_at, earlier.who, earlier.armed_at, earlier.decision, earlier.reason
+        ));
+    }
+    let from = message.armed_at + MAY_STILL_ARRIVE;
+    if from > now {
+        out(format!("  resend    from {} on: until then it may still arrive", instant::text(from)));
+    }
+}
+
+fn list_planned(context: &Context<'_>, ledger: &Ledger) -> Result<Exit> {
+    let filter = LogFilter { state: Some("planned".into()), limit: u64::from(u32::MAX), ..LogFilter::default() };
     let messages = ledger.messages(&filter)?;
     context.output.document(&json!({ "messages": messages }));
-    let words = if state == "in_doubt" { "in doubt" } else { "planned" };
     for message in &messages {
-        let armed = message.armed_at.as_deref().map_or_else(String::new, |at| format!(", body begun {at}"));
         let reply = message.last_reply.as_deref().unwrap_or("no reply");
         context
             .output
-            .print(format!("{}  {}{armed}  {reply}  {}", message.recipient, message.message_id, message.message_key));
+            .print(format!("{}  {}  {reply}  {}", message.recipient, message.message_id, message.message_key));
     }
-    context.output.print(format!("{} {words}", count(messages.len() as u64, "message")));
+    context.output.print(format!("{} planned", count(messages.len() as u64, "message")));
     Ok(Exit::Done)
 }
 

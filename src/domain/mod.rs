@@ -5,6 +5,7 @@ pub mod back_off;
 pub mod campaign;
 pub mod cart;
 pub mod duplicates;
+pub mod evidence;
 pub mod fate;
 pub mod instant;
 pub mod message_key;

@@ -33,6 +33,7 @@ mod plan;
 mod record;
 mod recover;
 mod report;
+mod resolve;
 mod runs;
 mod settle;
 mod suppressions;
@@ -55,6 +56,7 @@ pub use plan::{Due, PlanRules, Standing};
 pub use record::At;
 pub use recover::Recovered;
 pub use report::{LogFilter, StateCount};
+pub use resolve::{Decision, InDoubt, Resolution, Resolved};
 pub use settle::{Outcome, Settled};
 
 use crate::failure::Failure;

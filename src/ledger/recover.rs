@@ -64,6 +64,11 @@ impl Ledger {
                     (id, &now, reply),
                 )?;
                 if *found {
+                    tx.execute(
+                        "INSERT INTO resolution (message, armed_at, decided_at, decision, who, reason)
+                         SELECT id, armed_at, ?2, 'sent', 'mailonce', ?3 FROM message WHERE id = ?1",
+                        (id, &now, reply),
+                    )?;
                     tx.execute("UPDATE message SET state = 'sent' WHERE id = ?1", [id])?;
                     super::settle::mark_mailed(tx, *id, &now)?;
                 }

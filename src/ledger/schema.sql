@@ -104,6 +104,20 @@ CREATE TABLE attempt (
 ) STRICT;
 CREATE INDEX attempt_of_message ON attempt (message);
 
+-- How each doubt was settled: by whom, when, why, and on which lines of a mail log.
+CREATE TABLE resolution (
+    id         INTEGER PRIMARY KEY,
+    message    INTEGER NOT NULL REFERENCES message (id),
+    -- Which try it is about.
+    armed_at   TEXT NOT NULL,
+    decided_at TEXT NOT NULL,
+    decision   TEXT NOT NULL CONSTRAINT resolution_decision CHECK (decision IN ('sent', 'planned', 'refused')),
+    who        TEXT NOT NULL CONSTRAINT resolution_has_who CHECK (who <> ''),
+    reason     TEXT NOT NULL CONSTRAINT resolution_has_reason CHECK (reason <> ''),
+    evidence   TEXT
+) STRICT;
+CREATE INDEX resolution_of_message ON resolution (message);
+
 -- One row for each abandonment of a cart; rows without a message key come from an older system.
 CREATE TABLE cart_abandonment_log (
     id           INTEGER PRIMARY KEY,
@@ -240,6 +254,23 @@ WHEN NOT (
     OR (OLD.state = 'in_doubt' AND NEW.state IN ('sent', 'planned', 'refused')))
 BEGIN
     SELECT RAISE(ABORT, 'message_moves: this move between states is not allowed');
+END;
+
+CREATE TRIGGER doubt_is_settled_on_record BEFORE UPDATE OF state ON message
+WHEN OLD.state = 'in_doubt' AND NOT EXISTS (
+    SELECT 1 FROM resolution WHERE message = OLD.id AND armed_at = OLD.armed_at AND decision = NEW.state)
+BEGIN
+    SELECT RAISE(ABORT, 'doubt_is_settled_on_record: what is in doubt moves only with a resolution of this try');
+END;
+
+CREATE TRIGGER resolution_is_kept BEFORE DELETE ON resolution
+BEGIN
+    SELECT RAISE(ABORT, 'resolution_is_kept: resolutions are never deleted');
+END;
+
+CREATE TRIGGER resolution_stands BEFORE UPDATE ON resolution
+BEGIN
+    SELECT RAISE(ABORT, 'resolution_stands: a resolution is never changed');
 END;
 
 CREATE TRIGGER message_is_kept BEFORE DELETE ON message

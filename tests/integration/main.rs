@@ -16,6 +16,7 @@ mod init;
 mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod proof;
+mod resolve;
 mod run_campaigns;
 mod settings;
 mod status_and_log;

@@ -1,0 +1,258 @@
+//! Settling a doubt: by evidence from a mail log, or by a person. What was decided stays on record.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{Durability, Ledger};
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+
+/// A message in doubt, with all that is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct InDoubt {
+    #[serde(skip)]
+    pub id: i64,
+    pub message_key: String,
+    pub kind: String,
+    pub recipient: String,
+    pub message_id: String,
+    pub cart_id: Option<String>,
+    pub campaign_id: Option<String>,
+    pub planned_at: String,
+    pub expires_at: String,
+    #[serde(serialize_with = "as_text")]
+    pub armed_at: Instant,
+    /// The run that began the body.
+    pub run: i64,
+    pub last_reply: Option<String>,
+    pub attempts: Vec<Attempt>,
+    /// Doubts about earlier tries of it, and how they were settled.
+    pub resolutions: Vec<EarlierResolution>,
+}
+
+impl InDoubt {
+    /// Under which key a person was told that this doubt stands.
+    pub fn notice_key(&self) -> String {
+        format!("in doubt {} {}", self.message_id, instant::text(self.armed_at))
+    }
+}
+
+fn as_text<S: serde::Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&instant::text(*at))
+}
+
+/// One try.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Attempt {
+    pub run: i64,
+    /// `None`: it ended before the body.
+    pub armed_at: Option<String>,
+    pub ended_at: String,
+    pub outcome: String,
+    pub reply: String,
+}
+
+/// How a doubt about an earlier try was settled.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EarlierResolution {
+    pub armed_at: String,
+    pub decided_at: String,
+    pub decision: String,
+    pub who: String,
+    pub reason: String,
+    pub evidence: Option<String>,
+}
+
+/// What a message in doubt is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The server took it over.
+    Sent,
+    /// It did not: back to `planned`.
+    Resend,
+    /// It did not, and it is not tried again.
+    Refused,
+}
+
+impl Decision {
+    fn state(self) -> &'static str {
+        match self {
+            Decision::Sent => "sent",
+            Decision::Resend => "planned",
+            Decision::Refused => "refused",
+        }
+    }
+}
+
+/// One decision and what it rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    pub decision: Decision,
+    /// The user, or `mailonce` for evidence that it weighed itself.
+    pub who: String,
+    pub reason: String,
+    /// Lines of a mail log.
+    pub evidence: Option<String>,
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolved {
+    Done,
+    /// To be sent again, but its time has passed: it is now `skipped: expired`.
+    Expired,
+    /// To be sent again, but another message to the same address or about the same cart is planned: it stays in doubt.
+    AnotherIsPlanned,
+    /// It was settled meanwhile.
+    NoLongerInDoubt,
+}
+
+impl Ledger {
+    /// Every message in doubt, oldest first.
+    pub fn in_doubt(&self) -> Result<Vec<InDoubt>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT m.id, message_key, kind, recipient, message_id, cart_id, campaign_id, m.planned_at, m.expires_at,
+                        armed_at, epoch, last_reply
+                 FROM message AS m LEFT JOIN campaign_occurrence AS o ON o.id = m.occurrence
+                 WHERE m.state = 'in_doubt' ORDER BY m.id",
+            )?;
+            let messages = rows.query_map([], |row| {
+                let armed_at: String = row.get(9)?;
+                Ok(InDoubt {
+                    id: row.get(0)?,
+                    message_key: row.get(1)?,
+                    kind: row.get(2)?,
+                    recipient: row.get(3)?,
+                    message_id: row.get(4)?,
+                    cart_id: row.get(5)?,
+                    campaign_id: row.get(6)?,
+                    planned_at: row.get(7)?,
+                    expires_at: row.get(8)?,
+                    armed_at: instant::from_text(&armed_at).unwrap_or(Instant::MAX_UTC),
+                    run: row.get(10)?,
+                    last_reply: row.get(11)?,
+                    attempts: Vec::new(),
+                    resolutions: Vec::new(),
+                })
+            })?;
+            let mut messages = messages.collect::<rusqlite::Result<Vec<_>>>()?;
+            for message in &mut messages {
+                message.attempts = attempts(conn, message.id)?;
+                message.resolutions = resolutions(conn, message.id)?;
+            }
+            Ok(messages)
+        })
+    }
+
+    /// The state of the message with this key or Message-ID; `None` when there is none.
+    pub fn state_of(&self, name: &str) -> Result<Option<String>, Failure> {
+        self.read(|conn| {
+            conn.query_row("SELECT state FROM message WHERE message_key = ?1 OR message_id = ?1", [name], |row| {
+                row.get(0)
+            })
+            .optional()
+        })
+    }
+
+    /// Settles one doubt, in one transaction with its record. The caller holds the run lock.
+    ///
+    /// A message to be sent again keeps its Message-ID and is due at `now`.
+    pub fn resolve(&mut self, message: &InDoubt, resolution: &Resolution, now: Instant) -> Result<Resolved, Failure> {
+        let (armed_at, at) = (instant::text(message.armed_at), instant::text(now));
+        let state = resolution.decision.state();
+        self.write(Durability::Full, |tx| {
+            let stands: bool = tx
+                .prepare_cached("SELECT 1 FROM message WHERE id = ?1 AND state = 'in_doubt' AND armed_at = ?2")?
+                .exists((message.id, &armed_at))?;
+            if !stands {
+                return Ok(Resolved::NoLongerInDoubt);
+            }
+            let expired = message.expires_at <= at;
+            if resolution.decision == Decision::Resend && another_is_planned(tx, message.id)? {
+                return Ok(Resolved::AnotherIsPlanned);
+            }
+            tx.prepare_cached(
+                "INSERT INTO resolution (message, armed_at, decided_at, decision, who, reason, evidence)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute((
+                message.id,
+                &armed_at,
+                &at,
+                state,
+                &resolution.who,
+                &resolution.reason,
+                &resolution.evidence,
+            ))?;
+            tx.execute("UPDATE ledger SET newest_at = max(newest_at, ?1)", [&at])?;
+            tx.execute("DELETE FROM notice WHERE notice_key = ?1", [message.notice_key()])?;
+            let words = format!("settled by {}: {}", resolution.who, resolution.reason);
+            if resolution.decision == Decision::Resend {
+                return resend(tx, message.id, &at, &words, expired);
+            }
+            tx.prepare_cached("UPDATE message SET state = ?2, settled_at = ?3, last_reply = ?4 WHERE id = ?1")?
+                .execute((message.id, state, &at, &words))?;
+            if resolution.decision == Decision::Sent {
+                super::settle::mark_mailed(tx, message.id, &armed_at)?;
+            }
+            Ok(Resolved::Done)
+        })
+    }
+}
+
+/// By way of `planned`, also where the time has passed: nothing else leads out of doubt to `skipped`.
+fn resend(conn: &Connection, id: i64, at: &str, words: &str, expired: bool) -> rusqlite::Result<Resolved> {
+    conn.prepare_cached(
+        "UPDATE message SET state = 'planned', armed_at = NULL, settled_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
+    )?
+    .execute((id, at, words))?;
+    if !expired {
+        return Ok(Resolved::Done);
+    }
+    conn.prepare_cached("UPDATE message SET state = 'skipped', reason = 'expired', settled_at = ?2 WHERE id = ?1")?
+        .execute((id, at))?;
+    Ok(Resolved::Expired)
+}
+
+/// At most one message to an address, and one about a cart, is planned at a time.
+fn another_is_planned(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
+    conn.prepare_cached(
+        "SELECT 1 FROM message AS this WHERE this.id = ?1 AND this.kind = 'cart' AND (
+             EXISTS (SELECT 1 FROM message AS o WHERE o.kind = 'cart' AND o.state = 'planned' AND o.folded_address = this.folded_address)
+             OR EXISTS (SELECT 1 FROM message AS o WHERE o.kind = 'cart' AND o.state = 'planned' AND o.cart_id = this.cart_id))",
+    )?
+    .exists([id])
+}
+
+fn attempts(conn: &Connection, message: i64) -> rusqlite::Result<Vec<Attempt>> {
+    let mut rows = conn.prepare_cached(
+        "SELECT epoch, armed_at, ended_at, outcome, reply FROM attempt WHERE message = ?1 ORDER BY id",
+    )?;
+    rows.query_map([message], |row| {
+        Ok(Attempt {
+            run: row.get(0)?,
+            armed_at: row.get(1)?,
+            ended_at: row.get(2)?,
+            outcome: row.get(3)?,
+            reply: row.get(4)?,
+        })
+    })?
+    .collect()
+}
+
+fn resolutions(conn: &Connection, message: i64) -> rusqlite::Result<Vec<EarlierResolution>> {
+    let mut rows = conn.prepare_cached(
+        "SELECT armed_at, decided_at, decision, who, reason, evidence FROM resolution WHERE message = ?1 ORDER BY id",
+    )?;
+    rows.query_map([message], |row| {
+        Ok(EarlierResolution {
+            armed_at: row.get(0)?,
+            decided_at: row.get(1)?,
+            decision: row.get(2)?,
+            who: row.get(3)?,
+            reason: row.get(4)?,
+            evidence: row.get(5)?,
+        })
+    })?
+    .collect()
+}
