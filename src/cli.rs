@@ -73,6 +73,8 @@ pub enum Command {
     Import(Import),
     /// Render the message for one cart into files to look at, without touching the ledger
     Preview(Preview),
+    /// Check every invariant of the ledger, and against the mail server's log: exit 0, or 1 and a line for each violation
+    Audit(Audit),
 }
 
 #[derive(Debug, Args)]
@@ -341,6 +343,17 @@ pub enum Import {
         #[arg(long, default_value = "UTC")]
         timezone: chrono_tz::Tz,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// A log of Postfix or Exim: each message in it exactly once, each one sent in its time in it. The rotated ones beside
+    /// it (FILE.1, FILE.2.gz) are read too. Repeat it for several
+    #[arg(long, value_name = "FILE")]
+    pub mail_log: Vec<PathBuf>,
+    /// The zone of times in the log that name none [default: this machine's]
+    #[arg(long, value_name = "ZONE", requires = "mail_log")]
+    pub timezone: Option<chrono_tz::Tz>,
 }
 
 #[derive(Debug, Args)]

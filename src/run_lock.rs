@@ -120,6 +120,12 @@ impl RunLock {
         Ok(parse_record(&bytes[..read]))
     }
 
+    /// Reads the record without the lock: that of a run under way, perhaps. `None` when there is no lock file to read.
+    pub fn peek(ledger: &Path) -> Option<Found> {
+        let bytes = std::fs::read(RunLock::path_for(ledger)).ok()?;
+        Some(parse_record(&bytes[..bytes.len().min(RECORD_BYTES)]))
+    }
+
     /// Writes the record, after the ledger's own commit. With `durable` it is on disk when this returns.
     pub fn write_record(&self, record: &Record, durable: bool) -> Result<(), Failure> {
         self.file.write_all_at(&record_bytes(record), 0).map_err(|err| cannot(&self.path, "write", &err))?;

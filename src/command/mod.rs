@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod add_index;
+mod audit;
 mod campaign;
 mod cleanup_duplicates;
 mod demo;
@@ -66,6 +67,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Suppress(args) => suppress::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Preview(args) => preview::run(&context, args),
+        Command::Audit(args) => audit::run(&context, args),
     }
 }
 

@@ -19,6 +19,8 @@
 mod adopt;
 mod arm;
 mod audience;
+mod audit;
+mod audit_rules;
 mod campaigns;
 mod candidates;
 mod duplicates;
@@ -46,6 +48,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub use adopt::{Adopted, Adoption};
 pub use arm::{Armed, Denied};
 pub use audience::{Opened, Opening, OpeningKey};
+pub use audit::Violation;
 pub use campaigns::{CampaignState, DueRecipient, ImportedCampaign, OccurrenceRow, OpenOccurrence};
 pub use candidates::Candidate;
 pub use duplicates::{Rules, Survey, no_zone, span};

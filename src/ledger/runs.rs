@@ -27,7 +27,7 @@ impl Ledger {
         self.sync_folder()?;
         self.write(Durability::Full, |tx| {
             tx.execute(
-                "UPDATE ledger SET epoch = epoch + 1, window_seconds = ?1,
+                "UPDATE ledger SET epoch = epoch + 1, window_seconds = ?1, least_window_seconds = min(coalesce(least_window_seconds, ?1), ?1),
                      newest_at = CASE WHEN ?3 THEN ?2 ELSE max(newest_at, ?2) END,
                      newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt)",
                 (window_seconds, &now, accept_clock),

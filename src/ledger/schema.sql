@@ -13,7 +13,9 @@ CREATE TABLE ledger (
     -- Set when an old copy was put back: carts touched before are left alone.
     held_back_at   TEXT,
     -- How long one cart message keeps the next for the same shopper and contents away; the triggers use it.
-    window_seconds INTEGER NOT NULL CONSTRAINT window_is_positive CHECK (window_seconds > 0)
+    window_seconds INTEGER NOT NULL CONSTRAINT window_is_positive CHECK (window_seconds > 0),
+    -- The shortest it ever was: `audit` holds the whole history to this one. NULL: as it is.
+    least_window_seconds INTEGER
 ) STRICT;
 
 CREATE TABLE run (

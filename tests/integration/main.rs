@@ -1,6 +1,7 @@
 //! Tests drive the real binary.
 
 mod add_index;
+mod audit;
 mod bad_rows;
 mod campaign;
 mod cleanup_duplicates;

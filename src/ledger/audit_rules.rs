@@ -1,0 +1,163 @@
+//! The rules that span rows. Each has a name, and a query that yields one text, without an address, for each row that
+//! breaks it.
+
+pub(super) const RULES: &[(&str, &str)] = &[
+    (
+        // The table's own constraints: SQLite's check of the file does not look at them.
+        "states",
+        "SELECT message_id || ' is ' || state || ' and breaks a rule of its state' FROM message
+         WHERE state NOT IN ('planned', 'armed', 'sent', 'refused', 'skipped', 'in_doubt')
+             OR (state = 'skipped') <> (reason IS NOT NULL) OR (state = 'planned' AND armed_at IS NOT NULL)
+             OR (state IN ('armed', 'sent', 'in_doubt') AND armed_at IS NULL) OR (state = 'armed' AND epoch IS NULL)
+             OR (state IN ('planned', 'armed')) <> (settled_at IS NULL)",
+    ),
+    (
+        "sent_was_accepted",
+        "SELECT message_id || ' is sent, but neither a try nor a resolution says so' FROM message AS m WHERE state = 'sent'
+             AND NOT EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'sent')
+             AND NOT EXISTS (SELECT 1 FROM resolution WHERE message = m.id AND decision = 'sent')",
+    ),
+    (
+        "accepted_is_sent",
+        "SELECT m.message_id || ' is ' || m.state || ', but a try of it was accepted at ' || a.ended_at
+         FROM attempt AS a JOIN message AS m ON m.id = a.message WHERE a.outcome = 'sent' AND m.state <> 'sent'",
+    ),
+    (
+        "accepted_once",
+        "SELECT m.message_id || ' was tried again after it was accepted at ' || a.ended_at
+         FROM attempt AS a JOIN message AS m ON m.id = a.message WHERE a.outcome = 'sent'
+             AND EXISTS (SELECT 1 FROM attempt AS later WHERE later.message = a.message AND later.id > a.id)",
+    ),
+    (
+        "doubt_is_settled_on_record",
+        "SELECT m.message_id || ' is ' || m.state || ', but its try of ' || a.armed_at || ' was in doubt and nothing settled it'
+         FROM attempt AS a JOIN message AS m ON m.id = a.message
+         WHERE a.outcome = 'in_doubt' AND NOT (m.state = 'in_doubt' AND m.armed_at = a.armed_at)
+             AND NOT EXISTS (SELECT 1 FROM resolution AS r WHERE r.message = m.id AND r.armed_at = a.armed_at)",
+    ),
+    (
+        "doubt_has_its_try",
+        "SELECT message_id || ' is in doubt, but no try of it says so' FROM message AS m WHERE state = 'in_doubt'
+             AND NOT EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND armed_at = m.armed_at AND outcome = 'in_doubt')",
+    ),
+    (
+        "resolution_has_its_try",
+        "SELECT 'the resolution ' || r.id || ' is about a try that no one made' FROM resolution AS r
+         WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE message = r.message AND armed_at = r.armed_at)",
+    ),
+    (
+        "armed_by_the_newest_run",
+        "SELECT message_id || ' is armed by run ' || message.epoch || ', but run ' || ledger.epoch || ' has ended since'
+         FROM message, ledger WHERE state = 'armed' AND message.epoch < ledger.epoch
+             AND NOT EXISTS (SELECT 1 FROM run WHERE run.epoch = ledger.epoch AND ended_at IS NULL)",
+    ),
+    (
+        "cart_message_has_its_episode",
+        "SELECT message_id || ' has no row in cart_abandonment_log' FROM message AS m WHERE kind = 'cart'
+             AND NOT EXISTS (SELECT 1 FROM cart_abandonment_log AS l WHERE l.message_key = m.message_key)",
+    ),
+    (
+        "email_sent_means_sent",
+        "SELECT m.message_id || ' is ' || m.state || ', but its email_sent is ' || l.email_sent
+         FROM cart_abandonment_log AS l JOIN message AS m ON m.message_key = l.message_key
+         WHERE l.email_sent <> (m.state = 'sent') OR (l.email_sent = 1 AND l.last_sent_at IS NULL)",
+    ),
+    (
+        "episode_is_its_messages",
+        "SELECT 'the episode ' || l.id || ' is not that of its message' FROM cart_abandonment_log AS l
+         JOIN message AS m ON m.message_key = l.message_key
+         WHERE (l.identity, l.cart_id, l.cart_hash) IS NOT (m.identity, m.cart_id, m.cart_hash)",
+    ),
+    (
+        "books_of_an_opening",
+        "SELECT 'the opening ' || o.campaign_id || ' ' || o.planned_at || ' has ' || o.recipients || ' recipients, but '
+             || count(m.id) || ' messages'
+         FROM campaign_occurrence AS o LEFT JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id
+         WHERE o.state = 'opened' GROUP BY o.id HAVING count(m.id) <> o.recipients",
+    ),
+    (
+        "total_runs",
+        "SELECT 'the campaign ' || c.campaign_id || ' counts ' || c.total_runs || ' runs, but was opened ' || count(*) || ' times'
+         FROM scheduled_campaign AS c JOIN campaign_occurrence AS o ON o.campaign_id = c.campaign_id AND o.state = 'opened'
+         GROUP BY c.campaign_id HAVING count(*) > c.total_runs",
+    ),
+    (
+        "window_of_a_shopper",
+        "SELECT message_id || ' was begun at ' || armed_at || ', within the window of another for the same shopper and cart, of ' || before
+         FROM (SELECT message_id, armed_at, lag(armed_at) OVER (PARTITION BY identity, cart_hash ORDER BY armed_at, id) AS before
+               FROM message WHERE cart_hash IS NOT NULL AND armed_at IS NOT NULL), ledger
+         WHERE unixepoch(armed_at) - unixepoch(before) < coalesce(least_window_seconds, window_seconds)",
+    ),
+    (
+        "window_of_an_address",
+        "SELECT message_id || ' was begun at ' || armed_at || ', within the window of another for the same address and cart, of ' || before
+         FROM (SELECT message_id, armed_at, lag(armed_at) OVER (PARTITION BY folded_address, cart_hash ORDER BY armed_at, id) AS before
+               FROM message WHERE cart_hash IS NOT NULL AND armed_at IS NOT NULL), ledger
+         WHERE unixepoch(armed_at) - unixepoch(before) < coalesce(least_window_seconds, window_seconds)",
+    ),
+    (
+        "one_open_at_a_time",
+        "SELECT message_id || ' was planned at ' || planned_at || ', while another for the same shopper and cart was open'
+         FROM (SELECT message_id, planned_at,
+                      lag(CASE WHEN state IN ('sent', 'refused', 'skipped') THEN settled_at ELSE '9' END)
+                          OVER (PARTITION BY identity, cart_hash ORDER BY planned_at, id) AS until
+               FROM message WHERE cart_hash IS NOT NULL AND reason IS NOT 'superseded')
+         WHERE planned_at < until",
+    ),
+    (
+        "message_id_once",
+        "SELECT message_id || ' stands for ' || count(*) || ' messages' FROM message GROUP BY message_id HAVING count(*) > 1",
+    ),
+    (
+        "never_to_a_suppressed_address",
+        "SELECT message_id || ' was begun at ' || armed_at || ', and its address was suppressed at ' || added_at
+         FROM suppression JOIN message USING (folded_address) WHERE armed_at > added_at",
+    ),
+    (
+        "epochs_only_rise",
+        "SELECT 'run ' || newest || ' is newer than the ledger, which stands at run ' || ledger.epoch
+         FROM ledger, (SELECT max(epoch) AS newest FROM (
+             SELECT max(epoch) AS epoch FROM run UNION ALL SELECT max(latest_epoch) FROM idle_run
+             UNION ALL SELECT max(epoch) FROM message UNION ALL SELECT max(epoch) FROM attempt))
+         WHERE newest > ledger.epoch",
+    ),
+    (
+        "runs_follow_each_other",
+        "SELECT 'run ' || epoch || ' began after attempt ' || attempt_after || ', the run before it after attempt ' || before
+         FROM (SELECT epoch, attempt_after, lag(attempt_after) OVER (ORDER BY epoch) AS before FROM run)
+         WHERE attempt_after < before",
+    ),
+    (
+        "instants_are_instants",
+        "SELECT message_id || ' holds a time that is none' FROM message
+         WHERE planned_at NOT GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z'
+            OR coalesce(armed_at, planned_at) NOT GLOB '????-[01]?-[0-3]?T[0-2]?:[0-5]?:[0-5]?Z'
+            OR coalesce(settled_at, planned_at) NOT GLOB '????-[01]?-[0-3]?T[0-2]?:[0-5]?:[0-5]?Z'
+            OR not_before NOT GLOB '????-[01]?-[0-3]?T[0-2]?:[0-5]?:[0-5]?Z'
+            OR expires_at NOT GLOB '????-[01]?-[0-3]?T[0-2]?:[0-5]?:[0-5]?Z'",
+    ),
+];
+
+/// The rules that need a mail log; between `?1` and `?2` it surely has everything.
+pub(super) const LOG_RULES: &[(&str, &str)] = &[
+    (
+        "accepted_once_by_the_server",
+        "SELECT m.message_id || ' was accepted ' || count(*) || ' times, as ' || group_concat(a.queue_id, ', ')
+         FROM temp.known AS k JOIN message AS m ON m.id = k.id JOIN temp.accepted AS a ON a.token = k.token
+         WHERE coalesce(?1, ?2) IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM temp.passed_on AS p WHERE p.token = a.token AND p.queue_id = a.queue_id)
+         GROUP BY m.id HAVING count(*) > 1",
+    ),
+    (
+        "accepted_by_the_server_is_sent",
+        "SELECT m.message_id || ' is ' || m.state || coalesce(': ' || m.reason, '') || ', but the mail server accepted it at ' || min(a.at)
+         FROM temp.known AS k JOIN message AS m ON m.id = k.id JOIN temp.accepted AS a ON a.token = k.token
+         WHERE coalesce(?1, ?2) IS NOT NULL AND m.state NOT IN ('sent', 'in_doubt', 'armed') GROUP BY m.id",
+    ),
+    (
+        "sent_is_accepted_by_the_server",
+        "SELECT message_id || ' is sent, begun at ' || armed_at || ', but the mail server''s log does not have it accepted'
+         FROM message WHERE state = 'sent' AND armed_at >= ?1 AND armed_at <= ?2
+             AND id NOT IN (SELECT id FROM temp.known) AND EXISTS (SELECT 1 FROM temp.known)",
+    ),
+];
