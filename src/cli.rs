@@ -75,6 +75,8 @@ pub enum Command {
     Preview(Preview),
     /// Check every invariant of the ledger, and against the mail server's log: exit 0, or 1 and a line for each violation
     Audit(Audit),
+    /// Look at everything a run needs, send nothing, and name the remedy: exit 1 when something must be mended
+    Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]
@@ -354,6 +356,13 @@ pub struct Audit {
     /// The zone of times in the log that name none [default: this machine's]
     #[arg(long, value_name = "ZONE", requires = "mail_log")]
     pub timezone: Option<chrono_tz::Tz>,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// How long ago the last good run may be
+    #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = parse_span)]
+    pub expect_every: Duration,
 }
 
 #[derive(Debug, Args)]

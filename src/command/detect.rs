@@ -106,6 +106,11 @@ fn plan_rules(detect: &DetectSettings) -> PlanRules {
     PlanRules { window: delta(detect.window), max_age: delta(detect.max_age), max_per_cart: detect.max_per_cart }
 }
 
+/// Whether the cart message can be rendered: what every run tries first.
+pub(super) fn check_template(settings: &Settings, now: crate::domain::instant::Instant) -> Result<(), Failure> {
+    Stationery::load(settings, now).map(drop)
+}
+
 fn delta(span: std::time::Duration) -> TimeDelta {
     TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
 }

@@ -6,6 +6,7 @@ mod campaign;
 mod cleanup_duplicates;
 mod demo;
 mod detect;
+mod doctor;
 mod import;
 mod init;
 mod log;
@@ -68,6 +69,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Import(args) => import::run(&context, args),
         Command::Preview(args) => preview::run(&context, args),
         Command::Audit(args) => audit::run(&context, args),
+        Command::Doctor(args) => doctor::run(&context, args),
     }
 }
 

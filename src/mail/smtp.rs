@@ -24,6 +24,7 @@
 
 mod body;
 mod line;
+mod probe;
 mod reply;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ mod campaign;
 mod cleanup_duplicates;
 mod demo;
 mod detect;
+mod doctor;
 mod exactly_once;
 mod examples;
 mod guards;

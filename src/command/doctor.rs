@@ -1,0 +1,394 @@
+//! `doctor`: looks at everything a run needs, changes nothing and sends nothing, and says the remedy.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use chrono::TimeDelta;
+use serde::Serialize;
+
+use super::{Context, detect, run_campaigns};
+use crate::cli;
+use crate::domain::campaign::Audience;
+use crate::domain::instant::{self, Instant};
+use crate::failure::{Exit, Failure};
+use crate::ledger::{Access, Kind, Ledger};
+use crate::mail::smtp::SmtpServer;
+use crate::mail::template::Template;
+use crate::output::count;
+use crate::run_lock::{Found, RunLock};
+use crate::settings::{Settings, SourceKind, TransportSettings};
+use crate::source;
+
+/// Below this much room on the ledger's disk, nothing can be relied on.
+const LEAST_ROOM: u64 = 32 << 20;
+/// Below this much, it is time to look.
+const LITTLE_ROOM: u64 = 512 << 20;
+/// A run that holds the lock for longer is not expected.
+const LONG_HELD: TimeDelta = TimeDelta::minutes(15);
+/// What is in doubt for longer waits for a person.
+const LONG_IN_DOUBT: TimeDelta = TimeDelta::hours(24);
+/// Runs looked through for the last good one.
+const RUNS: u32 = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    /// Works, and could be better.
+    Warn,
+    /// Must be mended.
+    Fail,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    level: Level,
+    check: &'static str,
+    what: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    remedy: String,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, level: Level, check: &'static str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Finding { level, check, what: what.into(), remedy: remedy.into() });
+    }
+
+    fn ok(&mut self, check: &'static str, what: impl Into<String>) {
+        self.add(Level::Ok, check, what, "");
+    }
+
+    fn warn(&mut self, check: &'static str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Level::Warn, check, what, remedy);
+    }
+
+    fn fail(&mut self, check: &'static str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Level::Fail, check, what, remedy);
+    }
+
+    /// `Ok` with these words, or the failure.
+    fn take<T>(&mut self, check: &'static str, result: Result<T, Failure>, words: impl Into<String>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.ok(check, words);
+                Some(value)
+            }
+            Err(failure) => {
+                self.fail(check, failure.what, failure.next);
+                None
+            }
+        }
+    }
+}
+
+pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
+    let mut findings = Findings::default();
+    let settings = context.settings();
+    if let Some(settings) = findings.take("configuration", settings, "every key is known and within its bounds") {
+        look_at_mail(&settings, &mut findings);
+        look_at_server(&settings, &mut findings);
+        look_at_source(&settings, &mut findings);
+        look_at_messages(context, &settings, &mut findings);
+        // Read first: the file may lag behind the ledger, never the other way round.
+        let record = RunLock::peek(&settings.ledger);
+        let opened = Ledger::open(&settings.ledger, Access::Read);
+        let words = opened.as_ref().map_or_else(
+            |_| String::new(),
+            |ledger| format!("{} ledger {}, on a local disk", ledger.kind().word(), ledger.path().display()),
+        );
+        if let Some(ledger) = findings.take("ledger", opened, words) {
+            findings.take(
+                "ledger",
+                crate::run::check_fit(&settings, &ledger, crate::clock::Clock::new(None)),
+                "its kind fits where mail is sent to",
+            );
+            look_at_permissions(&settings, &mut findings);
+            look_at_room(&settings, &mut findings);
+            look_at_lock(&settings, &ledger, record, &mut findings);
+            look_at_history(context, &settings, &ledger, args, &mut findings)?;
+        }
+    }
+    let findings = findings.0;
+    let worst = |level| findings.iter().filter(|finding| finding.level == level).count() as u64;
+    context.output.document(&serde_json::json!({
+        "failed": worst(Level::Fail), "warned": worst(Level::Warn), "findings": findings,
+    }));
+    for finding in &findings {
+        let level = match finding.level {
+            Level::Ok => "ok  ",
+            Level::Warn => "warn",
+            Level::Fail => "FAIL",
+        };
+        context.output.print(format!("{level}  {:<13}  {}", finding.check, finding.what));
+        if !finding.remedy.is_empty() {
+            context.output.print(format!("{:21}remedy: {}", "", finding.remedy));
+        }
+    }
+    Ok(if worst(Level::Fail) > 0 { Exit::NeedsAPerson } else { Exit::Done })
+}
+
+fn look_at_mail(settings: &Settings, findings: &mut Findings) {
+    let TransportSettings::Smtp(_) = settings.transport else { return };
+    match &settings.mail.envelope {
+        Some(_) => findings.ok("mail", "each message has its own envelope sender"),
+        None => findings.warn(
+            "mail",
+            "all messages share one envelope sender, so a mail log proves less",
+            "where the server takes such addresses, set [mail] envelope = \"bounce+{token}@your.domain\"",
+        ),
+    }
+    if settings.mail.unsubscribe.is_none() {
+        findings.warn(
+            "mail",
+            "messages have no List-Unsubscribe",
+            "set [mail] unsubscribe to a mailto: or https: address; large providers ask for it",
+        );
+    }
+    if settings.limits.per_second.is_none() && settings.limits.per_hour.is_none() {
+        findings.warn("mail", "no limit is set", "ask the provider, and set [mail.limits] per_second or per_hour");
+    }
+}
+
+fn look_at_server(settings: &Settings, findings: &mut Findings) {
+    match &settings.transport {
+        TransportSettings::Smtp(smtp) => match SmtpServer::new(smtp) {
+            Err(failure) => findings.fail("server", failure.what, failure.next),
+            Ok(server) => match server.probe() {
+                Ok(said) => findings.ok("server", format!("{said}; nothing was sent")),
+                Err(why) => findings.fail(
+                    "server",
+                    crate::domain::address::masked(&why),
+                    "check [mail.smtp] host, port, tls, username and password, and that this machine may connect there",
+                ),
+            },
+        },
+        TransportSettings::File { dir } => {
+            // It is made by the first run that writes.
+            let place = if dir.exists() { dir.as_path() } else { folder_of(dir) };
+            match is_writable(place) {
+                true => findings.ok("outbox", format!("{} can be written", dir.display())),
+                false => findings.fail(
+                    "outbox",
+                    format!("{} cannot be written", dir.display()),
+                    "make it writable for the user cron runs as",
+                ),
+            }
+        }
+    }
+}
+
+fn look_at_source(settings: &Settings, findings: &mut Findings) {
+    let kind = match settings.source.kind {
+        SourceKind::Sqlite => "SQLite",
+        SourceKind::JsonLines => "JSON Lines",
+        SourceKind::Csv => "CSV",
+    };
+    match source::open(&settings.source) {
+        Ok(_) => {
+            findings.ok("source", format!("{kind} {} has what carts are read from", settings.source.path.display()))
+        }
+        Err(err) => match err.downcast_ref::<Failure>() {
+            Some(failure) => findings.fail("source", failure.what.clone(), failure.next.clone()),
+            None => findings.fail("source", format!("{err:#}"), "check [source]"),
+        },
+    }
+}
+
+fn look_at_messages(context: &Context<'_>, settings: &Settings, findings: &mut Findings) {
+    let checked = detect::check_template(settings, context.clock.now());
+    findings.take("template", checked, "the cart message can be rendered");
+    let Some(file) = &settings.campaigns.file else { return };
+    let Some(definitions) =
+        findings.take("campaigns", run_campaigns::definitions(settings), format!("{} is read", file.display()))
+    else {
+        return;
+    };
+    for broken in &definitions.broken {
+        findings.fail("campaigns", broken.problem.clone(), "correct that definition");
+    }
+    for campaign in &definitions.campaigns {
+        let id = &campaign.id;
+        if let Err(failure) = Template::load(Some(campaign.template.as_path()), &campaign.subject) {
+            findings.fail("campaigns", format!("{id}: {}", failure.what), failure.next);
+        }
+        if let Audience::Csv(path) | Audience::JsonLines(path) = &campaign.audience
+            && let Err(err) = std::fs::File::open(path)
+        {
+            findings.warn(
+                "campaigns",
+                format!("{id}: the audience {} cannot be read: {err}", path.display()),
+                "it must be there, for the user cron runs as, when the campaign falls due",
+            );
+        }
+    }
+}
+
+fn look_at_permissions(settings: &Settings, findings: &mut Findings) {
+    let mut sound = true;
+    let mut files = vec![settings.ledger.clone(), RunLock::path_for(&settings.ledger)];
+    for end in ["-wal", "-shm"] {
+        let mut name = settings.ledger.clone().into_os_string();
+        name.push(end);
+        files.push(name.into());
+    }
+    // SAFETY: geteuid has no preconditions.
+    let user = unsafe { libc::geteuid() };
+    for file in files {
+        let Ok(meta) = std::fs::metadata(&file) else { continue };
+        let mode = meta.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            sound = false;
+            let what = format!("{} can be read by others (mode {mode:04o}), and holds addresses", file.display());
+            findings.fail("permissions", what, format!("chmod 600 {}", file.display()));
+        }
+        if meta.uid() != user {
+            sound = false;
+            let what = format!("{} belongs to user {}, and this is user {user}", file.display(), meta.uid());
+            findings.warn("permissions", what, "run every command, and doctor, as the user cron runs as");
+        }
+    }
+    if !is_writable(folder_of(&settings.ledger)) || !is_writable(&settings.ledger) {
+        sound = false;
+        let what = format!("{} or its folder cannot be written", settings.ledger.display());
+        findings.fail(
+            "permissions",
+            what,
+            "make both writable for the user cron runs as: SQLite makes files beside it",
+        );
+    }
+    if sound {
+        findings.ok("permissions", "the ledger and what lies beside it are for this user only");
+    }
+}
+
+fn look_at_room(settings: &Settings, findings: &mut Findings) {
+    let Some(room) = room(&settings.ledger) else { return };
+    let said = format!("{} MB are free for the ledger", room >> 20);
+    match room {
+        ..LEAST_ROOM => findings.fail("disk", said, "make room: a full disk ends every run with exit 74"),
+        LEAST_ROOM..LITTLE_ROOM => findings.warn("disk", said, "make room before it is full"),
+        _ => findings.ok("disk", said),
+    }
+}
+
+fn look_at_lock(settings: &Settings, ledger: &Ledger, record: Option<Found>, findings: &mut Findings) {
+    match RunLock::current_holder(&settings.ledger) {
+        None => findings.ok("lock", "no run is under way"),
+        Some(holder) => {
+            let started = holder.split(' ').find_map(|word| word.strip_prefix("started=")).and_then(instant::from_text);
+            let age = started.map(|started| Instant::from(SystemTime::now()) - started);
+            match age.filter(|age| *age > LONG_HELD) {
+                None => findings.ok("lock", format!("a run is under way: {holder}")),
+                Some(age) => findings.warn(
+                    "lock",
+                    format!("held for {} minutes: {holder}", age.num_minutes()),
+                    "look at that process; when it hangs, kill it: what it had begun becomes in doubt",
+                ),
+            }
+        }
+    }
+    if let Some(Found::Record(record)) = record
+        && let Err(failure) = ledger.check_not_restored(&record)
+    {
+        findings.fail("lock", failure.what, failure.next);
+    }
+}
+
+fn look_at_history(
+    context: &Context<'_>,
+    settings: &Settings,
+    ledger: &Ledger,
+    args: &cli::Doctor,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let now = context.clock.now();
+    findings.take(
+        "clock",
+        ledger.check_clock(now),
+        format!("{}, not before what the ledger recorded", instant::text(now)),
+    );
+    let expected = TimeDelta::from_std(args.expect_every).unwrap_or(TimeDelta::MAX);
+    let runs = ledger.newest_runs(RUNS)?;
+    let idle = ledger.idle_runs()?;
+    let with_campaigns = settings.campaigns.file.is_some();
+    for command in ["detect", "run-campaigns"].into_iter().take(1 + usize::from(with_campaigns)) {
+        // Good: it came to its end, and met nothing that needs a person.
+        let good = runs.iter().filter(|run| run.command == command);
+        let good = good.filter(|run| {
+            run.ending.as_deref().is_some_and(|end| !end.starts_with("needs") && !end.starts_with("failed"))
+        });
+        let ended = good.filter_map(|run| run.ended_at.as_deref());
+        let ended =
+            ended.chain(idle.iter().filter(|idle| idle.command == command).map(|idle| idle.latest_ended_at.as_str()));
+        match ended.filter_map(instant::from_text).max() {
+            None => findings.warn(
+                "cron",
+                format!("`mailonce {command}` has never come to a good end"),
+                "add the lines of crontab.example: `crontab -e`; `mailonce status` shows the last runs",
+            ),
+            Some(at) if now - at > expected => {
+                let what = format!(
+                    "the last good run of `mailonce {command}` ended at {}, {} minutes ago",
+                    instant::text(at),
+                    (now - at).num_minutes()
+                );
+                let remedy =
+                    "is the crontab's line there, and cron running? `mailonce status` shows how the last runs ended";
+                match ledger.kind() {
+                    Kind::Live => findings.fail("cron", what, remedy),
+                    Kind::Rehearsal => findings.warn("cron", what, remedy),
+                }
+            }
+            Some(at) => {
+                findings.ok("cron", format!("the last good run of `mailonce {command}` ended at {}", instant::text(at)))
+            }
+        }
+    }
+    let in_doubt = ledger.in_doubt()?;
+    let old = in_doubt.iter().filter(|message| now - message.armed_at > LONG_IN_DOUBT).count() as u64;
+    if old > 0 {
+        let what = format!("{} in doubt for more than a day", count(old, "message"));
+        findings.warn(
+            "in doubt",
+            what,
+            "`mailonce resolve` lists them; settle them by the mail server's log or by hand",
+        );
+    } else {
+        findings
+            .ok("in doubt", format!("{} in doubt, none for more than a day", count(in_doubt.len() as u64, "message")));
+    }
+    let standing = ledger.notices()?.len() as u64;
+    match standing {
+        0 => findings.ok("standing", "nothing that a person was told of still stands"),
+        _ => {
+            let what = format!("{} that a person was told of still stands", count(standing, "thing"));
+            findings.warn("standing", what, "`mailonce status` lists them");
+        }
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn is_writable(path: &Path) -> bool {
+    let Ok(name) = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()) else { return false };
+    // SAFETY: the pointer is valid for the call.
+    unsafe { libc::access(name.as_ptr(), libc::W_OK) == 0 }
+}
+
+/// Bytes that this user may still write on the disk of `path`.
+fn room(path: &Path) -> Option<u64> {
+    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: statvfs is plain data, and both pointers are valid for the call.
+    unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(name.as_ptr(), &mut stat) == 0).then(|| stat.f_bavail * stat.f_frsize)
+    }
+}

@@ -1,0 +1,162 @@
+//! `doctor`: what is wrong with a set-up, each with its remedy; it sends nothing and changes nothing.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::{Act, Cart, Kind, Plan, Ran, Server, Stage, World};
+
+fn accepting() -> Server {
+    Server::start(Plan::accepting())
+}
+
+fn sound(server: &Server) -> World {
+    let world = World::new().cart(Cart::of("c1")).smtp(server).init();
+    world.ok(["detect"]);
+    world
+}
+
+/// The findings of `--json`: level and check of those that are not ok, and the texts.
+fn findings(ran: &Ran) -> Vec<(String, String, String)> {
+    let json = ran.json();
+    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+    let all = json["findings"].as_array().unwrap().iter();
+    for finding in all.clone() {
+        assert_eq!(text(finding, "level") == "ok", text(finding, "remedy").is_empty(), "{finding}");
+    }
+    all.filter(|finding| finding["level"] != "ok")
+        .map(|finding| (text(finding, "level"), text(finding, "check"), text(finding, "what")))
+        .collect()
+}
+
+#[track_caller]
+fn finds(world: &World, level: &str, check: &str, what: &str) {
+    let code = i32::from(level == "fail");
+    let ran = world.exits(code, ["doctor", "--json"]);
+    let found = findings(&ran);
+    let is_there = found.iter().any(|finding| finding.0 == level && finding.1 == check && finding.2.contains(what));
+    assert!(is_there, "{level} {check} {what:?} in {found:#?}");
+    let prose = world.exits(code, ["doctor"]);
+    prose.says("remedy: ").says(what);
+}
+
+#[test]
+fn a_sound_set_up_fails_nothing_and_nothing_is_sent_or_written() {
+    let server = Server::start(Plan::accepting().auth("shop", "open sesame").starttls());
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+    std::fs::write(world.path("password"), "open sesame\n").unwrap();
+    std::fs::set_permissions(world.path("password"), PermissionsExt::from_mode(0o600)).unwrap();
+    world.configure("mail.smtp.username", "shop");
+    world.configure("mail.smtp.password_file", "password");
+    world.configure("mail.smtp.host", "localhost");
+    world.configure("mail.envelope", "bounce+{token}@shop.example");
+    world.configure("mail.unsubscribe", "mailto:stop@shop.example");
+    world.configure("mail.limits.per_second", 10);
+    world.ok(["detect"]);
+    let before = (world.report_of_ledger(), server.accepted().len(), server.reached(Stage::Mail));
+    let ran = world.ok(["doctor"]);
+    ran.says("TLS, AUTH accepted").says("nothing was sent").says("the cart message can be rendered");
+    assert!(!ran.output().contains("warn") && !ran.output().contains("sesame"), "{ran}");
+    assert_eq!((world.report_of_ledger(), server.accepted().len(), server.reached(Stage::Mail)), before);
+}
+
+#[test]
+fn a_server_that_cannot_be_used_is_found() {
+    for plan in [
+        Plan::accepting().at(Stage::Banner, Act::Code(554)),
+        Plan::accepting().at(Stage::Ehlo, Act::Code(550)),
+        Plan::accepting().at(Stage::Connect, Act::Close),
+    ] {
+        let good = accepting();
+        let world = sound(&good);
+        let bad = Server::start(plan);
+        world.send_to(&bad);
+        finds(&world, "fail", "server", &format!("127.0.0.1:{}", bad.port()));
+    }
+    let server = Server::start(Plan::accepting().auth("shop", "right").starttls());
+    let world = World::new().smtp(&server).env("PASSWORD", "wrong-password").init();
+    world.configure("mail.smtp.host", "localhost");
+    world.configure("mail.smtp.username", "shop");
+    world.configure("mail.smtp.password_env", "PASSWORD");
+    finds(&world, "fail", "server", "AUTH");
+    assert!(!world.exits(1, ["doctor"]).output().contains("wrong-password"));
+}
+
+#[test]
+fn each_hole_in_the_set_up_is_named_with_its_remedy() {
+    let server = accepting();
+    let world = sound(&server);
+    finds(&world, "warn", "mail", "share one envelope sender");
+    finds(&world, "warn", "mail", "List-Unsubscribe");
+    finds(&world, "warn", "mail", "no limit is set");
+
+    std::fs::set_permissions(world.ledger_file(), PermissionsExt::from_mode(0o644)).unwrap();
+    finds(&world, "fail", "permissions", "mode 0644");
+    std::fs::set_permissions(world.ledger_file(), PermissionsExt::from_mode(0o600)).unwrap();
+
+    std::fs::rename(world.shop(), world.path("gone")).unwrap();
+    finds(&world, "fail", "source", "shop.db");
+    std::fs::rename(world.path("gone"), world.shop()).unwrap();
+
+    std::fs::write(world.path("cart.html"), "{{ no_such_thing }}").unwrap();
+    world.configure("detect.template", "cart.html");
+    finds(&world, "fail", "template", "no_such_thing");
+    std::fs::write(world.path("cart.html"), "<p>x</p>").unwrap();
+
+    let definition = "[[campaign]]\nid = \"spring\"\nsubject = \"x\"\ntemplate = \"cart.html\"\naudience = \"nobody.csv\"\nevery = \"day\"\ntime = \"09:00\"\n";
+    std::fs::write(world.path("campaigns.toml"), definition).unwrap();
+    finds(&world, "warn", "campaigns", "nobody.csv cannot be read");
+    finds(&world, "warn", "cron", "`mailonce run-campaigns` has never");
+    std::fs::write(world.path("campaigns.toml"), definition.replace("every", "evry")).unwrap();
+    finds(&world, "fail", "campaigns", "evry");
+    std::fs::remove_file(world.path("campaigns.toml")).unwrap();
+
+    world.set_now("2026-03-01T12:10:01Z");
+    finds(&world, "warn", "cron", "10 minutes ago");
+    world.ok(["doctor", "--expect-every", "1h", "--json"]);
+    world.ok(["detect"]);
+    let fresh = findings(&world.ok(["doctor", "--json"]));
+    assert!(fresh.iter().all(|finding| finding.1 != "cron"), "an idle run is a good one: {fresh:?}");
+
+    world.set_now("2026-03-01T10:00:00Z");
+    finds(&world, "fail", "clock", "the clock says 2026-03-01T10:00:00Z");
+    world.configure("detect.idle", "soon");
+    finds(&world, "fail", "configuration", "idle");
+}
+
+#[test]
+fn a_lost_ledger_and_an_old_copy_are_found() {
+    let server = accepting();
+    let world = sound(&server);
+    let ledger = rusqlite::Connection::open(world.ledger_file()).unwrap();
+    ledger.execute("UPDATE ledger SET epoch = 0", []).unwrap();
+    drop(ledger);
+    finds(&world, "fail", "lock", "older than its lock file remembers");
+    std::fs::remove_file(world.ledger_file()).unwrap();
+    finds(&world, "fail", "ledger", "there is no ledger");
+}
+
+#[test]
+fn what_waits_for_a_person_is_brought_up() {
+    let server = Server::start(Plan::accepting().at(Stage::Taken, Act::Close));
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+    world.exits(1, ["detect"]);
+    world.set_now("2026-03-02T12:00:01Z");
+    let good = accepting();
+    world.send_to(&good);
+    finds(&world, "warn", "in doubt", "1 message in doubt for more than a day");
+    world.put(Cart::of("bad").currency("EURO").updated("2026-03-02T10:00:00Z"));
+    world.exits(1, ["detect"]);
+    finds(&world, "warn", "standing", "still stands");
+}
+
+#[test]
+fn a_run_under_way_is_no_trouble_and_the_outbox_is_looked_at() {
+    let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Hang));
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+    let run = world.spawn(["detect"]);
+    server.wait_for(Stage::Rcpt, 1);
+    world.ok(["doctor"]).says(&format!("pid={}", run.id()));
+    server.release();
+    world.check(run.wait(), 0);
+    let files = World::new().source(Kind::JsonLines).init();
+    files.ok(["doctor"]).says("outbox can be written");
+}
