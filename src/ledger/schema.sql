@@ -259,7 +259,7 @@ BEGIN
 END;
 
 CREATE TRIGGER doubt_is_settled_on_record BEFORE UPDATE OF state ON message
-WHEN OLD.state = 'in_doubt' AND NOT EXISTS (
+WHEN OLD.state = 'in_doubt' AND NEW.state IN ('sent', 'planned', 'refused') AND NOT EXISTS (
     SELECT 1 FROM resolution WHERE message = OLD.id AND armed_at = OLD.armed_at AND decision = NEW.state)
 BEGIN
     SELECT RAISE(ABORT, 'doubt_is_settled_on_record: what is in doubt moves only with a resolution of this try');
