@@ -339,6 +339,33 @@ mod ledger_file {
         assert_eq!(world.number("SELECT count(*) FROM cart_abandonment_log"), 1);
     }
 
+    /// Bytes of no meaning over one page after the other: what is found is exit 74, and no message goes twice.
+    #[test]
+    fn a_damaged_page_never_makes_a_message_go_twice() {
+        let server = accepting();
+        let world = World::new().carts(carts(6)).smtp(&server).init();
+        world.ok(["detect"]);
+        let whole = std::fs::read(world.ledger_file()).unwrap();
+        let lock = std::fs::read(world.path("mailonce.db.lock")).unwrap();
+        let pages = whole.len() / 4096;
+        let mut noticed = 0;
+        for page in 0..pages {
+            for end in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(format!("{}{end}", world.ledger_file().display()));
+            }
+            let mut damaged = whole.clone();
+            damaged[page * 4096..(page + 1) * 4096].fill(0xa5);
+            std::fs::write(world.ledger_file(), &damaged).unwrap();
+            std::fs::write(world.path("mailonce.db.lock"), &lock).unwrap();
+            world.set_now("2026-03-01T12:05:00Z");
+            let ran = world.run(["detect"]);
+            assert!([0, 74, 78].contains(&ran.code), "page {page}: {ran}");
+            noticed += usize::from(ran.code != 0);
+            assert_eq!(server.accepted().len(), 6, "page {page}: a message went twice");
+        }
+        assert!(noticed > pages / 4, "{noticed} of {pages} damaged pages were noticed");
+    }
+
     #[test]
     fn what_is_no_ledger_at_all_is_refused() {
         for bytes in [&b""[..], b"this is a text of some length, and no database at all, whatever its name may say"] {
