@@ -102,6 +102,8 @@ impl Ledger {
         if found == "ok" {
             return Ok(());
         }
+        // Closing would write the mixture into the file and take the log away: the next run would not look.
+        self.broken.set(true);
         let first = found.lines().find(|line| !line.starts_with("***")).unwrap_or(&found);
         Err(Failure::ledger(
             format!("the ledger {} is damaged, or an old copy beside another one's -wal file: {first}", self.path.display()),

@@ -139,11 +139,13 @@ mod restored_backup {
     /// SQLite puts a log that lies there on whatever file has the ledger's name.
     #[test]
     fn a_copy_put_back_beside_the_log_of_a_killed_run_is_refused() {
-        let server = Server::start(Plan::accepting().nth(Stage::Dot, 31, Act::Hang));
-        let world = World::new().carts((1..=5).map(|n| Cart::of(&format!("a{n}")))).smtp(&server).init();
+        let server = Server::start(Plan::accepting().nth(Stage::Dot, 13, Act::Hang));
+        let world = World::new().carts((1..=2).map(|n| Cart::of(&format!("a{n}")))).smtp(&server).init();
         world.ok(["detect"]);
-        let backup = back_up(&world);
-        for n in 1..=25 {
+        // Between runs the file is whole; a copy of it has its pages where the log expects them.
+        let backup = world.path("backup.db");
+        std::fs::copy(world.ledger_file(), &backup).unwrap();
+        for n in 1..=10 {
             world.put(Cart::of(&format!("b{n}")));
         }
         world.set_now("2026-03-01T12:05:00Z");
@@ -151,7 +153,7 @@ mod restored_backup {
         world.put(Cart::of("c"));
         world.set_now("2026-03-01T12:10:00Z");
         let run = world.spawn(["detect"]);
-        server.wait_for(Stage::Dot, 31);
+        server.wait_for(Stage::Dot, 13);
         run.kill();
         let log = std::fs::read(world.path("mailonce.db-wal")).unwrap();
         assert!(!log.is_empty());
@@ -161,7 +163,7 @@ mod restored_backup {
         world.send_to(&next);
         for minute in [20, 40] {
             world.set_now(&format!("2026-03-01T12:{minute}:00Z"));
-            world.exits(74, ["detect"]).says("without the -wal file");
+            world.exits(74, ["detect"]).says("an old copy beside another one's -wal file");
         }
         // Without the log it is an old copy like any other.
         put_back(&world, &backup);
