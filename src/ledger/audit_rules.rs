@@ -46,6 +46,13 @@ pub(super) const RULES: &[(&str, &str)] = &[
          WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE message = r.message AND armed_at = r.armed_at)",
     ),
     (
+        "planned_is_delivered",
+        "SELECT 'campaign ' || c.campaign_id || ' is ' || c.status || ' and has planned messages, which no run would send'
+         FROM scheduled_campaign AS c WHERE c.status IN ('pending', 'completed')
+             AND EXISTS (SELECT 1 FROM campaign_occurrence AS o JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id
+                         AND m.state = 'planned' AND m.reason IS NULL WHERE o.campaign_id = c.campaign_id)",
+    ),
+    (
         "armed_by_the_newest_run",
         "SELECT message_id || ' is armed by run ' || message.epoch || ', but run ' || ledger.epoch || ' has ended since'
          FROM message, ledger WHERE state = 'armed' AND message.epoch < ledger.epoch

@@ -275,6 +275,15 @@ BEGIN
     SELECT RAISE(ABORT, 'resolution_stands: a resolution is never changed');
 END;
 
+-- Only a running campaign is delivered: one that was done runs again when any of its messages is planned again.
+CREATE TRIGGER planned_again_runs_again AFTER UPDATE OF state ON message
+WHEN NEW.state = 'planned' AND NEW.occurrence IS NOT NULL
+BEGIN
+    UPDATE scheduled_campaign SET status = 'running'
+    WHERE status IN ('pending', 'completed')
+      AND campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = NEW.occurrence);
+END;
+
 CREATE TRIGGER message_is_kept BEFORE DELETE ON message
 BEGIN
     SELECT RAISE(ABORT, 'message_is_kept: messages are never deleted');

@@ -6,7 +6,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::support::{Act, Cart, Plan, Ran, Server, Stage, World};
+use crate::support::{Act, Cart, Plan, Ran, Server, Stage, World, definition};
 
 /// Stands in the fixtures where a message's token belongs.
 const TOKEN: &str = "00000000000000000000000000000000";
@@ -300,6 +300,24 @@ fn what_to_settle_how_and_why_must_all_be_said() {
         world.exits(2, wrong.iter().copied());
     }
     world.has([("in_doubt", 1)]);
+}
+
+#[test]
+fn a_resend_of_a_campaign_that_was_done_with_goes_out() {
+    let server = Server::start(Plan::accepting().at(Stage::Taken, Act::Close));
+    let world = World::with_campaigns(&definition("spring", "at = \"2026-03-01T12:00:00Z\"")).smtp(&server).init();
+    world.campaigns_at("2026-03-01T11:59:00Z", 0);
+    world.campaigns_at("2026-03-01T12:00:00Z", 1);
+    assert_eq!(world.campaign_column("spring", "status").as_deref(), Some("completed"));
+    world.set_now("2026-03-01T12:15:00Z");
+    world.ok(["resolve", "--all", "--resend", "--reason", "not in the provider's list"]);
+    world.ok(["audit"]);
+    let server = accepting();
+    world.send_to(&server);
+    world.campaigns_at("2026-03-01T12:16:00Z", 0);
+    assert_eq!(server.accepted().len(), 1);
+    world.has([("sent", 1)]);
+    assert_eq!(world.campaign_column("spring", "status").as_deref(), Some("completed"));
 }
 
 #[test]
