@@ -80,6 +80,23 @@ impl Run {
     }
 }
 
+/// Opens the ledger after the lock was taken and its record read.
+///
+/// SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the run wrote
+/// it belongs, which the record tells; on any other only a look at every page does.
+///
+/// # Errors
+/// As [`Ledger::open`]; exit 74 when file and log do not fit.
+pub fn open_whole(settings: &Settings, found: &Found) -> Result<Ledger, Failure> {
+    let is_its_file = matches!(found, Found::Record(record) if record.file == Ledger::mark_of(&settings.ledger));
+    let has_foreign_log = !is_its_file && Ledger::has_left_log(&settings.ledger);
+    let ledger = Ledger::open(&settings.ledger, Access::Write)?;
+    if has_foreign_log {
+        ledger.check_whole()?;
+    }
+    Ok(ledger)
+}
+
 /// Checks that transport and clock fit the kind of ledger: a rehearsal never mails people, a live run never only pretends.
 pub fn check_fit(settings: &Settings, ledger: &Ledger, clock: Clock) -> Result<(), Failure> {
     let path = ledger.path().display();

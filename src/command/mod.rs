@@ -40,7 +40,12 @@ impl Context<'_> {
     /// Opens the ledger for a command that takes no lock.
     fn ledger(&self, settings: &Settings, access: Access) -> Result<Ledger, Failure> {
         let ledger = Ledger::open(&settings.ledger, access)?;
-        if access == Access::Write && self.clock.is_frozen() && ledger.kind() == Kind::Live {
+        if access == Access::Write { self.may_write(ledger) } else { Ok(ledger) }
+    }
+
+    /// The ledger, unless `--now` would write invented instants into a live one.
+    fn may_write(&self, ledger: Ledger) -> Result<Ledger, Failure> {
+        if self.clock.is_frozen() && ledger.kind() == Kind::Live {
             return Err(Failure::usage("--now is for rehearsals: this is a live ledger", "leave --now out"));
         }
         Ok(ledger)

@@ -15,6 +15,7 @@ use crate::domain::instant;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, InDoubt, Ledger, LogFilter};
 use crate::output::count;
+use crate::run;
 use crate::run_lock::{Found, RunLock};
 use crate::settings::Settings;
 
@@ -47,8 +48,9 @@ fn take_lock(context: &Context<'_>, settings: &Settings) -> Result<RunLock, Fail
 fn open_to_settle(context: &Context<'_>, settings: &Settings) -> Result<(RunLock, Ledger), Failure> {
     Ledger::check_path(&settings.ledger)?;
     let lock = take_lock(context, settings)?;
-    let ledger = context.ledger(settings, Access::Write)?;
-    if let Found::Record(record) = lock.record()? {
+    let found = lock.record()?;
+    let ledger = context.may_write(run::open_whole(settings, &found)?)?;
+    if let Found::Record(record) = found {
         ledger.check_not_restored(&record)?;
     }
     ledger.check_clock(context.clock.now())?;
