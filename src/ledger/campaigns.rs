@@ -201,18 +201,22 @@ impl Ledger {
         })
     }
 
-    /// What was decided last about a campaign's occurrences.
-    pub fn last_decision(&self, campaign_id: &str) -> Result<LastDecision, Failure> {
+    /// What was decided last about a campaign's occurrences, up to `now`: a clock that was ahead may have decided about later
+    /// ones, and must not silence the campaign until then.
+    pub fn last_decision(&self, campaign_id: &str, now: Instant) -> Result<LastDecision, Failure> {
+        let now = instant::text(now);
         self.read(|conn| {
             let newest: Option<String> = conn
-                .prepare_cached("SELECT max(planned_at) FROM campaign_occurrence WHERE campaign_id = ?1")?
-                .query_row([campaign_id], |row| row.get(0))?;
+                .prepare_cached(
+                    "SELECT max(planned_at) FROM campaign_occurrence WHERE campaign_id = ?1 AND planned_at <= ?2",
+                )?
+                .query_row([campaign_id, &now], |row| row.get(0))?;
             let last_opened = conn
                 .prepare_cached(
                     "SELECT planned_at, decided_at, schedule, audience_rows FROM campaign_occurrence
-                     WHERE campaign_id = ?1 AND state = 'opened' ORDER BY decided_at DESC, planned_at DESC LIMIT 1",
+                     WHERE campaign_id = ?1 AND state = 'opened' AND decided_at <= ?2 ORDER BY decided_at DESC, planned_at DESC LIMIT 1",
                 )?
-                .query_row([campaign_id], |row| {
+                .query_row([campaign_id, &now], |row| {
                     Ok(LastOpened {
                         planned_at: instant_at(row, 0)?,
                         opened_at: instant_at(row, 1)?,

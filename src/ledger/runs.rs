@@ -32,6 +32,11 @@ impl Ledger {
                      newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt)",
                 (window_seconds, &now, accept_clock),
             )?;
+            if accept_clock {
+                // What a clock that was ahead found too late is not late yet, and every campaign is looked at anew.
+                tx.execute("DELETE FROM campaign_occurrence WHERE state = 'not_in_time' AND planned_at > ?1", [&now])?;
+                tx.execute("UPDATE scheduled_campaign SET next_run = ?1 WHERE next_run > ?1", [&now])?;
+            }
             tx.execute(
                 "INSERT INTO run (epoch, command, started_at, accepted_clock, attempt_after)
                  SELECT epoch, ?1, ?2, ?3, newest_attempt FROM ledger",

@@ -5,6 +5,7 @@ mod audit;
 mod bad_rows;
 mod campaign;
 mod cleanup_duplicates;
+mod clock;
 mod demo;
 mod detect;
 mod doctor;

@@ -74,7 +74,7 @@ fn attend(
     if known.as_ref().is_none_or(|state| state.schedule != schedule || !state.defined) {
         let first = known.as_ref().and_then(|state| instant::from_text(&state.first_seen_at)).unwrap_or(now)
             - TimeDelta::seconds(1);
-        let decided = run.ledger.last_decision(&campaign.id)?.newest_at;
+        let decided = run.ledger.last_decision(&campaign.id, now)?.newest_at;
         // What is due stays due until it is decided about: a crash from here on loses no occurrence.
         let undecided = campaign.schedule.next_after(decided.map_or(first, |at| at.max(first))).unwrap_or(now);
         run.ledger.see_campaign(&campaign.id, schedule, undecided, now)?;
@@ -86,7 +86,7 @@ fn attend(
     if matches!(state.status.as_str(), "paused" | "cancelled") || spent || !campaign.enabled || only_other {
         return Ok(next_after_now);
     }
-    let memory = memory(&run.ledger, &state, schedule)?;
+    let memory = memory(&run.ledger, &state, schedule, now)?;
     let limits = Limits { min_gap: delta(campaign.min_gap), max_lateness: delta(campaign.max_lateness) };
     let (planned_at, missed) = match opening::decide(&campaign.schedule, &memory, limits, now) {
         Decision::Nothing => {
@@ -124,8 +124,8 @@ fn attend(
     }
 }
 
-fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str) -> Result<Memory, Failure> {
-    let last = ledger.last_decision(&state.campaign_id)?;
+fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str, now: Instant) -> Result<Memory, Failure> {
+    let last = ledger.last_decision(&state.campaign_id, now)?;
     let first_seen_at = instant::from_text(&state.first_seen_at).unwrap_or_default();
     // What fell due before an old copy was put back may have opened in the ledger that was lost.
     let held_back = ledger.held_back_at()?.map(|at| at + TimeDelta::seconds(1));
@@ -228,7 +228,7 @@ fn open_one(
         from.address.domain(),
         round.context.output.json,
     )?;
-    let last_rows = run.ledger.last_decision(&campaign.id)?.last_opened.map_or(0, |opened| opened.audience_rows);
+    let last_rows = run.ledger.last_decision(&campaign.id, now)?.last_opened.map_or(0, |opened| opened.audience_rows);
     if gathered.rows * 2 < last_rows && memory.last_opening.is_some() {
         return Err(Failure::new(
             Exit::NeedsAPerson,
@@ -293,7 +293,7 @@ pub(super) fn dry_run(
         let status = state.as_ref().map_or_else(|| "not seen yet".to_owned(), |state| state.status.clone());
         let schedule = campaign.schedule.to_string();
         let memory = match &state {
-            Some(state) => memory(&ledger, state, &schedule)?,
+            Some(state) => memory(&ledger, state, &schedule, now)?,
             None => Memory { first_seen_at: now, newest_decided: None, last_opening: None },
         };
         let limits = Limits { min_gap: delta(campaign.min_gap), max_lateness: delta(campaign.max_lateness) };
