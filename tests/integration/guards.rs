@@ -608,6 +608,29 @@ mod disk {
     }
 }
 
+/// Shops that publish a new file by renaming it over the old one.
+mod shop_file {
+    use super::*;
+
+    #[test]
+    fn swapped_under_a_run_the_next_cart_is_read_from_the_new_one() {
+        let server = Server::start(Plan::accepting().nth(Stage::Data, 1, Act::Hang));
+        let world = World::new().carts(carts(3)).smtp(&server).init();
+        let run = world.spawn(["detect"]);
+        server.wait_for(Stage::Data, 1);
+        let other = World::new().carts(carts(3));
+        other.order("c3", "2026-03-01T11:59:00Z");
+        std::fs::copy(other.shop(), world.path("new.db")).unwrap();
+        std::fs::rename(world.path("new.db"), world.shop()).unwrap();
+        server.release();
+        run.wait();
+        world.set_now("2026-03-01T12:05:00Z");
+        world.run(["detect"]);
+        assert!(!server.recipients().contains(&"c3@example.com".to_owned()), "{:?}", server.recipients());
+        assert_eq!(server.recipients().len(), 2);
+    }
+}
+
 mod limits {
     use super::*;
 
