@@ -1,5 +1,5 @@
 //! Sending, side by side in one run on one machine: mailonce, Postfix's load generator, and the queues that shops use.
-//! `cargo bench --bench sending`
+//! `cargo bench --bench sending`; one part alone: `-- peers`, `-- delay`.
 //!
 //! The same number of sessions, messages of about 4 KB to one recipient each, the same `smtp-sink` on loopback. What is
 //! installed takes part: `smtp-sink` and `smtp-source` (Debian: postfix) must be there; Python and Node bring
@@ -27,8 +27,21 @@ fn main() {
         println!("smtp-sink is not installed (Debian: postfix): nothing can be measured");
         return;
     };
-    let python = python(folder.path());
-    let node = node(folder.path());
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|word| word == part);
+    if is_wanted("peers") {
+        side_by_side(folder.path(), port, messages);
+    }
+    if is_wanted("delay") {
+        delayed(folder.path(), port);
+    }
+    let _ = sink.kill();
+    let _ = sink.wait();
+}
+
+fn side_by_side(folder: &Path, port: u16, messages: u32) {
+    let python = python(folder);
+    let node = node(folder);
     println!("messages per second, and as a part of smtp-source's with as many sessions");
     println!("{:<52} {:>18} {:>18} {:>18}", "", "1 session", "8 sessions", "16 sessions");
     let generator = row("smtp-source: no ledger, no rendering", None, |sessions| {
@@ -39,7 +52,7 @@ fn main() {
                 .args(["-s", &sessions.to_string(), "-m", &messages.to_string(), &format!("127.0.0.1:{port}")]),
         )
     });
-    row("mailonce: ledger, rendering", Some(&generator), |sessions| mailonce(folder.path(), port, sessions, messages));
+    row("mailonce: ledger, rendering", Some(&generator), |sessions| mailonce(folder, port, sessions, messages));
     row("nodemailer, pool: no ledger, no rendering", Some(&generator), |sessions| {
         peer(
             Command::new("node").env("NODE_PATH", node.as_ref()?.join("node_modules")).arg(script("nodemailer.js")),
@@ -54,18 +67,19 @@ fn main() {
     ] {
         row(name, Some(&generator), |sessions| {
             let mut command = Command::new(python.as_ref()?.join("bin/python"));
-            command.current_dir(folder.path()).arg(script("django_queue.py")).arg(app);
+            command.current_dir(folder).arg(script("django_queue.py")).arg(app);
             if sessions > most { None } else { peer(&mut command, port, messages / part, sessions) }
         });
     }
+}
+
+fn delayed(folder: &Path, port: u16) {
     let delay = Delay::start(port, Duration::from_millis(10));
-    let delayed = 400;
     println!("\nwith 20 ms of round-trip time: messages per second, and as a part of one per round trip and session");
-    row("mailonce: ledger, rendering", Some(&SESSIONS.map(|sessions| Some(f64::from(sessions) * 50.0))), |sessions| {
-        mailonce(folder.path(), delay.port, sessions, delayed * sessions.min(8))
+    let one_each = SESSIONS.map(|sessions| Some(f64::from(sessions) * 50.0));
+    row("mailonce: ledger, rendering", Some(&one_each), |sessions| {
+        mailonce(folder, delay.port, sessions, 1000 * sessions)
     });
-    let _ = sink.kill();
-    let _ = sink.wait();
 }
 
 /// Measures one row and prints it.
