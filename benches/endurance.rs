@@ -16,10 +16,10 @@ use std::path::Path;
 use std::process::Child;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use support::command;
+use support::{command, configure, open_campaign, run};
 
 const CONNECTIONS: u32 = 8;
 
@@ -121,37 +121,9 @@ fn wait_at_most(child: &mut Child, time: Duration) -> bool {
 /// Makes a rehearsal ledger with the campaign opened in it.
 fn prepare(home: &Path, server: &Server, recipients: usize) {
     fs::create_dir(home).expect("a folder");
-    let config = format!(
-        "ledger = \"mailonce.db\"\n[shop]\nname = \"Bench\"\nurl = \"https://shop.example\"\n[source]\nkind = \"sqlite\"\n\
-         path = \"shop.db\"\n[mail]\nfrom = \"Bench <bench@shop.example>\"\nenvelope = \"bounce+{{token}}@shop.example\"\n\
-         transport = \"smtp\"\n[mail.smtp]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nconnections = {CONNECTIONS}\n",
-        server.port
-    );
-    fs::write(home.join("mailonce.toml"), config).expect("a configuration");
-    let letter = "<html><body><p>Dear {{ name }}, spring is here.</p></body></html>\n";
-    fs::write(home.join("letter.html"), letter).expect("a template");
-    let at = chrono::Utc::now() + chrono::TimeDelta::seconds(1);
-    let campaign = format!(
-        "[[campaign]]\nid = \"spring\"\nsubject = \"Hello {{{{ name }}}}\"\ntemplate = \"letter.html\"\n\
-         audience = \"audience.csv\"\nat = \"{}\"\n",
-        at.format("%Y-%m-%dT%H:%M:%SZ")
-    );
-    fs::write(home.join("campaigns.toml"), campaign).expect("a campaign");
-    let mut audience = String::from("email,name\n");
-    for n in 0..recipients {
-        audience.push_str(&format!("recipient{n}@example.com,Recipient {n}\n"));
-    }
-    let path = home.join("audience.csv");
-    fs::write(&path, audience).expect("an audience");
-    let long_ago = SystemTime::now() - Duration::from_secs(60);
-    File::options().write(true).open(&path).and_then(|file| file.set_modified(long_ago)).expect("its age");
-    let run = |args: &[&str]| assert!(command(home, args).status().expect("mailonce").success(), "{args:?}");
-    run(&["init", "--rehearsal"]);
-    run(&["run-campaigns"]);
-    while chrono::Utc::now() <= at {
-        std::thread::yield_now();
-    }
-    run(&["run-campaigns", "--time-budget", "0s"]);
+    configure(home, server.port, CONNECTIONS, "envelope = \"bounce+{token}@shop.example\"\n");
+    run(home, &["init", "--rehearsal"]);
+    open_campaign(home, "<html><body><p>Dear {{ name }}, spring is here.</p></body></html>\n", recipients as u32);
 }
 
 /// A mail server that counts what it accepts for each recipient, and logs it as Postfix does.

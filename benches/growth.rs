@@ -8,13 +8,13 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
-use support::{command, report, smtp_sink};
+use support::{configure, open_campaign, report, run, smtp_sink};
 
 const RECIPIENTS: u32 = 1000;
 const RUNS: usize = 10;
+const LETTER: &str = "<html><body><p>Dear {{ name }}, spring is here.</p></body></html>\n";
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -41,10 +41,10 @@ fn main() {
         let bytes = fs::metadata(home.join("mailonce.db")).expect("the ledger").len();
         println!("a ledger of {millions},000,000 messages ({} MB)", bytes / 1_000_000);
         // The first run after the filling brings everything to where later runs find it.
-        assert!(command(home, &["run-campaigns"]).status().expect("mailonce").success());
+        run(home, &["run-campaigns"]);
         report("run-campaigns, nothing to do", home, &["run-campaigns"], RUNS);
         report("detect, nothing to do", home, &["detect"], RUNS);
-        open(home);
+        open_campaign(home, LETTER, RECIPIENTS);
         let took = report(&format!("run-campaigns, {RECIPIENTS} recipients"), home, &["run-campaigns"], 1);
         println!("    {:.0} messages/s", f64::from(RECIPIENTS) / took.as_secs_f64());
         report("status", home, &["status"], 3);
@@ -57,14 +57,7 @@ fn main() {
 }
 
 fn prepare(home: &Path, port: u16) {
-    let config = format!(
-        "ledger = \"mailonce.db\"\n[shop]\nname = \"Bench\"\nurl = \"https://shop.example\"\n[source]\nkind = \"sqlite\"\n\
-         path = \"shop.db\"\n[mail]\nfrom = \"Bench <bench@shop.example>\"\ntransport = \"smtp\"\n[mail.smtp]\n\
-         host = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nconnections = 8\n"
-    );
-    fs::write(home.join("mailonce.toml"), config).expect("a configuration");
-    fs::write(home.join("letter.html"), "<html><body><p>Dear {{ name }}, spring is here.</p></body></html>\n")
-        .expect("a template");
+    configure(home, port, 8, "");
     fs::write(home.join("campaigns.toml"), "").expect("no campaign yet");
     Connection::open(home.join("shop.db"))
         .and_then(|shop| shop.execute_batch(include_str!("../examples/shop.sql")))
@@ -72,7 +65,7 @@ fn prepare(home: &Path, port: u16) {
             Connection::open(home.join("shop.db"))?.execute_batch("DELETE FROM cart_items; DELETE FROM carts;")
         })
         .expect("a shop without carts");
-    assert!(command(home, &["init", "--rehearsal"]).status().expect("init").success());
+    run(home, &["init", "--rehearsal"]);
 }
 
 /// Puts a history of sent campaigns into the ledger, a million recipients each.
@@ -120,29 +113,4 @@ fn fill(home: &Path, millions: u64) {
     }
     sql.push_str("COMMIT; PRAGMA wal_checkpoint(TRUNCATE);");
     ledger.execute_batch(&sql).expect("a history");
-}
-
-/// Defines a campaign that is due, and opens it.
-fn open(home: &Path) {
-    let mut audience = String::from("email,name\n");
-    for n in 0..RECIPIENTS {
-        audience.push_str(&format!("recipient{n}@example.com,Recipient {n}\n"));
-    }
-    let path = home.join("audience.csv");
-    fs::write(&path, audience).expect("an audience");
-    let long_ago = SystemTime::now() - Duration::from_secs(60);
-    fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(long_ago)).expect("its age");
-    let at = chrono::Utc::now() + chrono::TimeDelta::seconds(1);
-    let campaign = format!(
-        "[[campaign]]\nid = \"spring\"\nsubject = \"Hello {{{{ name }}}}\"\ntemplate = \"letter.html\"\n\
-         audience = \"audience.csv\"\nat = \"{}\"\n",
-        at.format("%Y-%m-%dT%H:%M:%SZ")
-    );
-    fs::write(home.join("campaigns.toml"), campaign).expect("a campaign");
-    let run = |args: &[&str]| assert!(command(home, args).status().expect("mailonce").success(), "{args:?}");
-    run(&["run-campaigns"]);
-    while chrono::Utc::now() <= at {
-        std::thread::yield_now();
-    }
-    run(&["run-campaigns", "--time-budget", "0s"]);
 }

@@ -14,9 +14,9 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use support::{Delay, command, smtp_sink};
+use support::{Delay, command, configure, open_campaign, run, smtp_sink};
 
 const SESSIONS: [u32; 3] = [1, 8, 16];
 
@@ -99,44 +99,12 @@ fn row(name: &str, reference: Option<&[Option<f64>; 3]>, measure: impl Fn(u32) -
 fn mailonce(folder: &Path, port: u16, sessions: u32, messages: u32) -> Option<f64> {
     let home = folder.join(format!("mailonce-{port}-{sessions}"));
     fs::create_dir(&home).expect("a folder");
-    fs::write(
-        home.join("mailonce.toml"),
-        format!(
-            "ledger = \"mailonce.db\"\n[shop]\nname = \"Bench\"\nurl = \"https://shop.example\"\n[source]\nkind = \"sqlite\"\n\
-             path = \"shop.db\"\n[mail]\nfrom = \"Bench <bench@shop.example>\"\ntransport = \"smtp\"\n[mail.smtp]\n\
-             host = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nconnections = {sessions}\n"
-        ),
-    )
-    .expect("a configuration");
+    configure(&home, port, sessions, "");
+    run(&home, &["init", "--rehearsal"]);
     let paragraph =
         "<p>Dear {{ name }}, spring is here, and so is a line of text for {{ city }} that stands for others.</p>\n";
     let letter = format!("<html><body><h1>Hello {{{{ name }}}}</h1>\n{}</body></html>\n", paragraph.repeat(15));
-    fs::write(home.join("letter.html"), letter).expect("a template");
-    let at = chrono::Utc::now() + chrono::TimeDelta::seconds(1);
-    fs::write(
-        home.join("campaigns.toml"),
-        format!(
-            "[[campaign]]\nid = \"spring\"\nsubject = \"Hello {{{{ name }}}}\"\ntemplate = \"letter.html\"\n\
-             audience = \"audience.csv\"\nat = \"{}\"\n",
-            at.format("%Y-%m-%dT%H:%M:%SZ")
-        ),
-    )
-    .expect("a campaign");
-    let mut audience = String::from("email,name,city\n");
-    for n in 0..messages {
-        audience.push_str(&format!("recipient{n}@example.com,Recipient {n},Berlin\n"));
-    }
-    let path = home.join("audience.csv");
-    fs::write(&path, audience).expect("an audience");
-    let long_ago = SystemTime::now() - Duration::from_secs(60);
-    fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(long_ago)).expect("its age");
-    let run = |args: &[&str]| assert!(command(&home, args).status().expect("mailonce").success(), "{args:?}");
-    run(&["init", "--rehearsal"]);
-    run(&["run-campaigns"]);
-    while chrono::Utc::now() <= at {
-        std::thread::yield_now();
-    }
-    run(&["run-campaigns", "--time-budget", "0s"]);
+    open_campaign(&home, &letter, messages);
     let rate = timed(messages, &mut command(&home, &["run-campaigns"]));
     let ledger = rusqlite::Connection::open(home.join("mailonce.db")).expect("the ledger");
     let sent: u32 =

@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::Connection;
 
@@ -41,6 +41,48 @@ pub fn fill_ledger(folder: &Path, messages: u64) {
         .expect("a history");
     let bytes = fs::metadata(folder.join("mailonce.db")).expect("the ledger").len();
     println!("a ledger of {messages} messages has {} MB", bytes / 1_000_000);
+}
+
+/// Writes a configuration that sends over SMTP to a port of loopback; `more` is any further lines of `[mail]`.
+pub fn configure(home: &Path, port: u16, connections: u32, more: &str) {
+    let config = format!(
+        "ledger = \"mailonce.db\"\n[shop]\nname = \"Bench\"\nurl = \"https://shop.example\"\n[source]\nkind = \"sqlite\"\n\
+         path = \"shop.db\"\n[mail]\nfrom = \"Bench <bench@shop.example>\"\n{more}transport = \"smtp\"\n[mail.smtp]\n\
+         host = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nconnections = {connections}\n"
+    );
+    fs::write(home.join("mailonce.toml"), config).expect("a configuration");
+}
+
+/// Defines a campaign, and has it opened in the rehearsal ledger that is there: nothing of it is sent yet.
+pub fn open_campaign(home: &Path, letter: &str, recipients: u32) {
+    fs::write(home.join("letter.html"), letter).expect("a template");
+    let mut audience = String::from("email,name,city\n");
+    for n in 0..recipients {
+        audience.push_str(&format!("recipient{n}@example.com,Recipient {n},Berlin\n"));
+    }
+    let path = home.join("audience.csv");
+    fs::write(&path, audience).expect("an audience");
+    let long_ago = SystemTime::now() - Duration::from_secs(60);
+    fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(long_ago)).expect("its age");
+    // Whole seconds: at least one from now.
+    let at = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
+    let campaign = format!(
+        "[[campaign]]\nid = \"spring\"\nsubject = \"Hello {{{{ name }}}}\"\ntemplate = \"letter.html\"\n\
+         audience = \"audience.csv\"\nat = \"{}\"\n",
+        at.format("%Y-%m-%dT%H:%M:%SZ")
+    );
+    fs::write(home.join("campaigns.toml"), campaign).expect("a campaign");
+    // Seen before it is due; then due.
+    run(home, &["run-campaigns", "--time-budget", "0s"]);
+    while chrono::Utc::now() <= at {
+        std::thread::yield_now();
+    }
+    run(home, &["run-campaigns", "--time-budget", "0s"]);
+}
+
+/// Runs a command that must end well.
+pub fn run(home: &Path, args: &[&str]) {
+    assert!(command(home, args).status().expect("mailonce").success(), "{args:?}");
 }
 
 pub fn command(folder: &Path, args: &[&str]) -> Command {
