@@ -2,7 +2,11 @@
 //!
 //! The coordinator (the thread that called [`Delivery::run`]) alone touches the ledger and the feed. Each connection has
 //! a thread of its own that renders, speaks SMTP and may block; it asks the coordinator before a body leaves. Wishes to
-//! arm that come while a commit is on its way to the disk share the next one.
+//! arm and outcomes that come while a commit is on its way to the disk share the next one.
+//!
+//! A connection that waits for its arming is given the message to follow, composes it meanwhile, and lets its envelope
+//! leave with the body before it, where the server takes that. What was found out about a prepared message grows old, so
+//! there is one for each connection at most, none behind a slow reply, and one that lay too long stays planned.
 
 mod books;
 mod breaker;
