@@ -330,6 +330,7 @@ pub enum Import {
     /// it is a copy, which goes to removed_duplicate. All rows are imported, or none when the file cannot be read to its
     /// end.
     Log {
+        /// The file to read
         file: PathBuf,
         /// The zone of times that have none of their own
         #[arg(long, value_name = "ZONE")]
@@ -340,6 +341,7 @@ pub enum Import {
     },
     /// Take over the scheduled campaigns of an older system: a JSON list of objects with `campaign_id`, `schedule_time` …
     Schedules {
+        /// The file to read
         file: PathBuf,
         /// The zone of times that have none of their own
         #[arg(long, default_value = "UTC")]
