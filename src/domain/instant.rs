@@ -1,6 +1,6 @@
 //! Instants: UTC, whole seconds, written `2026-03-01T08:00:00Z` everywhere.
 
-use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 /// An instant in UTC; the ledger keeps whole seconds.
@@ -8,12 +8,15 @@ pub type Instant = DateTime<Utc>;
 
 /// Writes an instant the way the ledger and every output does: `2026-03-01T08:00:00Z`.
 pub fn text(instant: Instant) -> String {
-    instant.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Reads what [`text`] wrote. `None` for anything else.
 pub fn from_text(text: &str) -> Option<Instant> {
-    NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%SZ").ok().map(|naive| naive.and_utc())
+    match read_plain(text.as_bytes())? {
+        Reading::Instant(instant) if text.as_bytes()[10] == b'T' => Some(instant),
+        _ => None,
+    }
 }
 
 /// Cuts an instant down to whole seconds.
@@ -129,6 +132,16 @@ mod tests {
             assert_eq!(parse(spelling, Tz::UTC), Some(expected), "{spelling:?}");
         }
         assert_eq!(parse("2026-03-01 09:00:00", Tz::Europe__Berlin), Some(expected));
+    }
+
+    #[test]
+    fn what_the_ledger_keeps_is_read_and_nothing_else() {
+        let instant = DateTime::from_timestamp(1_772_352_000, 999_999_999).unwrap();
+        assert_eq!(text(instant), "2026-03-01T08:00:00Z");
+        assert_eq!(from_text("2026-03-01T08:00:00Z"), Some(whole_seconds(instant)));
+        for other in ["2026-03-01 08:00:00Z", "2026-03-01T08:00:00", "2026-03-01T08:00Z", "2026-02-30T08:00:00Z", ""] {
+            assert_eq!(from_text(other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Ledger {
         self.write(durability, |tx| {
             let settled = outcomes
                 .iter()
-                .map(|outcome| settle_one(tx, epoch, outcome, at.now, retry_after))
+                .map(|outcome| settle_one(tx, epoch, outcome, (at.now, &now), retry_after))
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             if wishes.is_empty() {
                 return Ok(Recorded { settled, armed: Ok(Vec::new()) });

@@ -27,17 +27,16 @@ pub struct Outcome {
     pub fate: Fate,
 }
 
-/// Records one outcome within a transaction.
+/// Records one outcome within a transaction, at an instant given also as its text.
 ///
 /// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
 pub(super) fn settle_one(
     tx: &Transaction<'_>,
     epoch: Epoch,
     outcome: &Outcome,
-    now: Instant,
+    (now, at): (Instant, &str),
     retry_after: chrono::TimeDelta,
 ) -> rusqlite::Result<Settled> {
-    let at = instant::text(now);
     let (id, fate) = (outcome.id, &outcome.fate);
     let tried = tx
         .prepare_cached(
@@ -45,17 +44,17 @@ pub(super) fn settle_one(
              SELECT id, ?3, armed_at, ?4, ?5, ?6 FROM message
              WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
         )?
-        .execute((id, outcome.armed, epoch, &at, fate.word(), fate.reply()))?;
+        .execute((id, outcome.armed, epoch, at, fate.word(), fate.reply()))?;
     if tried == 0 {
         return Ok(Settled::NotOurs);
     }
     match fate {
         Fate::Sent { reply } => {
-            move_to(tx, id, "sent", &at, reply)?;
-            mark_mailed(tx, id, &at)?;
+            move_to(tx, id, "sent", at, reply)?;
+            mark_mailed(tx, id, at)?;
         }
-        Fate::Refused { reply } => move_to(tx, id, "refused", &at, reply)?,
-        Fate::InDoubt { why } => move_to(tx, id, "in_doubt", &at, why)?,
+        Fate::Refused { reply } => move_to(tx, id, "refused", at, reply)?,
+        Fate::InDoubt { why } => move_to(tx, id, "in_doubt", at, why)?,
         Fate::Deferred { reply } => {
             let deferrals: u32 = tx
                 .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
