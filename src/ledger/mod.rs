@@ -75,6 +75,10 @@ pub struct Ledger {
     durability: Option<Durability>,
     /// Device and inode of the file that was opened.
     file: (u64, u64),
+    /// How many commits this connection made.
+    commits: u64,
+    /// After how many of them the ledger's version was last asked for, and what it was.
+    version: Cell<Option<(u64, i64)>>,
     /// A COMMIT or fsync failed: what is on disk is unknown, so nothing more is written, not even by closing.
     broken: Cell<bool>,
 }
@@ -119,6 +123,7 @@ impl Ledger {
         if self.broken.get() {
             return Err(Failure::ledger("the ledger failed earlier in this run", "see the first error"));
         }
+        self.commits += 1;
         let result = self.write_inner(durability, work);
         let value = result.map_err(|err| {
             self.broken.set(true);

@@ -101,8 +101,6 @@ impl Ledger {
             conn.busy_timeout(BUSY_TIMEOUT)?;
             conn.set_prepared_statement_cache_capacity(64);
             conn.pragma_update(None, "foreign_keys", true)?;
-            // A checkpoint costs two fsyncs and writes every page once: at 64 MB it comes once in thousands of messages.
-            conn.pragma_update(None, "wal_autocheckpoint", 16_384)?;
             let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
             let has = |name: &str| {
                 conn.query_row("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1", [name], |_| Ok(()))
@@ -161,6 +159,8 @@ impl Ledger {
             kind,
             file,
             durability: None,
+            commits: 0,
+            version: Cell::new(None),
             broken: Cell::new(false),
         })
     }

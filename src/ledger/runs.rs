@@ -95,8 +95,14 @@ impl Ledger {
     }
 
     /// A number that changes whenever another process has changed the ledger, and never by this one's own commits.
+    /// It is looked up once after each of those: asking takes a lock, and arming looks at everything again.
     pub fn version(&self) -> Result<i64, Failure> {
-        self.read(|conn| conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0)))
+        if let Some((_, version)) = self.version.get().filter(|(commits, _)| *commits == self.commits) {
+            return Ok(version);
+        }
+        let version = self.read(|conn| conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0)))?;
+        self.version.set(Some((self.commits, version)));
+        Ok(version)
     }
 
     /// The newest epoch, and how many messages that run armed: what the lock file's record is compared with.
