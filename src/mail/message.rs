@@ -174,6 +174,17 @@ fn part(content_type: ContentType, text: &str) -> SinglePart {
 /// The text with CRLF line ends and without what no message may hold: NUL, lone CRs, other control characters.
 fn with_crlf(text: &str) -> String {
     let mut lines = String::with_capacity(text.len() + text.len() / 32);
+    let odd = |byte: u8| byte.is_ascii_control() && byte != b'\t' && byte != b'\n';
+    if !text.bytes().fold(false, |found, byte| found | odd(byte)) {
+        for line in text.split_inclusive('\n') {
+            let bare = line.trim_end_matches('\n');
+            lines.push_str(bare);
+            if bare.len() < line.len() {
+                lines.push_str("\r\n");
+            }
+        }
+        return lines;
+    }
     let mut rest = text;
     while let Some(at) = rest.bytes().position(|byte| byte.is_ascii_control() && byte != b'\t') {
         lines.push_str(&rest[..at]);

@@ -81,27 +81,33 @@ fn without_markup(thin: &str) -> Option<String> {
     let mut text = String::with_capacity(thin.len());
     let mut space = false;
     let mut rest = thin;
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
-        let c = match c {
-            ' ' | '\n' | '\t' => {
-                space = true;
-                continue;
-            }
+    while let Some(first) = rest.chars().next() {
+        if matches!(first, ' ' | '\n' | '\t') {
+            space = true;
+            rest = &rest[1..];
+            continue;
+        }
+        if std::mem::take(&mut space) && !text.is_empty() {
+            text.push(' ');
+        }
+        let plain =
+            rest.bytes().position(|b| !matches!(b, b'!'..=b'~') || matches!(b, b'<' | b'&')).unwrap_or(rest.len());
+        if plain > 0 {
+            text.push_str(&rest[..plain]);
+            rest = &rest[plain..];
+            continue;
+        }
+        rest = &rest[first.len_utf8()..];
+        text.push(match first {
             '&' => {
                 let (name, c) = REFERENCES.iter().find(|(name, _)| rest.starts_with(name))?;
                 rest = &rest[name.len()..];
                 *c
             }
-            '!'..='~' if c != '<' => c,
-            '\u{a0}' | '–' | '—' | '‘'..='”' | '…' | '€' | '£' | '×' | '·' => c,
+            '\u{a0}' | '–' | '—' | '‘'..='”' | '…' | '€' | '£' | '×' | '·' => first,
             c if c.is_alphabetic() || is_reserved(c) => c,
             _ => return None,
-        };
-        if std::mem::take(&mut space) && !text.is_empty() {
-            text.push(' ');
-        }
-        text.push(c);
+        });
     }
     Some(text)
 }
@@ -279,7 +285,7 @@ impl<'a> Thinner<'a> {
             return;
         }
         self.after_table &= text.trim().is_empty();
-        if text.contains(is_reserved) {
+        if !text.is_ascii() && text.contains(is_reserved) {
             self.text.extend(text.chars().filter(|c| !is_reserved(*c)));
         } else {
             self.text.push_str(text);
@@ -293,14 +299,13 @@ fn is_reserved(c: char) -> bool {
 
 /// Whether a `style` attribute hides its element.
 fn hides(style: &str) -> bool {
-    // Most styles hide nothing, and taking them apart is what costs.
-    if !style.as_bytes().windows(7).any(|word| word.eq_ignore_ascii_case(b"display")) {
-        return false;
-    }
-    style.split(';').filter_map(|declaration| declaration.split_once(':')).any(|(property, value)| {
-        let value = value.trim_start();
-        property.trim().eq_ignore_ascii_case("display")
-            && value.get(..4).is_some_and(|value| value.eq_ignore_ascii_case("none"))
+    style.split(';').any(|declaration| {
+        let declaration = declaration.trim_ascii_start();
+        let Some(rest) = declaration.get(7..).filter(|_| declaration[..7].eq_ignore_ascii_case("display")) else {
+            return false;
+        };
+        let value = rest.trim_ascii_start().strip_prefix(':').unwrap_or_default().trim_ascii_start();
+        value.get(..4).is_some_and(|value| value.eq_ignore_ascii_case("none"))
     })
 }
 
@@ -405,7 +410,11 @@ fn wrap(line: &str, finished: &mut String) {
                 finished.extend(std::iter::repeat_n(' ', hang - columns(indent)));
                 column = hang;
             }
-            finished.extend(piece.chars().map(|c| if c == '\u{a0}' { ' ' } else { c }));
+            if piece.is_ascii() {
+                finished.push_str(piece);
+            } else {
+                finished.extend(piece.chars().map(|c| if c == '\u{a0}' { ' ' } else { c }));
+            }
             column += columns(piece);
             line_empty = false;
         }
@@ -420,6 +429,9 @@ fn wrap(line: &str, finished: &mut String) {
 fn pieces(word: &str) -> impl Iterator<Item = &str> {
     let mut rest = word;
     std::iter::from_fn(move || {
+        if rest.is_ascii() {
+            return (!rest.is_empty()).then(|| std::mem::take(&mut rest));
+        }
         let next = rest.char_indices().skip(1).find(|&(i, c)| {
             let before = rest[..i].chars().next_back().unwrap_or(' ');
             is_wide(before)
@@ -441,7 +453,7 @@ fn is_wide(c: char) -> bool {
 }
 
 fn columns(text: &str) -> usize {
-    text.chars().map(|c| if is_wide(c) { 2 } else { 1 }).sum()
+    if text.is_ascii() { text.len() } else { text.chars().map(|c| if is_wide(c) { 2 } else { 1 }).sum() }
 }
 
 #[cfg(test)]

@@ -15,11 +15,10 @@ pub(super) fn unfit(outgoing: &Outgoing) -> Option<String> {
     if !outgoing.bytes.is_ascii() && !utf8_allowed {
         return Some("not sent: the message holds octets that are not ASCII".to_owned());
     }
-    let mut before = b' ';
-    let bare = outgoing.bytes.iter().chain(b" ").any(|&octet| {
-        let bare = (before == b'\r') != (octet == b'\n');
-        before = octet;
-        bare
+    let text = std::str::from_utf8(&outgoing.bytes).unwrap_or("\r");
+    let bare = text.split_inclusive('\n').any(|line| match line.strip_suffix('\n') {
+        Some(line) => line.strip_suffix('\r').is_none_or(|line| line.contains('\r')),
+        None => line.contains('\r'),
     });
     bare.then(|| "not sent: the message holds a bare CR or LF".to_owned())
 }
