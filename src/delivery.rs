@@ -1,8 +1,8 @@
 //! The one path every message takes: last look, dialogue, arm, body, settle.
 //!
 //! The coordinator (the thread that called [`Delivery::run`]) alone touches the ledger and the feed. Each connection has
-//! a thread of its own that renders, speaks SMTP and may block; it asks the coordinator before a body leaves. Wishes to
-//! arm and outcomes that come while a commit is on its way to the disk share the next one.
+//! a task of its own that renders and speaks SMTP, all of them on one other thread; it asks the coordinator before a body
+//! leaves. Wishes to arm and outcomes that come while a commit is on its way to the disk share the next one.
 //!
 //! A connection that waits for its arming is given the message to follow, composes it meanwhile, and lets its envelope
 //! leave with the body before it, where the server takes that. What was found out about a prepared message grows old, so
@@ -10,6 +10,7 @@
 
 mod books;
 mod breaker;
+mod room;
 mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +32,7 @@ use crate::settings::Limits;
 use crate::stop::{Stop, StopCause};
 use books::Books;
 use breaker::Breaker;
+use room::Room;
 pub use worker::Job;
 use worker::{Answer, Event, Then, Worker};
 
@@ -111,6 +113,7 @@ impl Delivery<'_> {
         self.ledger.prune_pace(clock::real_second())?;
         let round = Round {
             events,
+            room: None,
             inbox,
             workers: Vec::new(),
             books: Books::default(),
@@ -127,6 +130,8 @@ impl Delivery<'_> {
 /// The state of one [`Delivery::run`].
 struct Round {
     events: Sender<(usize, Event)>,
+    /// Opened for the first message.
+    room: Option<Room>,
     inbox: Receiver<(usize, Event)>,
     workers: Vec<Worker>,
     books: Books,
@@ -213,7 +218,12 @@ impl Round {
                 Some(worker) => worker,
                 None => {
                     let worker = self.workers.len();
-                    self.workers.push(Worker::start(worker, delivery.transport.session()?, self.events.clone())?);
+                    let session = delivery.transport.session()?;
+                    let room = match &mut self.room {
+                        Some(room) => room,
+                        none => none.insert(Room::open(self.events.clone())?),
+                    };
+                    self.workers.push(Worker::at(room.begin(worker, session)));
                     worker
                 }
             };
@@ -387,7 +397,7 @@ impl Round {
                     self.books.note(id, label, true, Fate::InDoubt { why });
                 }
                 self.workers[worker].bury();
-                self.give_up(summary, "a sending thread of mailonce failed; see the lines above".into());
+                self.give_up(summary, "the sending part of mailonce failed; see the lines above".into());
             }
         }
         Ok(())

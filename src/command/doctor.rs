@@ -154,11 +154,16 @@ fn look_at_mail(settings: &Settings, findings: &mut Findings) {
     }
 }
 
+fn probe(server: &SmtpServer) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|err| format!("could not look at the server: {err}"))?.block_on(server.probe())
+}
+
 fn look_at_server(settings: &Settings, findings: &mut Findings) {
     match &settings.transport {
         TransportSettings::Smtp(smtp) => match SmtpServer::new(smtp) {
             Err(failure) => findings.fail("server", failure.what, failure.next),
-            Ok(server) => match server.probe() {
+            Ok(server) => match probe(&server) {
                 Ok(said) => findings.ok("server", format!("{said}; nothing was sent")),
                 Err(why) => findings.fail(
                     "server",

@@ -1,10 +1,12 @@
-//! One connection and the thread that speaks on it.
+//! One connection: what the coordinator knows of it, and the task that speaks on it.
 
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant as Monotonic};
 
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::room::Door;
 use crate::domain::fate::{Fate, Unusable};
-use crate::failure::Failure;
 use crate::mail::session::{InStep, Next, Opened, Outgoing, Session};
 
 /// How the reply of a message that could not be made begins, in the place of a server's.
@@ -14,7 +16,7 @@ pub(super) const CANNOT_BE_RENDERED: &str = "cannot be rendered";
 /// for what was found out about the next message would grow old.
 const BRISK: Duration = Duration::from_secs(2);
 
-/// One message to deliver. What it takes to write it is done on the sending thread.
+/// One message to deliver. What it takes to write it is done where it is sent, not where the ledger is.
 pub struct Job {
     pub id: i64,
     /// How `-v` names it, without personal data: `cart u1_9f86d081`.
@@ -78,7 +80,7 @@ pub(super) enum Then {
 
 /// The coordinator's side of a worker.
 pub(super) struct Worker {
-    orders: Sender<Order>,
+    door: Door,
     pub in_hand: Option<InHand>,
     /// Given to the worker to follow the message in hand.
     prepared: Option<Message>,
@@ -102,26 +104,15 @@ pub(super) struct Message {
 pub(super) enum InHand {
     Message(Message),
     Closing,
-    /// The thread is gone.
+    /// The task is gone.
     Nothing,
 }
 
 impl Worker {
-    pub fn start(number: usize, session: Box<dyn Session>, events: Sender<(usize, Event)>) -> Result<Worker, Failure> {
-        let (orders, inbox) = mpsc::channel();
-        std::thread::Builder::new()
-            .name(format!("connection {number}"))
-            .spawn(move || {
-                let mut watch = DeathWatch { number, events: events.clone(), alive: true };
-                let mut thread = Thread { number, session, orders: inbox, events, next: None };
-                thread.work();
-                watch.alive = false;
-            })
-            .map_err(|err| {
-                Failure::ledger(format!("could not start a thread: {err}"), "lower mail.smtp.connections")
-            })?;
-        Ok(Worker {
-            orders,
+    /// The task behind this door has begun, and waits for orders.
+    pub fn at(door: Door) -> Worker {
+        Worker {
+            door,
             in_hand: None,
             prepared: None,
             unproven: None,
@@ -129,7 +120,7 @@ impl Worker {
             may_hold_connection: false,
             granted_at: Monotonic::now(),
             brisk: true,
-        })
+        }
     }
 
     /// Gives it a message: to begin at once, or to follow the one in hand.
@@ -143,12 +134,12 @@ impl Worker {
             self.prepared = Some(message);
         }
         self.may_hold_connection = true;
-        self.order(Order::Deliver(job));
+        self.door.order(Order::Deliver(job));
     }
 
     pub fn close(&mut self) {
         self.in_hand = Some(InHand::Closing);
-        self.order(Order::Close);
+        self.door.order(Order::Close);
     }
 
     pub fn answer(&mut self, answer: Answer) {
@@ -159,12 +150,7 @@ impl Worker {
             self.prepared = None;
         }
         self.granted_at = Monotonic::now();
-        self.order(Order::Arm(answer));
-    }
-
-    fn order(&self, order: Order) {
-        // A thread that died has said so in an event, which is dealt with when it is read.
-        let _ = self.orders.send(order);
+        self.door.order(Order::Arm(answer));
     }
 
     /// Ends what is in hand, and says which message it was. What was to follow is in hand now.
@@ -182,7 +168,7 @@ impl Worker {
         }
     }
 
-    /// Takes a dead thread out of use.
+    /// Takes a dead task out of use.
     pub fn bury(&mut self) {
         self.in_hand = Some(InHand::Nothing);
         self.prepared = None;
@@ -232,7 +218,7 @@ impl Message {
     }
 }
 
-/// Tells the coordinator when the thread panics, so that it does not wait for ever.
+/// Tells the coordinator when the task panics, so that it does not wait for ever.
 struct DeathWatch {
     number: usize,
     events: Sender<(usize, Event)>,
@@ -253,33 +239,35 @@ impl From<Then> for Event {
     }
 }
 
-/// The worker's own side.
-struct Thread {
-    number: usize,
-    session: Box<dyn Session>,
-    orders: Receiver<Order>,
-    events: Sender<(usize, Event)>,
+/// The worker's own side: a conversation, led by orders.
+pub(super) struct Conversation<S> {
+    pub number: usize,
+    pub session: S,
+    pub orders: UnboundedReceiver<Order>,
+    pub events: Sender<(usize, Event)>,
     /// Composed while the message before it waited for its arming.
-    next: Option<Result<Outgoing, String>>,
+    pub next: Option<Result<Outgoing, String>>,
 }
 
 /// The coordinator goes away only when the run is over: then there is nothing left to say or do.
 struct Over;
 
-impl Thread {
-    fn work(&mut self) {
-        while self.step().is_ok() {}
+impl<S: Session> Conversation<S> {
+    pub async fn lead(mut self) {
+        let mut watch = DeathWatch { number: self.number, events: self.events.clone(), alive: true };
+        while self.step().await.is_ok() {}
+        watch.alive = false;
     }
 
-    fn step(&mut self) -> Result<(), Over> {
+    async fn step(&mut self) -> Result<(), Over> {
         if let Some(composed) = self.next.take() {
-            return self.deliver(composed);
+            return self.deliver(composed).await;
         }
-        match self.orders.recv().map_err(|_| Over)? {
-            Order::Deliver(job) => self.deliver((job.compose)()),
+        match self.orders.recv().await.ok_or(Over)? {
+            Order::Deliver(job) => self.deliver((job.compose)()).await,
             Order::Arm(_) => Ok(()),
             Order::Close => {
-                let in_step = self.session.close();
+                let in_step = self.session.close().await;
                 self.say(Then::Closed(in_step))
             }
         }
@@ -290,14 +278,14 @@ impl Thread {
     }
 
     /// Delivers a message, and those that can be handed over in one write with the body before them.
-    fn deliver(&mut self, composed: Result<Outgoing, String>) -> Result<(), Over> {
+    async fn deliver(&mut self, composed: Result<Outgoing, String>) -> Result<(), Over> {
         let mut outgoing = match composed {
             Ok(outgoing) => outgoing,
             Err(problem) => {
                 return self.say(Then::Judged(Fate::Refused { reply: format!("{CANNOT_BE_RENDERED}: {problem}") }));
             }
         };
-        let opening = self.session.open(&outgoing);
+        let opening = self.session.open(&outgoing).await;
         let mut event = Event { proof: opening.previous, finished: None, then: opening.opened.into() };
         loop {
             let waits = matches!(event.then, Then::WishToArm);
@@ -306,7 +294,7 @@ impl Thread {
                 return Ok(());
             }
             // Committed before the body: a crash from here on cannot send it twice.
-            if !self.is_granted()? {
+            if !self.is_granted().await? {
                 self.session.abandon();
                 return self.say(Then::Abandoned);
             }
@@ -314,11 +302,11 @@ impl Thread {
                 Some(Ok(next)) => next,
                 other => {
                     self.next = other;
-                    let fate = self.session.finish(&outgoing);
+                    let fate = self.session.finish(&outgoing).await;
                     return self.say(Event { proof: None, finished: Some((fate, false)), then: Then::GoesOn });
                 }
             };
-            let passing = self.session.finish_and_open(&outgoing, &next);
+            let passing = self.session.finish_and_open(&outgoing, &next).await;
             match passing.next {
                 Next::Begun(opened) => {
                     event = Event { proof: None, finished: Some((passing.fate, true)), then: opened.into() };
@@ -334,9 +322,9 @@ impl Thread {
     }
 
     /// Waits for the answer to a wish to arm; what comes to follow the message is composed meanwhile.
-    fn is_granted(&mut self) -> Result<bool, Over> {
+    async fn is_granted(&mut self) -> Result<bool, Over> {
         loop {
-            match self.orders.recv().map_err(|_| Over)? {
+            match self.orders.recv().await.ok_or(Over)? {
                 Order::Deliver(job) => self.next = Some((job.compose)()),
                 Order::Arm(Answer::Granted) => return Ok(true),
                 Order::Arm(Answer::Denied) | Order::Close => return Ok(false),

@@ -46,7 +46,7 @@ impl Outbox {
         Outbox { folder: Arc::new(Folder { dir, ready: Mutex::new(false) }) }
     }
 
-    /// A session of its own. One per thread.
+    /// A session of its own. It works with files only, so none of its calls waits for anything but the disk.
     pub fn session(&self) -> FileSession {
         FileSession { folder: Arc::clone(&self.folder), opened: None, unproven: false }
     }
@@ -154,8 +154,8 @@ impl Folder {
 }
 
 impl Session for FileSession {
-    fn open(&mut self, outgoing: &Outgoing) -> Opening {
-        let previous = self.close();
+    async fn open(&mut self, outgoing: &Outgoing) -> Opening {
+        let previous = self.close().await;
         if !is_file_name(&outgoing.token) {
             let reply = format!("not sent: {:?} cannot be a file name", outgoing.token);
             return Opening { previous, opened: Ok(Opened::Judged(Fate::Refused { reply })) };
@@ -172,7 +172,7 @@ impl Session for FileSession {
         Opening { previous, opened }
     }
 
-    fn finish(&mut self, outgoing: &Outgoing) -> Fate {
+    async fn finish(&mut self, outgoing: &Outgoing) -> Fate {
         let Some(temporary) = self.opened.take() else {
             return Fate::Deferred { reply: "not sent: no message was opened".to_owned() };
         };
@@ -190,7 +190,7 @@ impl Session for FileSession {
         }
     }
 
-    fn close(&mut self) -> Option<InStep> {
+    async fn close(&mut self) -> Option<InStep> {
         self.abandon();
         // A folder has no replies that could be late.
         std::mem::take(&mut self.unproven).then_some(InStep::Yes)
@@ -212,6 +212,11 @@ mod tests {
 
     use super::*;
     use crate::domain::address::Address;
+    use crate::mail::session::Driven;
+
+    fn driven(outbox: &Outbox) -> Driven<FileSession> {
+        Driven::new(outbox.session())
+    }
 
     fn outgoing(token: &str, body: &str) -> Outgoing {
         Outgoing {
@@ -235,7 +240,7 @@ mod tests {
         names
     }
 
-    fn ready(session: &mut FileSession, outgoing: &Outgoing) {
+    fn ready(session: &mut Driven<FileSession>, outgoing: &Outgoing) {
         assert_eq!(session.open(outgoing).opened, Ok(Opened::Ready));
     }
 
@@ -243,7 +248,7 @@ mod tests {
     fn a_message_is_there_after_finish_and_not_before() {
         let (_temp, dir, outbox) = outbox();
         assert!(!outbox.holds("t1").unwrap());
-        let (mut session, message) = (outbox.session(), outgoing("t1", ".dot"));
+        let (mut session, message) = (driven(&outbox), outgoing("t1", ".dot"));
         ready(&mut session, &message);
         assert!(!outbox.holds("t1").unwrap());
         let reply = format!("written to {}/t1.eml", dir.display());
@@ -262,7 +267,7 @@ mod tests {
     #[test]
     fn abandoning_leaves_nothing() {
         let (_temp, dir, outbox) = outbox();
-        let mut session = outbox.session();
+        let mut session = driven(&outbox);
         ready(&mut session, &outgoing("t1", "a"));
         session.abandon();
         assert!(names(&dir).is_empty());
@@ -275,7 +280,7 @@ mod tests {
         let (_temp, dir, outbox) = outbox();
         let (first, other) = (outgoing("t1", "a"), outgoing("t1", "b"));
         for (message, word) in [(&first, "sent"), (&first, "sent"), (&other, "in_doubt")] {
-            let mut session = outbox.session();
+            let mut session = driven(&outbox);
             ready(&mut session, message);
             let fate = session.finish(message);
             assert_eq!(fate.word(), word, "{fate:?}");
@@ -291,7 +296,7 @@ mod tests {
         for name in [".mailonce-t0.tmp", ".mailonce-t1.tmp", "notes.tmp", ".mailonce-x", "t9.eml"] {
             fs::write(dir.join(name), "half a mess").unwrap();
         }
-        let (mut one, mut two) = (outbox.session(), outbox.session());
+        let (mut one, mut two) = (driven(&outbox), driven(&outbox));
         ready(&mut one, &outgoing("t1", "a"));
         ready(&mut two, &outgoing("t2", "b"));
         assert_eq!(one.finish(&outgoing("t1", "a")).word(), "sent", "the second session swept the first one's file");
@@ -302,7 +307,7 @@ mod tests {
     #[test]
     fn a_link_that_cannot_be_made_is_tried_again_later() {
         let (_temp, dir, outbox) = outbox();
-        let (mut session, message) = (outbox.session(), outgoing("t1", "a"));
+        let (mut session, message) = (driven(&outbox), outgoing("t1", "a"));
         ready(&mut session, &message);
         fs::remove_dir_all(&dir).unwrap();
         let fate = session.finish(&message);
@@ -314,7 +319,7 @@ mod tests {
     fn a_folder_that_cannot_be_written_is_unusable() {
         let (_temp, dir, outbox) = outbox();
         fs::write(&dir, "a file where the folder should be").unwrap();
-        let why = outbox.session().open(&outgoing("t1", "a")).opened.unwrap_err().why;
+        let why = driven(&outbox).open(&outgoing("t1", "a")).opened.unwrap_err().why;
         assert!(why.contains("outbox: Not a directory (os error 20)"), "{why}");
     }
 
@@ -322,7 +327,7 @@ mod tests {
     fn a_token_cannot_lead_out_of_the_folder() {
         let (_temp, _dir, outbox) = outbox();
         for token in ["", "../t1", "a/b", ".hidden", "a.b", "a\0b"] {
-            let opened = outbox.session().open(&outgoing(token, "a")).opened;
+            let opened = driven(&outbox).open(&outgoing(token, "a")).opened;
             assert!(matches!(opened, Ok(Opened::Judged(Fate::Refused { .. }))), "{token:?}: {opened:?}");
             assert!(!outbox.holds(token).unwrap());
         }

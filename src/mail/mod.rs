@@ -13,11 +13,12 @@ pub mod template;
 use std::cell::OnceCell;
 use std::io;
 
+use crate::domain::fate::Fate;
 use crate::failure::Failure;
 use crate::settings::{SmtpSettings, TransportSettings};
-use file::Outbox;
-use session::Session;
-use smtp::SmtpServer;
+use file::{FileSession, Outbox};
+use session::{InStep, Opening, Outgoing, Passing, Session};
+use smtp::{SmtpServer, SmtpSession};
 
 /// Where messages go.
 pub enum Transport {
@@ -46,11 +47,11 @@ impl Transport {
         }
     }
 
-    /// A new session, for one thread.
+    /// A new session, for one conversation.
     ///
     /// # Errors
     /// Exit 78: the certificates cannot be read.
-    pub fn session(&self) -> Result<Box<dyn Session>, Failure> {
+    pub fn session(&self) -> Result<AnySession, Failure> {
         Ok(match self {
             Transport::Smtp { settings, server } => {
                 let server = match server.get() {
@@ -60,9 +61,9 @@ impl Transport {
                         server.get_or_init(|| made)
                     }
                 };
-                Box::new(server.session())
+                AnySession::Smtp(Box::new(server.session()))
             }
-            Transport::File(outbox) => Box::new(outbox.session()),
+            Transport::File(outbox) => AnySession::File(outbox.session()),
         })
     }
 
@@ -79,6 +80,49 @@ impl Transport {
         match self {
             Transport::Smtp { .. } => "sent",
             Transport::File(_) => "written",
+        }
+    }
+}
+
+/// A session of either transport.
+pub enum AnySession {
+    Smtp(Box<SmtpSession>),
+    File(FileSession),
+}
+
+impl Session for AnySession {
+    async fn open(&mut self, outgoing: &Outgoing) -> Opening {
+        match self {
+            AnySession::Smtp(session) => session.open(outgoing).await,
+            AnySession::File(session) => session.open(outgoing).await,
+        }
+    }
+
+    async fn finish(&mut self, outgoing: &Outgoing) -> Fate {
+        match self {
+            AnySession::Smtp(session) => session.finish(outgoing).await,
+            AnySession::File(session) => session.finish(outgoing).await,
+        }
+    }
+
+    async fn finish_and_open(&mut self, outgoing: &Outgoing, next: &Outgoing) -> Passing {
+        match self {
+            AnySession::Smtp(session) => session.finish_and_open(outgoing, next).await,
+            AnySession::File(session) => session.finish_and_open(outgoing, next).await,
+        }
+    }
+
+    fn abandon(&mut self) {
+        match self {
+            AnySession::Smtp(session) => session.abandon(),
+            AnySession::File(session) => session.abandon(),
+        }
+    }
+
+    async fn close(&mut self) -> Option<InStep> {
+        match self {
+            AnySession::Smtp(session) => session.close().await,
+            AnySession::File(session) => session.close().await,
         }
     }
 }

@@ -61,27 +61,64 @@ pub enum Next {
     NotBegun { proven: bool },
 }
 
-/// One conversation with whatever takes the messages. Each thread has its own.
+/// One conversation with whatever takes the messages.
 ///
 /// Every provisional `Sent` that `finish` returns is settled by the very next `open` or `close`, whatever comes of that.
+/// What waits, waits without holding its thread: many sessions share one.
 pub trait Session: Send {
     /// Goes up to the point where the body may follow, connecting first when there is no connection.
-    fn open(&mut self, outgoing: &Outgoing) -> Opening;
+    fn open(&mut self, outgoing: &Outgoing) -> impl Future<Output = Opening> + Send;
 
     /// Sends the body and reads the answer to it. Only after [`Opened::Ready`], and with the same message.
     ///
     /// A `Fate::Sent` is provisional: the next `open` or `close` says whether it stands.
-    fn finish(&mut self, outgoing: &Outgoing) -> Fate;
+    fn finish(&mut self, outgoing: &Outgoing) -> impl Future<Output = Fate> + Send;
 
     /// Sends the body, and where the other side lets it, the envelope of `next` in the same write. Only after
     /// [`Opened::Ready`], and with the same message. When this says [`Opened::Ready`], the body of `next` may follow.
-    fn finish_and_open(&mut self, outgoing: &Outgoing, _next: &Outgoing) -> Passing {
-        Passing { fate: self.finish(outgoing), next: Next::NotBegun { proven: false } }
+    fn finish_and_open(&mut self, outgoing: &Outgoing, _next: &Outgoing) -> impl Future<Output = Passing> + Send {
+        async { Passing { fate: self.finish(outgoing).await, next: Next::NotBegun { proven: false } } }
     }
 
     /// Leaves an opened transaction with nothing of the body sent.
     fn abandon(&mut self);
 
     /// Ends the conversation, and settles the last provisional `Sent`; `None` when there was none.
-    fn close(&mut self) -> Option<InStep>;
+    fn close(&mut self) -> impl Future<Output = Option<InStep>> + Send;
+}
+
+/// A session for tests that are no tasks themselves: each call returns when it is done.
+#[cfg(test)]
+pub struct Driven<S> {
+    // Before the runtime that watches its connection.
+    session: S,
+    runtime: tokio::runtime::Runtime,
+}
+
+#[cfg(test)]
+impl<S: Session> Driven<S> {
+    pub fn new(session: S) -> Driven<S> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Driven { session, runtime }
+    }
+
+    pub fn open(&mut self, outgoing: &Outgoing) -> Opening {
+        self.runtime.block_on(self.session.open(outgoing))
+    }
+
+    pub fn finish(&mut self, outgoing: &Outgoing) -> Fate {
+        self.runtime.block_on(self.session.finish(outgoing))
+    }
+
+    pub fn finish_and_open(&mut self, outgoing: &Outgoing, next: &Outgoing) -> Passing {
+        self.runtime.block_on(self.session.finish_and_open(outgoing, next))
+    }
+
+    pub fn abandon(&mut self) {
+        self.session.abandon();
+    }
+
+    pub fn close(&mut self) -> Option<InStep> {
+        self.runtime.block_on(self.session.close())
+    }
 }

@@ -110,7 +110,7 @@ impl SmtpServer {
         Ok(SmtpServer { server: Arc::new(server) })
     }
 
-    /// A session of its own, not yet connected. One per thread.
+    /// A session of its own, not yet connected.
     pub fn session(&self) -> SmtpSession {
         SmtpSession { server: Arc::clone(&self.server), unproven: None, opened: None }
     }
@@ -144,36 +144,36 @@ fn tls_parameters(host: &str, ca_file: Option<&Path>) -> Result<TlsParameters, F
 }
 
 impl Session for SmtpSession {
-    fn open(&mut self, outgoing: &Outgoing) -> Opening {
+    async fn open(&mut self, outgoing: &Outgoing) -> Opening {
         self.abandon();
         if let Some(reply) = body::unfit(outgoing) {
-            return Opening { previous: self.close(), opened: Ok(Opened::Judged(Fate::Refused { reply })) };
+            return Opening { previous: self.close().await, opened: Ok(Opened::Judged(Fate::Refused { reply })) };
         }
         let mut previous = None;
         if let Some(line) = self.unproven.take() {
-            let (proof, opened) = self.attempt(line, outgoing, true);
+            let (proof, opened) = self.attempt(line, outgoing, true).await;
             previous = Some(proof);
             match opened {
                 Err(broken) if broken.worn_out => {}
                 opened => return Opening { previous, opened: opened.map_err(Unusable::from) },
             }
         }
-        let opened = match Line::connect(&self.server) {
+        let opened = match Line::connect(&self.server).await {
             Err(why) => Err(Unusable { why }),
-            Ok(line) => self.attempt(line, outgoing, false).1.map_err(Unusable::from),
+            Ok(line) => self.attempt(line, outgoing, false).await.1.map_err(Unusable::from),
         };
         Opening { previous, opened }
     }
 
-    fn finish(&mut self, outgoing: &Outgoing) -> Fate {
+    async fn finish(&mut self, outgoing: &Outgoing) -> Fate {
         let (Some(mut line), Some(text)) = (self.opened.take(), body::with_dot(outgoing)) else {
             return nothing_was_open();
         };
         line.wait_at_most(self.server.settings.dot_timeout);
         let name = &self.server.name;
-        let reply = match line.say(&text) {
+        let reply = match line.say(&text).await {
             Ok(reply) => reply,
-            Err(trouble) => return cut_short(line, &trouble, name),
+            Err(trouble) => return cut_short(line, &trouble, name).await,
         };
         line.wait_at_most(self.server.settings.timeout);
         if reply.takes_a_message() {
@@ -184,7 +184,7 @@ impl Session for SmtpSession {
             return Fate::InDoubt { why: format!("{name} answered the final dot with {}", reply.text()) };
         }
         let fate = reply.judgement();
-        let next = match (line.quit(), &fate) {
+        let next = match (line.quit().await, &fate) {
             (Farewell::OutOfStep(next), _) => next,
             // A slow server's own answer may still be to come; to try again would then send twice.
             (Farewell::Silent, Fate::Deferred { .. }) => "nothing".to_owned(),
@@ -193,25 +193,25 @@ impl Session for SmtpSession {
         Fate::InDoubt { why: format!("{name} answered the final dot with {}, then QUIT with {next}", reply.text()) }
     }
 
-    fn finish_and_open(&mut self, outgoing: &Outgoing, next: &Outgoing) -> Passing {
+    async fn finish_and_open(&mut self, outgoing: &Outgoing, next: &Outgoing) -> Passing {
         let fits = |line: &mut Line| {
             line.offers.pipelining
                 && line.offers.cannot_take(next, &self.server.name).is_none()
                 && body::unfit(next).is_none()
         };
         let Some(mut line) = self.opened.take_if(fits) else {
-            return Passing { fate: self.finish(outgoing), next: Next::NotBegun { proven: false } };
+            return Passing { fate: self.finish(outgoing).await, next: Next::NotBegun { proven: false } };
         };
         let over = |fate| Passing { fate, next: Next::NotBegun { proven: true } };
         let Some(text) = body::with_dot(outgoing) else { return over(nothing_was_open()) };
         let server = Arc::clone(&self.server);
         let (settings, name) = (&server.settings, &server.name);
-        let (reply, heard) = match line.finish_and_transact(text, next, settings.dot_timeout, settings.timeout) {
+        let (reply, heard) = match line.finish_and_transact(text, next, settings.dot_timeout, settings.timeout).await {
             Ok(answers) => answers,
-            Err(trouble) => return over(cut_short(line, &trouble, name)),
+            Err(trouble) => return over(cut_short(line, &trouble, name).await),
         };
         if reply.takes_a_message() {
-            return match self.conclude(line, &heard, true) {
+            return match self.conclude(line, &heard, true).await {
                 (InStep::Yes, Err(broken)) if broken.worn_out => over(Fate::Sent { reply: reply.text() }),
                 (InStep::Yes, opened) => Passing {
                     fate: Fate::Sent { reply: reply.text() },
@@ -227,7 +227,7 @@ impl Session for SmtpSession {
         }
         // Whatever was said to the next message, after an error the connection is dropped.
         let fate = reply.judgement();
-        over(match self.speaks_against(line, &heard, &fate) {
+        over(match self.speaks_against(line, &heard, &fate).await {
             None => fate,
             Some(then) => {
                 Fate::InDoubt { why: format!("{name} answered the final dot with {}, but then: {then}", reply.text()) }
@@ -239,10 +239,10 @@ impl Session for SmtpSession {
         self.opened = None;
     }
 
-    fn close(&mut self) -> Option<InStep> {
+    async fn close(&mut self) -> Option<InStep> {
         self.abandon();
         let line = self.unproven.take()?;
-        Some(match line.quit() {
+        Some(match line.quit().await {
             Farewell::Goodbye | Farewell::Gone | Farewell::Silent => InStep::Yes,
             Farewell::OutOfStep(text) => InStep::No { why: self.out_of_step("QUIT", &text) },
         })
@@ -251,29 +251,36 @@ impl Session for SmtpSession {
 
 impl SmtpSession {
     /// One transaction on one connection, up to the 354. `unproven`: a provisional `Sent` came just before on it.
-    fn attempt(&mut self, mut line: Line, outgoing: &Outgoing, unproven: bool) -> (InStep, Result<Opened, Broken>) {
+    async fn attempt(
+        &mut self,
+        mut line: Line,
+        outgoing: &Outgoing,
+        unproven: bool,
+    ) -> (InStep, Result<Opened, Broken>) {
         if let Some(reply) = line.offers.cannot_take(outgoing, &self.server.name) {
             let judged = Ok(Opened::Judged(Fate::Refused { reply }));
-            return match line.quit() {
+            return match line.quit().await {
                 Farewell::OutOfStep(text) => (InStep::No { why: self.out_of_step("QUIT", &text) }, judged),
                 _ => (InStep::Yes, judged),
             };
         }
         line.wait_at_most(self.server.settings.timeout);
-        let heard = line.transact(outgoing);
-        self.conclude(line, &heard, unproven)
+        let heard = line.transact(outgoing).await;
+        self.conclude(line, &heard, unproven).await
     }
 
     /// What the answers to MAIL, RCPT and DATA say of the message before and of this one.
-    fn conclude(&mut self, line: Line, heard: &Heard, unproven: bool) -> (InStep, Result<Opened, Broken>) {
+    async fn conclude(&mut self, line: Line, heard: &Heard, unproven: bool) -> (InStep, Result<Opened, Broken>) {
         match verdict(heard, &self.server.name) {
             Verdict::Ready => {
                 self.opened = Some(line);
                 (InStep::Yes, Ok(Opened::Ready))
             }
-            Verdict::Judged { fate, after } => self.refused(line, heard, after, unproven, Ok(Opened::Judged(fate))),
+            Verdict::Judged { fate, after } => {
+                self.refused(line, heard, after, unproven, Ok(Opened::Judged(fate))).await
+            }
             Verdict::TurnedAway { why, after } => {
-                self.refused(line, heard, after, unproven, Err(Broken { why, worn_out: false }))
+                self.refused(line, heard, after, unproven, Err(Broken { why, worn_out: false })).await
             }
             Verdict::Gone { why, at_mail } => (InStep::Yes, Err(Broken { why, worn_out: at_mail && unproven })),
             Verdict::Silent { why } => (InStep::Yes, Err(Broken { why, worn_out: false })),
@@ -282,7 +289,7 @@ impl SmtpSession {
     }
 
     /// After a refusal: whether it, and the 2yz before it, can be believed.
-    fn refused(
+    async fn refused(
         &self,
         line: Line,
         heard: &Heard,
@@ -293,7 +300,7 @@ impl SmtpSession {
         let why = match after {
             // The 354 is where it belongs. The line is dropped without a word.
             After::AwaitsBody => return (InStep::Yes, opened),
-            After::Quit => match line.quit() {
+            After::Quit => match line.quit().await {
                 Farewell::Goodbye => return (InStep::Yes, opened),
                 Farewell::OutOfStep(text) => self.out_of_step("QUIT", &text),
                 Farewell::Gone | Farewell::Silent if !heard.begins_with_a_refusal() || !unproven => {
@@ -311,14 +318,14 @@ impl SmtpSession {
     /// can be believed.
     ///
     /// Were it a stray line, the dot's own answer would stand first in `heard`: a 2yz there needs proof that it is MAIL's.
-    fn speaks_against(&self, line: Line, heard: &Heard, fate: &Fate) -> Option<String> {
+    async fn speaks_against(&self, line: Line, heard: &Heard, fate: &Fate) -> Option<String> {
         let name = &self.server.name;
         let unproven = || heard.has_an_acceptance().then(|| format!("{name} fell silent before DATA was answered"));
         match verdict(heard, name) {
             Verdict::Ready | Verdict::Judged { after: After::AwaitsBody, .. } => None,
             Verdict::OutOfStep { why } => Some(why),
             Verdict::Judged { after: After::Quit, .. } | Verdict::TurnedAway { after: After::Quit, .. } => {
-                match line.quit() {
+                match line.quit().await {
                     Farewell::Goodbye => None,
                     Farewell::OutOfStep(text) => Some(self.out_of_step("QUIT", &text)),
                     Farewell::Gone | Farewell::Silent => unproven(),
@@ -348,9 +355,9 @@ fn nothing_was_open() -> Fate {
 }
 
 /// No reply to the body. A server that breaks off in the middle of one may have said why: that can be read still.
-fn cut_short(mut line: Line, trouble: &Trouble, name: &str) -> Fate {
+async fn cut_short(mut line: Line, trouble: &Trouble, name: &str) -> Fate {
     if let Trouble::Broken(_) = trouble
-        && let Ok(reply) = line.hear()
+        && let Ok(reply) = line.hear().await
         && reply.is_negative()
         && reply.code != 421
     {

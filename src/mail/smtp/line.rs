@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::SmtpConnection;
+use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::Auth;
 use lettre::transport::smtp::response::{Category, Code, Detail, Response, Severity};
+use tokio::time::timeout;
 
 use crate::mail::session::Outgoing;
 
@@ -28,7 +29,7 @@ const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 
 /// A connection that is ready for MAIL. Dropping it closes the socket and writes nothing.
 pub(super) struct Line {
-    wire: SmtpConnection,
+    wire: AsyncSmtpConnection,
     waits: Duration,
     pub offers: Offers,
 }
@@ -57,64 +58,75 @@ pub(super) enum Farewell {
 impl Line {
     /// Connects, goes over to TLS, authenticates, and learns what the server offers.
     ///
-    /// lettre reads the greeting and the answer to its own EHLO within the connection's timeout.
+    /// The connection may take `connect_timeout`, and TLS from the first byte on, greeting and EHLO as long again.
     ///
     /// # Errors
     /// The server cannot be used; the text says why.
-    pub fn connect(server: &Server) -> Result<Line, String> {
+    pub async fn connect(server: &Server) -> Result<Line, String> {
         let settings = &server.settings;
         let waits = at_least(settings.connect_timeout);
         let address = (settings.host.as_str(), settings.port);
-        let implicit = server.tls.as_ref().filter(|_| settings.tls == crate::settings::Tls::Implicit);
-        let wire = SmtpConnection::connect(address, Some(waits), &server.hello, implicit, None)
-            .map_err(|error| unreached(server, &error, waits))?;
+        let implicit = server.tls.clone().filter(|_| settings.tls == crate::settings::Tls::Implicit);
+        let connecting = AsyncSmtpConnection::connect_tokio1(address, Some(waits), &server.hello, implicit, None);
+        let wire = match timeout(waits * 2, connecting).await {
+            Ok(connected) => connected.map_err(|error| unreached(server, &error, waits))?,
+            Err(_) => return Err(did_not_greet(server, waits)),
+        };
         let mut line = Line { wire, waits, offers: Offers::default() };
         if settings.tls == crate::settings::Tls::Starttls {
-            line.starttls(server)?;
+            line.starttls(server).await?;
         }
         if let Some(credentials) = &server.credentials {
             line.wait_at_most(settings.timeout);
-            line.auth(server, credentials)?;
+            line.auth(server, credentials).await?;
         }
         line.wait_at_most(settings.timeout);
-        line.ehlo(server)?;
+        line.ehlo(server).await?;
         Ok(line)
     }
 
-    fn starttls(&mut self, server: &Server) -> Result<(), String> {
+    async fn starttls(&mut self, server: &Server) -> Result<(), String> {
         let name = &server.name;
         let parameters = match &server.tls {
             Some(parameters) if self.wire.can_starttls() => parameters,
             _ => return Err(format!("{name} does not offer STARTTLS, and nothing is sent in plain text")),
         };
-        self.wire.starttls(parameters, &server.hello).map_err(|error| match sort(Err(error), self.waits) {
-            Ok(refused) => format!("{name} answered STARTTLS with {}", refused.text()),
-            Err(Trouble::Broken(cause)) => format!("no TLS with {name} after STARTTLS: {cause}"),
-            Err(trouble) => trouble.at(name, "STARTTLS"),
-        })?;
+        let upgrade = timeout(self.waits, self.wire.starttls(parameters.clone(), &server.hello)).await;
+        let refused = match upgrade {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(sort(Err(error), self.waits)),
+            Err(_) => Some(Err(Trouble::Silent(self.waits))),
+        };
+        match refused {
+            None => {}
+            Some(Ok(refused)) => return Err(format!("{name} answered STARTTLS with {}", refused.text())),
+            Some(Err(Trouble::Broken(cause))) => return Err(format!("no TLS with {name} after STARTTLS: {cause}")),
+            Some(Err(trouble)) => return Err(trouble.at(name, "STARTTLS")),
+        }
         self.wait_at_most(PEEK);
-        match self.hear() {
+        match self.hear().await {
             Err(Trouble::Silent(_)) => Ok(()),
             Ok(reply) => Err(format!("{name} said {} unasked after STARTTLS: injected, or out of step", reply.text())),
             Err(trouble) => Err(trouble.at(name, "STARTTLS")),
         }
     }
 
-    fn auth(&mut self, server: &Server, credentials: &Credentials) -> Result<(), String> {
+    async fn auth(&mut self, server: &Server, credentials: &Credentials) -> Result<(), String> {
         let name = &server.name;
         if self.wire.server_info().get_auth_mechanism(&MECHANISMS).is_none() {
             return Err(format!("{name} offers neither AUTH PLAIN nor AUTH LOGIN, but a user name is set"));
         }
-        match sort(self.wire.auth(&MECHANISMS, credentials), self.waits) {
+        match heard_within(self.waits, self.wire.auth(&MECHANISMS, credentials)).await {
             Ok(reply) if reply.code == 235 => Ok(()),
             Ok(reply) => Err(format!("{name} answered AUTH with {}", clean(&server.without_secrets(&reply.whole())))),
             Err(trouble) => Err(server.without_secrets(&trouble.at(name, "AUTH"))),
         }
     }
 
-    fn ehlo(&mut self, server: &Server) -> Result<(), String> {
+    async fn ehlo(&mut self, server: &Server) -> Result<(), String> {
         let name = &server.name;
-        let reply = self.say(&format!("EHLO {}\r\n", server.hello)).map_err(|trouble| trouble.at(name, "EHLO"))?;
+        let reply =
+            self.say(&format!("EHLO {}\r\n", server.hello)).await.map_err(|trouble| trouble.at(name, "EHLO"))?;
         if reply.code != 250 {
             return Err(format!("{name} answered EHLO with {}", reply.text()));
         }
@@ -129,30 +141,40 @@ impl Line {
 
     /// Sets how long the server may take for each answer from now on.
     pub fn wait_at_most(&mut self, longest: Duration) {
-        let longest = at_least(longest);
-        if longest != self.waits && self.wire.set_timeout(Some(longest)).is_ok() {
-            self.waits = longest;
-        }
+        self.waits = at_least(longest);
     }
 
     /// Writes a text in one go and reads one reply.
-    pub fn say(&mut self, text: &str) -> Result<Reply, Trouble> {
-        sort(self.wire.command(text), self.waits)
+    pub async fn say(&mut self, text: &str) -> Result<Reply, Trouble> {
+        heard_within(self.waits, self.wire.command(text)).await
     }
 
     /// Reads one more reply.
-    pub fn hear(&mut self) -> Result<Reply, Trouble> {
-        sort(self.wire.read_response(), self.waits)
+    pub async fn hear(&mut self) -> Result<Reply, Trouble> {
+        heard_within(self.waits, self.wire.read_response()).await
     }
 
     /// MAIL, RCPT and DATA: in one write where the server offers PIPELINING (RFC 2920), else one by one.
-    pub fn transact(&mut self, outgoing: &Outgoing) -> Heard {
+    pub async fn transact(&mut self, outgoing: &Outgoing) -> Heard {
         let commands = self.commands(outgoing);
+        let mut heard = Heard::default();
         if self.offers.pipelining {
-            let all = commands.concat();
-            return hear_all(|at| if at == 0 { self.say(&all) } else { self.hear() }, |_, _| true);
+            if heard.take(self.say(&commands.concat()).await) {
+                self.hear_the_rest(&mut heard).await;
+            }
+            return heard;
         }
-        hear_all(|at| self.say(&commands[at]), goes_on)
+        for (at, command) in commands.iter().enumerate() {
+            if !heard.take(self.say(command).await) || !goes_on(at, &heard.replies[at]) {
+                break;
+            }
+        }
+        heard
+    }
+
+    /// Takes the answers to MAIL, RCPT and DATA that are still to come, until there is none, or a 421.
+    async fn hear_the_rest(&mut self, heard: &mut Heard) {
+        while heard.replies.len() < COMMANDS.len() && heard.take(self.hear().await) {}
     }
 
     /// The end of one message and MAIL, RCPT and DATA of the next in one write, which RFC 2920 §3.1 allows: only
@@ -162,7 +184,7 @@ impl Line {
     ///
     /// # Errors
     /// The dot was not answered: nothing is known of the message, and nothing of the next was begun.
-    pub fn finish_and_transact(
+    pub async fn finish_and_transact(
         &mut self,
         body: String,
         next: &Outgoing,
@@ -174,10 +196,13 @@ impl Line {
             text.push_str(&command);
         }
         self.wait_at_most(patience);
-        let reply = self.say(&text)?;
+        let reply = self.say(&text).await?;
         self.wait_at_most(timeout);
+        let mut heard = Heard::default();
         // After a 421 nothing more comes.
-        let heard = if reply.code == 421 { Heard::default() } else { hear_all(|_| self.hear(), |_, _| true) };
+        if reply.code != 421 {
+            self.hear_the_rest(&mut heard).await;
+        }
         Ok((reply, heard))
     }
 
@@ -193,9 +218,9 @@ impl Line {
     }
 
     /// Says QUIT and closes. Never after a 354: there it would be the first line of the body.
-    pub fn quit(mut self) -> Farewell {
+    pub async fn quit(mut self) -> Farewell {
         self.wait_at_most(self.waits.min(QUIT_TIMEOUT));
-        match self.say("QUIT\r\n") {
+        match self.say("QUIT\r\n").await {
             Ok(reply) => match reply.code {
                 221 => Farewell::Goodbye,
                 421 => Farewell::Gone,
@@ -236,25 +261,15 @@ impl Offers {
     }
 }
 
-/// Takes the answers to MAIL, RCPT and DATA, until there is none, a 421, or one after which `goes_on` says no.
-fn hear_all(mut answer: impl FnMut(usize) -> Result<Reply, Trouble>, goes_on: impl Fn(usize, &Reply) -> bool) -> Heard {
-    let mut heard = Heard::default();
-    for at in 0..COMMANDS.len() {
-        match answer(at) {
-            Err(trouble) => {
-                heard.trouble = Some(trouble);
-                break;
-            }
-            Ok(reply) => {
-                let last = reply.code == 421 || !goes_on(at, &reply);
-                heard.replies.push(reply);
-                if last {
-                    break;
-                }
-            }
-        }
+/// One answer, or why there is none. What is written before it counts for the time too.
+async fn heard_within(
+    longest: Duration,
+    answer: impl Future<Output = Result<Response, Error>>,
+) -> Result<Reply, Trouble> {
+    match timeout(longest, answer).await {
+        Ok(answer) => sort(answer, longest),
+        Err(_) => Err(Trouble::Silent(longest)),
     }
-    heard
 }
 
 /// The forms of the password that a server might repeat in its reply to AUTH.
@@ -272,7 +287,7 @@ fn needs_smtputf8(outgoing: &Outgoing) -> bool {
     !outgoing.envelope_from.is_ascii() || outgoing.recipient.needs_smtputf8()
 }
 
-/// The system takes a timeout of zero for none at all.
+/// None at all is no time to answer in.
 fn at_least(timeout: Duration) -> Duration {
     timeout.max(PEEK)
 }
@@ -286,7 +301,11 @@ fn unreached(server: &Server, error: &Error, waited: Duration) -> String {
     match trouble(error, waited) {
         Trouble::Closed => format!("the mail server {name} closed the connection before it answered EHLO"),
         Trouble::Broken(cause) => format!("could not reach the mail server {name}: {cause}"),
-        Trouble::Silent(waited) => format!("the mail server {name} did not greet within {}", seconds(waited)),
+        Trouble::Silent(waited) => did_not_greet(server, waited),
         Trouble::Nonsense(text) => format!("the mail server {name} greeted with what is no SMTP reply: {text}"),
     }
+}
+
+fn did_not_greet(server: &Server, waited: Duration) -> String {
+    format!("the mail server {} did not greet within {}", server.name, seconds(waited))
 }

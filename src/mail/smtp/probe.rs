@@ -8,10 +8,10 @@ impl SmtpServer {
     ///
     /// # Errors
     /// Why the server cannot be used.
-    pub fn probe(&self) -> Result<String, String> {
-        let line = Line::connect(&self.server)?;
+    pub async fn probe(&self) -> Result<String, String> {
+        let line = Line::connect(&self.server).await?;
         let offers = line.offers;
-        if let Farewell::OutOfStep(text) = line.quit() {
+        if let Farewell::OutOfStep(text) = line.quit().await {
             return Err(format!("{} answered QUIT with {text}: its replies are out of step", self.server.name));
         }
         let how = match (self.server.settings.tls, &self.server.credentials) {

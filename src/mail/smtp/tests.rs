@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::domain::address::Address;
 
-use crate::mail::session::Next;
-use server::Act::{Close, Hang, Reset, Say, SayAndClose, SayAndResetInBody};
+use crate::mail::session::{Driven, Next};
+use server::Act::{Close, Drip, Hang, Reset, Say, SayAndClose, SayAndResetInBody};
 use server::{Manner, Odd, Record, Server as Told};
 
 /// Long enough for a busy machine, so that only a server that hangs meets it.
@@ -66,7 +66,7 @@ fn proof(in_step: Option<&InStep>, texts: &mut Vec<String>) -> &'static str {
     }
 }
 
-fn send(session: &mut SmtpSession, messages: &[Outgoing], record: impl FnOnce() -> Record) -> Run {
+fn send(session: &mut Driven<SmtpSession>, messages: &[Outgoing], record: impl FnOnce() -> Record) -> Run {
     let (mut story, mut texts) = (String::new(), Vec::new());
     for message in messages {
         let opening = session.open(message);
@@ -94,7 +94,7 @@ fn send(session: &mut SmtpSession, messages: &[Outgoing], record: impl FnOnce() 
 }
 
 /// As [`send`], but each next envelope may leave with the body before it. The story is told the same way.
-fn hand_over(session: &mut SmtpSession, messages: &[Outgoing], record: impl FnOnce() -> Record) -> Run {
+fn hand_over(session: &mut Driven<SmtpSession>, messages: &[Outgoing], record: impl FnOnce() -> Record) -> Run {
     let (mut story, mut texts) = (String::new(), Vec::new());
     let mut handed_over: Option<(&'static str, Result<Opened, Unusable>)> = None;
     let mut proven = false;
@@ -151,13 +151,13 @@ fn run_handing_over(odd: &[Odd], count: usize) -> Run {
     run_by(hand_over, true, odd, count)
 }
 
-type Driver = fn(&mut SmtpSession, &[Outgoing], Box<dyn FnOnce() -> Record>) -> Run;
+type Driver = fn(&mut Driven<SmtpSession>, &[Outgoing], Box<dyn FnOnce() -> Record>) -> Run;
 
 fn run_by(driver: Driver, pipelining: bool, odd: &[Odd], count: usize) -> Run {
-    let patience = if odd.iter().any(|odd| odd.2 == Hang) { IMPATIENCE } else { PATIENCE };
+    let patience = if odd.iter().any(|odd| matches!(odd.2, Hang | Drip)) { IMPATIENCE } else { PATIENCE };
     let told = Told::start(manner(pipelining, odd));
     let port = told.port;
-    let mut session = SmtpServer::new(&settings(port, patience)).unwrap().session();
+    let mut session = Driven::new(SmtpServer::new(&settings(port, patience)).unwrap().session());
     let messages: Vec<_> = (1..=count).map(outgoing).collect();
     let run = driver(&mut session, &messages, Box::new(|| told.stop()));
     for line in &run.record.lines {
@@ -205,6 +205,17 @@ fn a_good_server_gets_every_message_once_over_one_connection() {
 }
 
 #[test]
+fn a_reply_that_drips_and_never_ends_is_no_reply() {
+    for (command, story) in [("MAIL", "- unusable, -"), (".", "- in_doubt, -")] {
+        for pipelining in [false, true] {
+            let run = run(pipelining, &[Odd(command, 1, Drip)], 1);
+            assert_eq!(run.story, story, "{command}\n{:#?}", run.texts);
+            assert!(run.texts[0].contains("within 400 ms"), "{:?}", run.texts);
+        }
+    }
+}
+
+#[test]
 fn handed_over_a_message_takes_one_write_and_its_body_waits_for_its_own_354() {
     let run = run_handing_over(&[], 3);
     assert_eq!(run.story, "- sent, yes sent, yes sent, yes");
@@ -213,14 +224,14 @@ fn handed_over_a_message_takes_one_write_and_its_body_waits_for_its_own_354() {
     assert_eq!(run.record.lines.len(), 1 + 2 + 9 + 2, "{:?}", run.record.lines);
     // Without PIPELINING, and for a message that the server cannot take, one goes after the other.
     let told = Told::start(manner(false, &[]));
-    let mut session = SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session();
+    let mut session = Driven::new(SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session());
     assert_eq!(session.open(&outgoing(1)).opened, Ok(Opened::Ready));
     let passing = session.finish_and_open(&outgoing(1), &outgoing(2));
     assert_eq!(passing.next, Next::NotBegun { proven: false });
     assert_eq!(session.close(), Some(InStep::Yes));
     assert_eq!(told.stop().lines.iter().filter(|line| line.starts_with("MAIL")).count(), 1);
     let told = Told::start(manner(true, &[]));
-    let mut session = SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session();
+    let mut session = Driven::new(SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session());
     assert_eq!(session.open(&outgoing(1)).opened, Ok(Opened::Ready));
     let broken = Outgoing { bytes: b"a\n.\n".to_vec(), ..outgoing(2) };
     assert_eq!(session.finish_and_open(&outgoing(1), &broken).next, Next::NotBegun { proven: false });
@@ -466,7 +477,7 @@ fn after_a_refusal_we_say_quit_and_after_trouble_nothing() {
 #[test]
 fn abandoning_writes_nothing_more() {
     let told = Told::start(manner(true, &[]));
-    let mut session = SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session();
+    let mut session = Driven::new(SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session());
     assert_eq!(session.open(&outgoing(1)).opened, Ok(Opened::Ready));
     session.abandon();
     assert!(matches!(session.finish(&outgoing(1)), Fate::Deferred { .. }), "a body without a transaction");
@@ -484,7 +495,7 @@ fn a_refusal_in_the_middle_of_the_body_is_heard() {
         offers: Vec::new(),
         ..manner(false, &[Odd(".", 1, SayAndResetInBody("552 5.3.4 too big\r\n"))])
     });
-    let mut session = SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session();
+    let mut session = Driven::new(SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session());
     let large = Outgoing { bytes: "a line of it\r\n".repeat(2_000_000).into_bytes(), ..outgoing(1) };
     let run = send(&mut session, &[large], || told.stop());
     assert_eq!((run.story.as_str(), run.texts[0].as_str()), ("- refused, -", "552 5.3.4 too big"));
@@ -497,13 +508,13 @@ fn what_the_server_lacks_refuses_the_message_here() {
     let broken = Outgoing { bytes: b"a\n.\n".to_vec(), ..outgoing(1) };
     for (message, text) in [(&utf8, "SMTPUTF8"), (&large, "9001 octets"), (&broken, "bare CR or LF")] {
         let told = Told::start(manner(true, &[]));
-        let mut session = SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session();
+        let mut session = Driven::new(SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session());
         let run = send(&mut session, &[outgoing(1), message.clone(), outgoing(2)], || told.stop());
         assert_eq!(run.story, "- sent, yes judged refused, - sent, yes");
         assert!(run.texts[1].starts_with("not sent: ") && run.texts[1].contains(text), "{:?}", run.texts);
     }
     let told = Told::start(Manner { offers: vec!["SIZE 0", "SMTPUTF8"], ..manner(false, &[]) });
-    let mut session = SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session();
+    let mut session = Driven::new(SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session());
     let run = send(&mut session, &[utf8], || told.stop());
     assert_eq!(run.record.lines[3], "MAIL FROM:<bounce+1@shop.example> SIZE=32 SMTPUTF8");
     assert_eq!(run.record.lines[4], "RCPT TO:<bücher@example.com>");
@@ -524,7 +535,7 @@ fn a_reason_names_the_server_the_command_and_the_cause_once() {
     ends("banner", Say("554 5.3.2 not today\r\n"), " turned the connection away with 554 5.3.2 not today");
     ends("banner", Hang, " did not greet within 400 ms");
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut session = SmtpServer::new(&settings(nobody, PATIENCE)).unwrap().session();
+    let mut session = Driven::new(SmtpServer::new(&settings(nobody, PATIENCE)).unwrap().session());
     let why = session.open(&outgoing(1)).opened.unwrap_err().why;
     assert_eq!(why, format!("could not reach the mail server 127.0.0.1:{nobody}: Connection refused (os error 111)"));
 }

@@ -60,6 +60,21 @@ pub(super) enum After {
 }
 
 impl Heard {
+    /// Takes one more answer, or what came in its place; says whether another can follow it.
+    pub fn take(&mut self, answer: Result<Reply, Trouble>) -> bool {
+        match answer {
+            Err(trouble) => {
+                self.trouble = Some(trouble);
+                false
+            }
+            Ok(reply) => {
+                let last = reply.code == 421;
+                self.replies.push(reply);
+                !last
+            }
+        }
+    }
+
     /// Whether the first reply, which is the dot's own when replies are one late, says no.
     pub fn begins_with_a_refusal(&self) -> bool {
         self.replies.first().is_some_and(|reply| reply.is_negative() && reply.code != 421)

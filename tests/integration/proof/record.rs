@@ -193,7 +193,7 @@ impl Observer for Recorder {
                 offset: call.args[3],
                 bytes: call.data(result as usize),
             }),
-            (libc::SYS_write, _) if !call.is_on_socket() => self.name(&call.file()).map(|_| Step::Written {
+            (libc::SYS_write, _) if call.is_on_file() => self.name(&call.file()).map(|_| Step::Written {
                 file: file(),
                 offset: position(call) - result as u64,
                 bytes: call.data(result as usize),

@@ -224,6 +224,11 @@ impl Call {
         fs::read_link(format!("/proc/{}/fd/{}", self.process, self.args[0] as i32)).unwrap_or_default()
     }
 
+    /// Whether its first argument is a descriptor of what has a place in a file system.
+    pub fn is_on_file(&self) -> bool {
+        self.file().is_absolute()
+    }
+
     pub fn is_on_socket(&self) -> bool {
         self.file().to_string_lossy().starts_with("socket:")
     }

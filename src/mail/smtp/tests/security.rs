@@ -14,7 +14,7 @@ fn secured(tls: Tls, authority: &str, manner: Manner, credentials: Option<(&str,
         ca_file: (tls != Tls::None).then(|| file.path().to_owned()),
         ..settings(told.port, PATIENCE)
     };
-    let mut session = SmtpServer::new(&settings).unwrap().session();
+    let mut session = Driven::new(SmtpServer::new(&settings).unwrap().session());
     send(&mut session, &[outgoing(1)], || told.stop())
 }
 

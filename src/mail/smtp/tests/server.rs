@@ -23,6 +23,8 @@ pub enum Act {
     Reset,
     /// Says nothing any more, and reads until the other side closes.
     Hang,
+    /// Says a reply that never ends, a byte now and then, until the other side closes.
+    Drip,
     /// Resets the connection while the body is on its way, having said this.
     SayAndResetInBody(&'static str),
 }
@@ -231,6 +233,12 @@ impl Talk<'_> {
             Some(Act::Close) => self.close(stream),
             Some(Act::Reset) => {
                 reset(stream.socket());
+                false
+            }
+            Some(Act::Drip) => {
+                while stream.write_all(b"2").and_then(|()| stream.flush()).is_ok() {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
                 false
             }
             Some(Act::Hang | Act::SayAndResetInBody(_)) => {
