@@ -5,6 +5,8 @@
 //! rest of a message together. It is done to the template instead, its `{{ }}` and `{% %}` standing by as inert words,
 //! whenever the result is provably the template with other `style` attributes and nothing else; see [`template`].
 
+use std::borrow::Cow;
+
 use css_inline::CSSInliner;
 
 use super::markup::{self, Token};
@@ -100,13 +102,41 @@ pub fn template(source: &str) -> Option<String> {
     if !tags.iter().all(|tag| plain(tag) && assigns(tag)) {
         return None;
     }
-    let tags: Vec<JinjaTag> = tags.into_iter().filter(|tag| !tag.text.starts_with("{#")).collect();
-    let protected = protect(source, &tags, &word)?;
+    let completed = completed(source);
+    let tags: Vec<JinjaTag> = jinja_tags(&completed).into_iter().filter(|tag| !tag.text.starts_with("{#")).collect();
+    let protected = protect(&completed, &tags, &word)?;
     let inlined = document(&protected).ok()?;
     if outline(&protected, &word) != outline(&inlined, &word) {
         return None;
     }
     restore(&inlined, &tags, &word)
+}
+
+/// The template with the elements that an HTML parser puts around what has none (HTML §13.2.6.4): most letters are
+/// written without a head, and some as paragraphs alone. Where this guesses wrong, the outlines differ.
+fn completed(source: &str) -> Cow<'_, str> {
+    let opens = |wanted: &[&str]| {
+        markup::tokens(source).any(|token| matches!(token, Token::Open { name, .. } if markup::is_one_of(name, wanted)))
+    };
+    if opens(&["head", "style", "title", "meta", "link", "base"]) {
+        return source.into();
+    }
+    let mut found = markup::tokens(source);
+    let mut begin = 0;
+    while let Some(token) = found.next() {
+        match token {
+            Token::Open { name, .. } if name.eq_ignore_ascii_case("body") => {
+                let (before, body) = source.split_at(begin);
+                return match opens(&["html"]) {
+                    true => format!("{before}<head></head>{body}").into(),
+                    false => format!("<html>{before}<head></head>{}</html>", body.trim_end()).into(),
+                };
+            }
+            Token::Declaration(_) => return source.into(),
+            _ => begin = found.offset(),
+        }
+    }
+    if opens(&["html"]) { source.into() } else { format!("<html><head></head><body>{source}</body></html>").into() }
 }
 
 /// A word that stands nowhere in the template.
@@ -292,7 +322,30 @@ mod tests {
         ] {
             assert_eq!(inlined(body), None, "{body}");
         }
-        assert_eq!(template("{% if a %}<p>x</p>{% endif %}"), None, "html, head and body would land inside the if");
+        assert_eq!(
+            template("{% if a %}<html>{% endif %}<p>x</p>"),
+            None,
+            "html, head and body would land inside the if"
+        );
+    }
+
+    #[test]
+    fn a_letter_without_a_head_or_of_paragraphs_alone_is_completed_ahead() {
+        for (source, expected) in [
+            ("<p>Dear {{ n }}</p>\n", "<html><head></head><body><p>Dear {{ n }}</p>\n</body></html>"),
+            ("{% if a %}<p>x</p>{% endif %}", "<html><head></head><body>{% if a %}<p>x</p>{% endif %}</body></html>"),
+            ("Dear {{ n }}", "<html><head></head><body>Dear {{ n }}</body></html>"),
+            ("<html><body><p>{{ n }}</p></body></html>", "<html><head></head><body><p>{{ n }}</p></body></html>"),
+            ("<body class=a>{{ n }}</body>", "<html><head></head><body class=\"a\">{{ n }}</body></html>"),
+        ] {
+            let found = template(source);
+            if let Some(found) = &found {
+                let rendered =
+                    |text: &str| text.replace("{{ n }}", "Ada").replace("{% if a %}", "").replace("{% endif %}", "");
+                assert_eq!(rendered(found).trim(), document(&rendered(source)).unwrap().trim(), "{source}");
+            }
+            assert_eq!(found.as_deref().map(str::trim), Some(expected), "{source}");
+        }
     }
 
     #[test]

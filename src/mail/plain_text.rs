@@ -5,6 +5,8 @@
 //! than all other work on a message. After it lines are wrapped at 78 columns without ever breaking the address of
 //! a page.
 
+use std::borrow::Cow;
+
 use html2text::config;
 
 use super::markup::{self, Token};
@@ -49,7 +51,8 @@ pub fn from_html(html: &str) -> Result<String, String> {
             for (j, line) in block.split(LINE).enumerate() {
                 // Space at the begin of a line is the markup's; only html2text's own lines have an indent to keep.
                 let line = if i + j > 0 { line.trim_start_matches(' ') } else { line };
-                let written = write_links(&join_cells(line));
+                // Every mark is beyond ASCII.
+                let written = if line.is_ascii() { line.into() } else { Cow::from(write_links(&join_cells(line))) };
                 for line in written.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
                     if std::mem::take(&mut paragraph_ends) && !finished.is_empty() {
                         finished.push('\n');
