@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use support::{Delay, command, configure, open_campaign, run, smtp_sink};
 
 const SESSIONS: [u32; 3] = [1, 8, 16];
+/// How often `smtp-source` and mailonce take turns.
+const ROUNDS: usize = 5;
 
 fn main() {
     let messages: u32 = std::env::var("MAILONCE_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
@@ -44,32 +46,43 @@ fn side_by_side(folder: &Path, port: u16, messages: u32) {
     let node = node(folder);
     println!("messages per second, and as a part of smtp-source's with as many sessions");
     println!("{:<52} {:>18} {:>18} {:>18}", "", "1 session", "8 sessions", "16 sessions");
-    let generator = row("smtp-source: no ledger, no rendering", None, |sessions| {
-        timed(
-            messages,
-            Command::new("/usr/sbin/smtp-source")
-                .args(["-d", "-l", "4096", "-f", "bench@shop.example", "-t", "a@example.com"])
-                .args(["-s", &sessions.to_string(), "-m", &messages.to_string(), &format!("127.0.0.1:{port}")]),
-        )
-    });
-    row("mailonce: ledger, rendering", Some(&generator), |sessions| mailonce(folder, port, sessions, messages));
-    row("nodemailer, pool: no ledger, no rendering", Some(&generator), |sessions| {
+    // In turns, for the machine is never the same for long: the median of each.
+    let mut rates = SESSIONS.map(|_| (Vec::new(), Vec::new()));
+    for _ in 0..ROUNDS {
+        for (sessions, (generator, ours)) in SESSIONS.into_iter().zip(&mut rates) {
+            // One session takes a while for each.
+            let messages = if sessions == 1 { messages / 4 } else { messages };
+            generator.extend(timed(
+                messages,
+                Command::new("/usr/sbin/smtp-source")
+                    .args(["-d", "-l", "4096", "-f", "bench@shop.example", "-t", "a@example.com"])
+                    .args(["-s", &sessions.to_string(), "-m", &messages.to_string(), &format!("127.0.0.1:{port}")]),
+            ));
+            ours.extend(mailonce(folder, port, sessions, messages));
+        }
+    }
+    let generator = rates.each_ref().map(|(generator, _)| median(generator));
+    row("smtp-source: no ledger, no rendering", None, generator);
+    row("mailonce: ledger, rendering", Some(&generator), rates.each_ref().map(|(_, ours)| median(ours)));
+    let nodemailer = |sessions| {
         peer(
             Command::new("node").env("NODE_PATH", node.as_ref()?.join("node_modules")).arg(script("nodemailer.js")),
             port,
             messages / 4,
             sessions,
         )
-    });
+    };
+    row("nodemailer, pool: no ledger, no rendering", Some(&generator), SESSIONS.map(nodemailer));
     for (name, app, part, most) in [
         ("django-post_office: queue in SQLite", "post_office", 10, 16),
         ("django-mailer: queue in SQLite", "mailer", 50, 1),
     ] {
-        row(name, Some(&generator), |sessions| {
+        let queue = |sessions| {
             let mut command = Command::new(python.as_ref()?.join("bin/python"));
             command.current_dir(folder).arg(script("django_queue.py")).arg(app);
             if sessions > most { None } else { peer(&mut command, port, messages / part, sessions) }
-        });
+        };
+        row(name, Some(&generator), SESSIONS.map(queue));
     }
 }
 
@@ -77,14 +90,18 @@ fn delayed(folder: &Path, port: u16) {
     let delay = Delay::start(port, Duration::from_millis(10));
     println!("\nwith 20 ms of round-trip time: messages per second, and as a part of one per round trip and session");
     let one_each = SESSIONS.map(|sessions| Some(f64::from(sessions) * 50.0));
-    row("mailonce: ledger, rendering", Some(&one_each), |sessions| {
-        mailonce(folder, delay.port, sessions, 1000 * sessions)
-    });
+    let rates = SESSIONS.map(|sessions| mailonce(folder, delay.port, sessions, 1000 * sessions));
+    row("mailonce: ledger, rendering", Some(&one_each), rates);
 }
 
-/// Measures one row and prints it.
-fn row(name: &str, reference: Option<&[Option<f64>; 3]>, measure: impl Fn(u32) -> Option<f64>) -> [Option<f64>; 3] {
-    let rates = SESSIONS.map(&measure);
+fn median(rates: &[f64]) -> Option<f64> {
+    let mut rates = rates.to_vec();
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied()
+}
+
+/// Prints one row.
+fn row(name: &str, reference: Option<&[Option<f64>; 3]>, rates: [Option<f64>; 3]) {
     let mut line = format!("{name:<52}");
     for (at, rate) in rates.iter().enumerate() {
         let part = rate.zip(reference.and_then(|reference| reference[at])).map(|(rate, whole)| rate / whole);
@@ -92,7 +109,6 @@ fn row(name: &str, reference: Option<&[Option<f64>; 3]>, measure: impl Fn(u32) -
         line.push_str(&format!(" {:>18}", rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}{part}"))));
     }
     println!("{line}");
-    rates
 }
 
 /// A whole run of `run-campaigns`, the occurrence being open already.
@@ -110,6 +126,8 @@ fn mailonce(folder: &Path, port: u16, sessions: u32, messages: u32) -> Option<f6
     let sent: u32 =
         ledger.query_row("SELECT count(*) FROM message WHERE state = 'sent'", [], |row| row.get(0)).expect("a count");
     assert_eq!(sent, messages, "not all were sent");
+    drop(ledger);
+    fs::remove_dir_all(home).expect("a folder");
     rate
 }
 
