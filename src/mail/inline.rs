@@ -132,7 +132,6 @@ fn completed(source: &str) -> Cow<'_, str> {
                     false => format!("<html>{before}<head></head>{}</html>", body.trim_end()).into(),
                 };
             }
-            Token::Declaration(_) => return source.into(),
             _ => begin = found.offset(),
         }
     }
@@ -336,6 +335,10 @@ mod tests {
             ("{% if a %}<p>x</p>{% endif %}", "<html><head></head><body>{% if a %}<p>x</p>{% endif %}</body></html>"),
             ("Dear {{ n }}", "<html><head></head><body>Dear {{ n }}</body></html>"),
             ("<html><body><p>{{ n }}</p></body></html>", "<html><head></head><body><p>{{ n }}</p></body></html>"),
+            (
+                "<!DOCTYPE html><html><body><p>{{ n }}</p></body></html>",
+                "<!DOCTYPE html><html><head></head><body><p>{{ n }}</p></body></html>",
+            ),
             ("<body class=a>{{ n }}</body>", "<html><head></head><body class=\"a\">{{ n }}</body></html>"),
         ] {
             let found = template(source);
