@@ -136,8 +136,8 @@ You left something behind
 
 Hello Ada,
 
-Your cart at Tom & Co is still as you left it on 1 March 2026, 09:00. Pick up
-where you stopped whenever you like.
+Your cart at Tom & Co is still as you left it on 1 March 2026, 09:00.
+Pick up where you stopped whenever you like.
 
 2 × Lamp   €39.80
 €19.90 each
@@ -148,8 +148,8 @@ Total   €1,289.80
 Return to your cart:
 https://shop.example/cart/c1?a=1&b=2
 
-You are receiving this because you left items in your cart at Tom & Co with
-the address ada@example.com.
+You are receiving this because you left items in your cart at Tom & Co
+with the address ada@example.com.
 
 Unsubscribe:
 mailto:stop@shop.example?subject=ada%40example.com

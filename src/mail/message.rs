@@ -168,7 +168,10 @@ fn encoded_words(text: &str, used: usize) -> String {
 }
 
 fn part(content_type: ContentType, text: &str) -> SinglePart {
-    SinglePart::builder().header(content_type).body(with_crlf(text))
+    let text = with_crlf(text);
+    let part = SinglePart::builder().header(content_type);
+    // As octets, lettre does not look for line ends to mend.
+    if text.is_ascii() { part.body(text.into_bytes()) } else { part.body(text) }
 }
 
 /// The text with CRLF line ends and without what no message may hold: NUL, lone CRs, other control characters.

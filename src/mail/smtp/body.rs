@@ -16,9 +16,10 @@ pub(super) fn unfit(outgoing: &Outgoing) -> Option<String> {
         return Some("not sent: the message holds octets that are not ASCII".to_owned());
     }
     let text = std::str::from_utf8(&outgoing.bytes).unwrap_or("\r");
-    let bare = text.split_inclusive('\n').any(|line| match line.strip_suffix('\n') {
-        Some(line) => line.strip_suffix('\r').is_none_or(|line| line.contains('\r')),
-        None => line.contains('\r'),
+    let octets = text.as_bytes();
+    let bare = memchr::memchr2_iter(b'\r', b'\n', octets).any(|at| match octets[at] {
+        b'\r' => octets.get(at + 1) != Some(&b'\n'),
+        _ => at == 0 || octets[at - 1] != b'\r',
     });
     bare.then(|| "not sent: the message holds a bare CR or LF".to_owned())
 }
@@ -34,12 +35,14 @@ pub(super) fn size(outgoing: &Outgoing) -> usize {
 pub(super) fn with_dot(outgoing: &Outgoing) -> Option<String> {
     let text = std::str::from_utf8(&outgoing.bytes).ok()?;
     let mut wire = String::with_capacity(text.len() + text.len() / 64 + 5);
-    for line in text.split_inclusive('\n') {
-        if line.starts_with('.') {
-            wire.push('.');
-        }
-        wire.push_str(line);
+    let mut copied = 0;
+    let begins_line = |at: &usize| *at == 0 || text.as_bytes()[*at - 1] == b'\n';
+    for dot in memchr::memchr_iter(b'.', text.as_bytes()).filter(begins_line) {
+        wire.push_str(&text[copied..dot]);
+        wire.push('.');
+        copied = dot;
     }
+    wire.push_str(&text[copied..]);
     if !wire.ends_with("\r\n") {
         wire.push_str("\r\n");
     }
