@@ -40,6 +40,8 @@ use worker::{Answer, Event, Then, Worker};
 const WAIT_FOR_DOT_WHEN_STOPPED: Duration = Duration::from_secs(30);
 /// How often the stop signal and the time budget are looked at while nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The longest that wishes to arm wait for others to share their commit with.
+const LONGEST_GATHERING: Duration = Duration::from_millis(2);
 /// A connection whose last acceptance is unproven waits this long for the next message before it says QUIT.
 const UNPROVEN_GRACE: Duration = Duration::from_millis(250);
 
@@ -122,6 +124,7 @@ impl Delivery<'_> {
             feed_is_empty: false,
             ended_by_trouble: false,
             stopping_since: None,
+            last_commit: Duration::ZERO,
         };
         round.run(self, feed, summary)
     }
@@ -142,6 +145,8 @@ struct Round {
     /// The server is unusable, a breaker tripped or the source is silent: no further message is begun.
     ended_by_trouble: bool,
     stopping_since: Option<Monotonic>,
+    /// How long it took.
+    last_commit: Duration,
 }
 
 /// Whether another message may be begun now.
@@ -336,7 +341,7 @@ impl Round {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
         };
         let mut wishes = Vec::new();
-        for (worker, event) in std::iter::once(first).chain(self.inbox.try_iter().collect::<Vec<_>>()) {
+        for (worker, event) in self.gather(first) {
             if matches!(event.then, Then::WishToArm) {
                 wishes.push(worker);
             }
@@ -344,6 +349,23 @@ impl Round {
         }
         self.commit(delivery, feed, summary, wishes)?;
         self.read_ahead(delivery, feed, summary)
+    }
+
+    /// What has come, and what comes before half of the connections that are at work wait for the same commit.
+    ///
+    /// A commit for one while the others are about to come makes them all wait for it. So it waits for them, as long as
+    /// the last one took: that much they lose if it does not.
+    fn gather(&self, first: (usize, Event)) -> Vec<(usize, Event)> {
+        let mut events = vec![first];
+        events.extend(self.inbox.try_iter());
+        let at_work = self.workers.iter().filter(|worker| worker.message_in_hand().is_some()).count();
+        let until = Monotonic::now() + self.last_commit.min(LONGEST_GATHERING);
+        while events.len() < at_work.div_ceil(2) {
+            let Ok(event) = self.inbox.recv_timeout(until.saturating_duration_since(Monotonic::now())) else { break };
+            events.push(event);
+            events.extend(self.inbox.try_iter());
+        }
+        events
     }
 
     fn take_event(
@@ -460,7 +482,9 @@ impl Round {
         }
         let ids: Vec<i64> =
             wishes.iter().filter_map(|worker| self.workers[*worker].message_in_hand().map(|m| m.id)).collect();
+        let began = Monotonic::now();
         let answers = self.books.commit(delivery, summary, &ids)?;
+        self.last_commit = began.elapsed();
         for (worker, answer) in wishes.iter().zip(answers) {
             match answer {
                 Armed::Granted => self.workers[*worker].answer(Answer::Granted),
