@@ -125,6 +125,7 @@ impl Delivery<'_> {
             ended_by_trouble: false,
             stopping_since: None,
             last_commit: Duration::ZERO,
+            in_company: false,
         };
         round.run(self, feed, summary)
     }
@@ -147,6 +148,8 @@ struct Round {
     stopping_since: Option<Monotonic>,
     /// How long it took.
     last_commit: Duration,
+    /// Half of the connections were ready for the same commit when they were looked at last.
+    in_company: bool,
 }
 
 /// Whether another message may be begun now.
@@ -354,15 +357,19 @@ impl Round {
     /// What has come, and what comes before half of the connections that are at work wait for the same commit.
     ///
     /// A commit for one while the others are about to come makes them all wait for it. So it waits for them, as long as
-    /// the last one took: that much they lose if it does not.
-    fn gather(&self, first: (usize, Event)) -> Vec<(usize, Event)> {
+    /// the last one took: that much they lose if it does not. Where they do not come together, it does not wait.
+    fn gather(&mut self, first: (usize, Event)) -> Vec<(usize, Event)> {
         let mut events = vec![first];
         events.extend(self.inbox.try_iter());
         let at_work = self.workers.iter().filter(|worker| worker.message_in_hand().is_some()).count();
+        let half = at_work.div_ceil(2);
+        self.in_company |= events.len() >= half;
         let until = Monotonic::now() + self.last_commit.min(LONGEST_GATHERING);
-        while events.len() < at_work.div_ceil(2) {
-            let Ok(event) = self.inbox.recv_timeout(until.saturating_duration_since(Monotonic::now())) else { break };
-            events.push(event);
+        while self.in_company && events.len() < half {
+            match self.inbox.recv_timeout(until.saturating_duration_since(Monotonic::now())) {
+                Ok(event) => events.push(event),
+                Err(_) => self.in_company = false,
+            }
             events.extend(self.inbox.try_iter());
         }
         events
