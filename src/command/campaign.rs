@@ -22,7 +22,7 @@ use crate::run_lock::RunLock;
 use crate::settings::Settings;
 use crate::settings::campaigns::{self, Definition, Definitions};
 
-/// So many occurrences are shown.
+/// So many occurrences are listed, the newest.
 const OCCURRENCES_SHOWN: u64 = 200;
 
 pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
@@ -108,8 +108,8 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
         "current occurrence",
     ]);
     for (id, known) in &all {
-        let occurrences = ledger.occurrences_of(id, OCCURRENCES_SHOWN)?;
-        let current = occurrences.iter().find(|row| row.state == "opened");
+        let current = ledger.opened_occurrence(id, None)?;
+        let current = current.as_ref();
         let zone =
             known.definition.map_or_else(|| "not defined".to_owned(), |campaign| campaign.schedule.zone.to_string());
         let next = match (known.definition, known.next()) {
@@ -158,7 +158,8 @@ fn show(context: &Context<'_>, settings: &Settings, id: &str, occurrence: Option
         return Err(unknown(id, &definitions).into());
     };
     let occurrences = ledger.occurrences_of(id, OCCURRENCES_SHOWN)?;
-    let shown = chosen(&occurrences, occurrence, id)?;
+    let shown = chosen(&ledger, id, occurrence)?;
+    let shown = shown.as_ref();
     if csv {
         let mut writer = csv::Writer::from_writer(std::io::stdout());
         let mut written = writer.write_record(["recipient", "state", "reason", "armed_at", "settled_at", "last_reply"]);
@@ -218,6 +219,11 @@ fn show(context: &Context<'_>, settings: &Settings, id: &str, occurrence: Option
         };
         context.output.print(format!("  {}  {what}", row.planned_at));
     }
+    if occurrences.len() as u64 == OCCURRENCES_SHOWN {
+        context.output.print(format!(
+            "  the newest {OCCURRENCES_SHOWN}; `--occurrence TIME` shows an older one, by the time it was planned for"
+        ));
+    }
     if let Some(shown) = shown {
         context.output.print(format!("recipients of {}:", shown.planned_at));
         context.output.print(table.trim_fmt());
@@ -233,22 +239,15 @@ fn phrase(messages: &BTreeMap<String, u64>) -> String {
 }
 
 /// The occurrence asked for, or the newest opened one.
-fn chosen<'a>(
-    occurrences: &'a [OccurrenceRow],
-    wanted: Option<Instant>,
-    id: &str,
-) -> Result<Option<&'a OccurrenceRow>, Failure> {
-    let Some(wanted) = wanted else {
-        return Ok(occurrences.iter().find(|row| row.state == "opened"));
-    };
-    let wanted = instant::text(wanted);
-    let found = occurrences.iter().find(|row| row.planned_at == wanted && row.state == "opened");
-    found.map(Some).ok_or_else(|| {
-        Failure::usage(
-            format!("campaign {id} opened no occurrence at {wanted}"),
+fn chosen(ledger: &Ledger, id: &str, wanted: Option<Instant>) -> Result<Option<OccurrenceRow>, Failure> {
+    let found = ledger.opened_occurrence(id, wanted)?;
+    match wanted {
+        Some(wanted) if found.is_none() => Err(Failure::usage(
+            format!("campaign {id} opened no occurrence at {}", instant::text(wanted)),
             format!("`mailonce campaign show {id}` lists them"),
-        )
-    })
+        )),
+        _ => Ok(found),
+    }
 }
 
 fn unknown(id: &str, definitions: &Definitions) -> Failure {
@@ -311,8 +310,7 @@ fn retry(
     if ledger.campaign(id)?.is_none() {
         return Err(unknown(id, &definitions).into());
     }
-    let occurrences = ledger.occurrences_of(id, OCCURRENCES_SHOWN)?;
-    let Some(row) = chosen(&occurrences, occurrence, id)? else {
+    let Some(row) = chosen(&ledger, id, occurrence)? else {
         return Err(Failure::usage(format!("campaign {id} has not opened yet"), "there is nothing to retry").into());
     };
     let send_until = definitions

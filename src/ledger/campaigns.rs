@@ -427,14 +427,37 @@ impl Ledger {
         })
     }
 
-    /// A campaign's occurrences, newest first, each with its messages by state.
+    /// A campaign's newest occurrences, the newest first, each with its messages by state.
     pub fn occurrences_of(&self, campaign_id: &str, limit: u64) -> Result<Vec<OccurrenceRow>, Failure> {
+        self.occurrences("campaign_id = ?1 AND ?2 IS NULL", campaign_id, None, limit)
+    }
+
+    /// The occurrence that a campaign opened at `planned_at`, or the newest that it opened at all.
+    pub fn opened_occurrence(
+        &self,
+        campaign_id: &str,
+        planned_at: Option<Instant>,
+    ) -> Result<Option<OccurrenceRow>, Failure> {
+        let which = match planned_at {
+            Some(_) => "campaign_id = ?1 AND planned_at = ?2 AND state = 'opened'",
+            None => "campaign_id = ?1 AND ?2 IS NULL AND state = 'opened'",
+        };
+        Ok(self.occurrences(which, campaign_id, planned_at, 1)?.pop())
+    }
+
+    fn occurrences(
+        &self,
+        which: &str,
+        campaign_id: &str,
+        planned_at: Option<Instant>,
+        limit: u64,
+    ) -> Result<Vec<OccurrenceRow>, Failure> {
         self.read(|conn| {
-            let mut rows = conn.prepare(
+            let mut rows = conn.prepare_cached(&format!(
                 "SELECT id, planned_at, state, decided_at, expires_at, recipients, audience_rows, bad_rows, repeated
-                 FROM campaign_occurrence WHERE campaign_id = ?1 ORDER BY planned_at DESC LIMIT ?2",
-            )?;
-            let occurrences = rows.query_map((campaign_id, limit), |row| {
+                 FROM campaign_occurrence WHERE {which} ORDER BY planned_at DESC LIMIT ?3"
+            ))?;
+            let occurrences = rows.query_map((campaign_id, planned_at.map(instant::text), limit), |row| {
                 Ok(OccurrenceRow {
                     id: row.get(0)?,
                     planned_at: row.get(1)?,
@@ -449,7 +472,7 @@ impl Ledger {
                 })
             })?;
             let mut occurrences = occurrences.collect::<rusqlite::Result<Vec<_>>>()?;
-            let mut counts = conn.prepare(
+            let mut counts = conn.prepare_cached(
                 "SELECT CASE WHEN reason IS NULL THEN state ELSE state || ': ' || reason END, count(*) FROM message
                  WHERE kind = 'campaign' AND occurrence = ?1 GROUP BY state, reason",
             )?;

@@ -175,6 +175,29 @@ fn the_list_and_one_campaign_are_shown() {
     world.books_balance();
 }
 
+#[test]
+fn an_occurrence_is_found_however_many_came_after_it() {
+    let server = Server::start(Plan::accepting().for_recipient("r2@", Stage::Rcpt, Act::Reply(NO)));
+    let world = World::with_campaigns(&definition("daily", NINE)).smtp(&server).init();
+    world.ok(["run-campaigns"]);
+    world.audience("audience.csv", &people(3));
+    world.campaigns_at("2026-03-02T09:00:00Z", 0);
+    let daily = "WITH RECURSIVE day (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM day WHERE n < 300)
+        INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule, subject, template, sender,
+            expires_at, audience_rows, bad_rows, repeated, recipients)
+        SELECT campaign_id, strftime('%Y-%m-%dT%H:%M:%SZ', planned_at, n || ' days'), state, decided_at, schedule, subject,
+            template, sender, expires_at, 0, 0, 0, 0 FROM campaign_occurrence, day";
+    assert_eq!(rusqlite::Connection::open(world.ledger_file()).unwrap().execute(daily, []).unwrap(), 300);
+    world.ok(["campaign", "show", "daily"]).says("the newest 200; `--occurrence TIME` shows an older one");
+    let first = ["--occurrence", "2026-03-02T09:00:00Z"];
+    world.ok([["campaign", "show", "daily"].as_slice(), &first].concat()).says("r2@example.com");
+    let list = world.ok(["campaign", "list", "--json"]).json();
+    assert_eq!(list["campaigns"][0]["current"]["planned_at"], "2026-12-27T09:00:00Z");
+    world.ok(["campaign", "retry", "daily", "--state", "refused"]).says("0 messages of 2026-12-27T09:00:00Z");
+    world.ok([["campaign", "retry", "daily", "--state", "refused"].as_slice(), &first].concat()).says("1 message of");
+    world.has([("planned", 1), ("sent", 2)]);
+}
+
 mod add {
     use super::*;
 
