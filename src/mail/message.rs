@@ -283,6 +283,19 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_ascii_goes_as_it_stands() {
+        // Some of these words fill a line to the last column.
+        for length in 1..20 {
+            let html = format!("<p>{}</p>", format!("{} ", "x".repeat(length)).repeat(200));
+            let text = crate::mail::plain_text::from_html(&html).unwrap();
+            let rendered = Rendered { text: text.clone(), ..rendered("Hi", "<p>x</p>") };
+            let message = composed("ada@example.com", None, &rendered, None);
+            assert!(message.contains(&text.replace('\n', "\r\n")), "{message}");
+            assert!(!message.contains("quoted-printable"), "{message}");
+        }
+    }
+
+    #[test]
     fn a_long_line_of_html_is_broken_up() {
         assert_sound(&composed("ada@example.com", None, &rendered("Hi", &"<b>x</b>".repeat(700)), None));
     }
