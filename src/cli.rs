@@ -267,7 +267,8 @@ pub struct Resolve {
     #[arg(long, group = "decision", requires = "reason")]
     pub sent: bool,
     /// The server did not take them over: plan them again, under the same Message-ID. Only 15 minutes after the body
-    /// was begun: until then a dead sender's socket may still deliver it
+    /// was begun: until then a dead sender's socket may still deliver it. Also plans a refused cart message again, when
+    /// the template was corrected or the address works again
     #[arg(long, group = "decision", requires = "reason")]
     pub resend: bool,
     /// The server did not take them over, and they are not tried again

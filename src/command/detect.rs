@@ -63,7 +63,8 @@ impl Report {
             let first = address::masked(&first);
             self.unrenderable = messages;
             self.news.push(format!(
-                "{} refused: {first}\n next: correct the template or the cart; `mailonce log --state refused` lists them",
+                "{} refused: {first}\n next: correct the template or the cart; `mailonce log --state refused --json` lists \
+                 them, and `mailonce resolve MESSAGE_ID --resend --reason \"…\"` plans one again",
                 count(messages, "message")
             ));
         }

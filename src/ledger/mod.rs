@@ -59,7 +59,7 @@ pub use plan::{Due, PlanRules, Standing};
 pub use record::At;
 pub use recover::Recovered;
 pub use report::{LogFilter, StateCount};
-pub use resolve::{Decision, InDoubt, Resolution, Resolved};
+pub use resolve::{Decision, InDoubt, Named, PlannedAgain, Resolution, Resolved};
 pub use settle::{Outcome, Settled};
 
 use crate::failure::Failure;

@@ -106,6 +106,27 @@ pub enum Resolved {
     NoLongerInDoubt,
 }
 
+/// A message that a person has named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub id: i64,
+    pub state: String,
+    pub is_cart: bool,
+    pub message_id: String,
+}
+
+/// What became of the wish to plan a refused message again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlannedAgain {
+    Done,
+    /// It stays refused: its time has passed.
+    Expired,
+    /// It stays refused: another is planned for the address or cart, or has written of the same contents since.
+    AnotherTookItsPlace,
+    /// It was something else meanwhile.
+    NotRefused,
+}
+
 impl Ledger {
     /// Every message in doubt, oldest first.
     pub fn in_doubt(&self) -> Result<Vec<InDoubt>, Failure> {
@@ -144,13 +165,43 @@ impl Ledger {
         })
     }
 
-    /// The state of the message with this key or Message-ID; `None` when there is none.
-    pub fn state_of(&self, name: &str) -> Result<Option<String>, Failure> {
+    /// The message with this key or Message-ID (with angle brackets or without); `None` when there is none.
+    pub fn named(&self, name: &str) -> Result<Option<Named>, Failure> {
         self.read(|conn| {
-            conn.query_row("SELECT state FROM message WHERE message_key = ?1 OR message_id = ?1", [name], |row| {
-                row.get(0)
-            })
+            let bare = name.trim_matches(['<', '>']);
+            conn.query_row(
+                "SELECT id, state, kind = 'cart', message_id FROM message WHERE message_key = ?1 OR message_id = ?2",
+                (name, format!("<{bare}>")),
+                |row| Ok(Named { id: row.get(0)?, state: row.get(1)?, is_cart: row.get(2)?, message_id: row.get(3)? }),
+            )
             .optional()
+        })
+    }
+
+    /// Plans a cart message again that was refused. The caller holds the run lock.
+    ///
+    /// There is no doubt to settle: what is kept of it are its tries, and `words` as its last reply until the next one.
+    pub fn plan_refused_again(&mut self, id: i64, words: &str, now: Instant) -> Result<PlannedAgain, Failure> {
+        let at = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            let expired = tx
+                .prepare_cached("SELECT expires_at <= ?2 FROM message WHERE id = ?1 AND state = 'refused' AND kind = 'cart'")?
+                .query_row((id, &at), |row| row.get(0))
+                .optional()?;
+            match expired {
+                None => return Ok(PlannedAgain::NotRefused),
+                Some(true) => return Ok(PlannedAgain::Expired),
+                Some(false) => {}
+            }
+            if another_is_planned(tx, id)? || a_newer_one_has_the_contents(tx, id)? {
+                return Ok(PlannedAgain::AnotherTookItsPlace);
+            }
+            tx.execute(
+                "UPDATE message SET state = 'planned', armed_at = NULL, settled_at = NULL, epoch = NULL, not_before = ?2,
+                     last_reply = ?3 WHERE id = ?1",
+                (id, &at, words),
+            )?;
+            Ok(PlannedAgain::Done)
         })
     }
 
@@ -220,6 +271,19 @@ fn another_is_planned(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
         "SELECT 1 FROM message AS this WHERE this.id = ?1 AND this.kind = 'cart' AND (
              EXISTS (SELECT 1 FROM message AS o WHERE o.kind = 'cart' AND o.state = 'planned' AND o.folded_address = this.folded_address)
              OR EXISTS (SELECT 1 FROM message AS o WHERE o.kind = 'cart' AND o.state = 'planned' AND o.cart_id = this.cart_id))",
+    )?
+    .exists([id])
+}
+
+/// Whether the same shopper, or address, got a later message about the same contents. The window's trigger would not let
+/// this one go beside it.
+fn a_newer_one_has_the_contents(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
+    conn.prepare_cached(
+        "SELECT 1 FROM message AS this WHERE this.id = ?1 AND (
+             EXISTS (SELECT 1 FROM message AS o
+                     WHERE o.identity = this.identity AND o.cart_hash = this.cart_hash AND o.id > this.id)
+             OR EXISTS (SELECT 1 FROM message AS o
+                     WHERE o.folded_address = this.folded_address AND o.cart_hash = this.cart_hash AND o.id > this.id))",
     )?
     .exists([id])
 }

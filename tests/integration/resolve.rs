@@ -341,6 +341,74 @@ fn a_resend_waits_while_another_message_to_the_same_address_is_planned() {
     world.has([("in_doubt", 1), ("planned", 1)]);
 }
 
+mod refused {
+    use super::*;
+
+    /// The message about c1 could not be rendered; now it could be.
+    fn unrenderable() -> World {
+        let world = World::new()
+            .cart(Cart::of("c1"))
+            .set("detect.subject", "{% if cart_id == \"c1\" %}{{ nmae }}{% endif %}Hi");
+        let world = world.init();
+        let ran = world.exits(1, ["detect"]);
+        ran.says("1 message refused").says("`mailonce resolve MESSAGE_ID --resend");
+        world.configure("detect.subject", "Hello");
+        world.set_now("2026-03-01T12:01:00Z");
+        world.ok(["detect"]).is_silent();
+        world.has([("refused", 1)]);
+        world
+    }
+
+    fn resend(id: &str) -> [&str; 5] {
+        ["resolve", id, "--resend", "--reason", "the template is mended"]
+    }
+
+    #[test]
+    fn a_cart_message_is_planned_again_and_goes_out_once() {
+        let world = unrenderable();
+        let id = message_id(&world);
+        for decision in ["--sent", "--refused"] {
+            world.exits(65, ["resolve", &id, decision, "--reason", "x"]).says("is refused, not in doubt");
+        }
+        // Without its angle brackets too, which a shell wants quoted.
+        world.ok(resend(id.trim_matches(['<', '>']))).says("planned: the next run sends it").says("1 message settled");
+        assert_eq!(world.number("SELECT count(*) FROM message WHERE last_reply LIKE '%: the template is mended'"), 1);
+        world.ok(["detect"]).is_silent();
+        world.has([("sent", 1)]);
+        assert_eq!(message_id(&world), id);
+        world.exits(65, resend(&id)).says("is sent, not in doubt");
+        world.ok(["audit"]);
+    }
+
+    #[test]
+    fn it_stays_refused_when_its_time_has_passed_or_another_took_its_place() {
+        let world = unrenderable();
+        let id = message_id(&world);
+        world.set_now("2026-03-10T12:00:00Z");
+        world.exits(1, resend(&id)).says("stays refused: its time has passed");
+        world.has([("refused", 1)]);
+
+        let world = unrenderable();
+        let id = message_id(&world);
+        // A day later, outside of the window, the same contents are abandoned anew.
+        world.touch("c1", "2026-03-02T12:00:00Z");
+        world.set_now("2026-03-02T14:00:00Z");
+        world.ok(["detect"]).is_silent();
+        world.has([("refused", 1), ("sent", 1)]);
+        world.exits(1, resend(&id)).says("stays refused: another message");
+        world.has([("refused", 1), ("sent", 1)]);
+    }
+
+    #[test]
+    fn a_campaigns_message_is_left_to_campaign_retry() {
+        let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply("550 5.7.1 no")));
+        let world = World::with_campaigns(&definition("once", "at = \"2026-03-01 12:00\"")).smtp(&server).init();
+        world.ok(["run-campaigns"]);
+        world.exits(65, resend(&message_id(&world))).says("campaign retry ID --state refused");
+        world.has([("refused", 1)]);
+    }
+}
+
 #[test]
 fn nothing_is_settled_under_a_run_or_by_a_wrong_clock() {
     let world = in_doubt();
