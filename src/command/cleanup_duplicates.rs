@@ -12,7 +12,7 @@ use crate::cli;
 use crate::domain::cart::short_hash;
 use crate::domain::old_log::Reader;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Ledger, OldLog, Rules, Survey, span};
+use crate::ledger::{Access, Ledger, OldLog, Restored, Rules, Survey, span};
 use crate::output::count;
 use crate::progress;
 use crate::run_lock::RunLock;
@@ -64,10 +64,16 @@ fn restore(context: &Context<'_>, old: Option<OldLog>) -> Result<Exit> {
         .into());
     };
     let restored = old.restore()?;
-    context.output.document(&json!({ "restored": restored }));
-    context.output.print(match restored {
-        0 => "nothing to restore".to_owned(),
-        rows => format!("{} put back; the table is as it was before cleanup-duplicates", count(rows, "row")),
+    let Restored { rows, written_since } = restored;
+    context.output.document(&json!({ "restored": rows, "written_since": written_since }));
+    context.output.print(match (rows, written_since) {
+        (0, _) => "nothing to restore".to_owned(),
+        (_, 0) => format!("{} put back; the table is as it was before cleanup-duplicates", count(rows, "row")),
+        _ => format!(
+            "{} put back; {} written to since, and keeps its last_sent_at",
+            count(rows, "row"),
+            count(written_since, "kept row")
+        ),
     });
     Ok(Exit::Done)
 }

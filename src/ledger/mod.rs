@@ -53,7 +53,7 @@ pub use campaigns::{CampaignState, DueRecipient, ImportedCampaign, OccurrenceRow
 pub use candidates::Candidate;
 pub use duplicates::{Rules, Survey, no_zone, span};
 pub use notices::{MOST_KEPT, News, Notice};
-pub use old_log::OldLog;
+pub use old_log::{OldLog, Restored};
 pub use open::{Access, Kind};
 pub use plan::{Due, PlanRules, Standing};
 pub use record::At;

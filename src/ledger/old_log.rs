@@ -19,13 +19,23 @@ use crate::failure::Failure;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const LOG: &str = "cart_abandonment_log";
-/// The tables that `cleanup-duplicates` makes, besides `removed_duplicate`: what kept rows said before, and how it was run.
+/// The tables that `cleanup-duplicates` makes, besides `removed_duplicate`: what kept rows said before and were
+/// made to say, and how it was run.
 pub(super) const BOOKKEEPING: &str = "
-    CREATE TABLE IF NOT EXISTS kept_duplicate (row INTEGER PRIMARY KEY, last_sent_at_before);
+    CREATE TABLE IF NOT EXISTS kept_duplicate (row INTEGER PRIMARY KEY, last_sent_at_before, last_sent_at_set);
     CREATE TABLE IF NOT EXISTS cleanup (
         one INTEGER PRIMARY KEY CHECK (one = 1), added_column INTEGER NOT NULL DEFAULT 0,
         window_in_seconds INTEGER NOT NULL, timezone TEXT);
 ";
+
+/// What [`OldLog::restore`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Removed duplicates that are back.
+    pub rows: u64,
+    /// Rows that had been kept in their place and say something else now, which they keep, or are gone.
+    pub written_since: u64,
+}
 
 /// How the last `cleanup-duplicates` was run; `add-index` goes by the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,21 +117,22 @@ impl OldLog {
             let zone = rules.reader.zone.map(|zone| zone.to_string());
             let table = make_room(&tx, &path, &table, rules.window_in_seconds, zone)?;
             duplicates::move_aside(&tx, &table, now).map_err(failed)?;
+            note_what_was_set(&tx, &table).map_err(failed)?;
             self.table = table;
         }
         tx.commit().map_err(failed)?;
         Ok(survey)
     }
 
-    /// Puts every removed duplicate back, and what kept rows said before; says how many rows came back.
+    /// Puts every removed duplicate back, and what kept rows said before unless they were written to since.
     ///
     /// # Errors
     /// Exit 65 when a row's id was given to another since.
-    pub fn restore(&mut self) -> Result<u64, Failure> {
+    pub fn restore(&mut self) -> Result<Restored, Failure> {
         let path = self.path.clone();
         let failed = |err: rusqlite::Error| unusable(&path, &err);
         if !has_table(&self.conn, "cleanup").map_err(failed)? {
-            return Ok(0);
+            return Ok(Restored::default());
         }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let row_id = self.table.row_id;
@@ -144,24 +155,28 @@ impl OldLog {
             .kept("nothing was changed"),
             _ => failed(err),
         })?;
-        let rest = || -> rusqlite::Result<()> {
+        let rest = || -> rusqlite::Result<usize> {
+            let kept: usize = tx.query_row("SELECT count(*) FROM kept_duplicate", [], |row| row.get(0))?;
+            let mut written_since = 0;
             if let Some(sent_at) = self.table.columns.name(Column::LastSentAt).map(quoted) {
-                tx.execute(
+                let as_before = tx.execute(
                     &format!(
-                        "UPDATE {LOG} SET {sent_at} = (SELECT last_sent_at_before FROM kept_duplicate WHERE row = {LOG}.{row_id})
-                         WHERE {row_id} IN (SELECT row FROM kept_duplicate)"
+                        "UPDATE {LOG} SET {sent_at} = last_sent_at_before FROM kept_duplicate
+                         WHERE row = {LOG}.{row_id} AND {sent_at} IS last_sent_at_set"
                     ),
                     [],
                 )?;
+                written_since = kept - as_before;
                 if tx.query_row("SELECT added_column FROM cleanup", [], |row| row.get(0))? {
                     tx.execute_batch(&format!("ALTER TABLE {LOG} DROP COLUMN {sent_at}"))?;
                 }
             }
-            tx.execute_batch("DROP TABLE removed_duplicate; DROP TABLE kept_duplicate; DROP TABLE cleanup")
+            tx.execute_batch("DROP TABLE removed_duplicate; DROP TABLE kept_duplicate; DROP TABLE cleanup")?;
+            Ok(written_since)
         };
-        rest().map_err(failed)?;
+        let written_since = rest().map_err(failed)?;
         tx.commit().map_err(failed)?;
-        Ok(restored as u64)
+        Ok(Restored { rows: restored as u64, written_since: written_since as u64 })
     }
 }
 
@@ -213,9 +228,11 @@ fn make_room(
         if let Some(sent_at) = table.columns.name(Column::LastSentAt) {
             conn.execute(
                 &format!(
-                    "INSERT OR IGNORE INTO kept_duplicate
-                     SELECT {row_id}, {} FROM {LOG} WHERE {row_id} IN (SELECT kept FROM temp.latest_mail)",
-                    quoted(sent_at),
+                    "INSERT INTO kept_duplicate (row, last_sent_at_before)
+                     SELECT {row_id}, {sent_at} FROM {LOG} WHERE {row_id} IN (SELECT kept FROM temp.latest_mail)
+                     ON CONFLICT (row) DO UPDATE SET last_sent_at_before = excluded.last_sent_at_before
+                     WHERE excluded.last_sent_at_before IS NOT last_sent_at_set",
+                    sent_at = quoted(sent_at),
                     row_id = table.row_id
                 ),
                 [],
@@ -224,6 +241,21 @@ fn make_room(
         Ok(table)
     };
     made().map_err(failed)
+}
+
+/// Keeps what kept rows say now: one that says something else later was written to by the older system, and a mail that
+/// it knows of is not forgotten by putting back what the row said before.
+fn note_what_was_set(conn: &Connection, table: &OldTable) -> rusqlite::Result<()> {
+    let Some(sent_at) = table.columns.name(Column::LastSentAt).map(quoted) else { return Ok(()) };
+    conn.execute(
+        &format!(
+            "UPDATE kept_duplicate SET last_sent_at_set = {LOG}.{sent_at} FROM {LOG}
+             WHERE {LOG}.{row_id} = row AND row IN (SELECT kept FROM temp.latest_mail)",
+            row_id = table.row_id
+        ),
+        [],
+    )?;
+    Ok(())
 }
 
 pub(super) fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {

@@ -238,6 +238,35 @@ fn restore_puts_everything_back_as_it_was() {
 }
 
 #[test]
+fn a_mail_that_the_older_system_sent_meanwhile_outlives_a_restore() {
+    let rows = "INSERT INTO cart_abandonment_log VALUES (1, 'u1', 'x', 1, '2026-03-01 10:00:00', '2026-03-01 10:00:01'),
+        (2, 'u1', 'x', 1, '2026-03-01 10:00:05', '2026-03-01 10:00:06'), (3, 'u2', 'x', 1, '2026-03-01 10:00:00', '2026-03-01 10:00:01'),
+        (4, 'u2', 'x', 1, '2026-03-01 10:00:05', '2026-03-01 10:00:06');";
+    let world = World::new().old_log(&format!(
+        "CREATE TABLE cart_abandonment_log (id INTEGER PRIMARY KEY, user_id, cart_hash, email_sent, created_at, last_sent_at); {rows}"
+    ));
+    let sent = || world.list("SELECT id || '=' || substr(last_sent_at, 12, 8) FROM cart_abandonment_log ORDER BY id");
+    let clean = || world.ok(["cleanup-duplicates", "--timezone", "UTC"]);
+    clean();
+    assert_eq!(sent(), "1=10:00:06 3=10:00:06");
+    world.by_hand("UPDATE cart_abandonment_log SET last_sent_at = '2026-03-01 11:30:00' WHERE id = 1");
+    world.ok(["cleanup-duplicates", "--restore"]).says("2 rows put back; 1 kept row written to since");
+    assert_eq!(sent(), "1=11:30:00 2=10:00:06 3=10:00:01 4=10:00:06");
+
+    // The same when another duplicate came, and was moved aside, in between.
+    clean();
+    assert_eq!(sent(), "1=11:30:00 3=10:00:06");
+    world.by_hand(
+        "UPDATE cart_abandonment_log SET last_sent_at = '2026-03-01 12:30:00' WHERE id = 3;
+         INSERT INTO cart_abandonment_log VALUES (5, 'u2', 'x', 1, '2026-03-01 10:00:07', '2026-03-01 13:00:00')",
+    );
+    clean();
+    assert_eq!(sent(), "1=11:30:00 3=13:00:00");
+    world.ok(["cleanup-duplicates", "--restore"]).says("3 rows put back; the table is as it was");
+    assert_eq!(sent(), "1=11:30:00 2=10:00:06 3=12:30:00 4=10:00:06 5=13:00:00");
+}
+
+#[test]
 fn what_the_older_system_hung_on_its_table_does_not_fire_and_no_value_is_lost() {
     let world = World::new().old_log(ODD);
     // The address of row 9 cannot be read, but its user can.
