@@ -193,10 +193,16 @@ fn look_at_source(settings: &Settings, findings: &mut Findings) {
         SourceKind::JsonLines => "JSON Lines",
         SourceKind::Csv => "CSV",
     };
-    match source::open(&settings.source) {
-        Ok(_) => {
-            findings.ok("source", format!("{kind} {} has what carts are read from", settings.source.path.display()))
+    let path = settings.source.path.display();
+    match source::open(&settings.source).and_then(|mut source| source.missing_indexes()) {
+        Ok(missing) if missing.is_empty() => {
+            findings.ok("source", format!("{kind} {path} has what carts are read from"));
         }
+        Ok(missing) => findings.warn(
+            "source",
+            format!("{kind} {path} has what carts are read from, but a run reads large tables whole"),
+            format!("let the shop run: {}", missing.join("; ")),
+        ),
         Err(err) => match err.downcast_ref::<Failure>() {
             Some(failure) => findings.fail("source", failure.what.clone(), failure.next.clone()),
             None => findings.fail("source", format!("{err:#}"), "check [source]"),

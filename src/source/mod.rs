@@ -97,6 +97,14 @@ pub trait Source {
     /// # Errors
     /// The source gives no answer; then nothing may be sent.
     fn ordered(&mut self, cart: &Cart) -> Result<bool>;
+
+    /// The statements that would give large tables the indexes without which each look reads them whole.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    fn missing_indexes(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Opens the shop's source and checks that it has what carts are read from.

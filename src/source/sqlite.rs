@@ -140,7 +140,31 @@ impl Source for ShopDatabase {
             (None, None) => Ok(false),
         }
     }
+
+    fn missing_indexes(&mut self) -> Result<Vec<String>> {
+        let name = self.name.clone();
+        let Opened { connection, tables, orders, .. } = self.current()?;
+        let mut missing = Vec::new();
+        for (table, column, collation) in LOOKS {
+            let is_read = if table == "orders" { orders.is_some() } else { tables.is_some() };
+            let lacks = || schema::lacks_index(connection, table, column, collation);
+            if is_read && lacks().map_err(|err| cannot_read(&name, &err))? {
+                missing.push(format!("CREATE INDEX {table}_{column} ON {table} ({column})"));
+            }
+        }
+        Ok(missing)
+    }
 }
+
+/// Where each look goes: table, column, and the collation without which an index does not serve.
+const LOOKS: [(&str, &str, Option<&str>); 6] = [
+    ("carts", "updated_at", Some("BINARY")),
+    ("carts", "cart_id", None),
+    ("cart_items", "cart_id", None),
+    ("orders", "cart_id", None),
+    ("orders", "email", None),
+    ("orders", "created_at", None),
+];
 
 /// A connection that can only read, once it has read.
 fn connect(path: &Path, name: &str) -> Result<Connection, Failure> {

@@ -81,6 +81,38 @@ fn a_server_that_cannot_be_used_is_found() {
 }
 
 #[test]
+fn the_indexes_that_a_large_shop_lacks_are_named_and_help() {
+    let server = accepting();
+    let world = sound(&server);
+    let shop = rusqlite::Connection::open(world.shop()).unwrap();
+    let number = |from: u32, to: u32| {
+        format!("WITH RECURSIVE row (n) AS (SELECT {from} UNION ALL SELECT n + 1 FROM row WHERE n < {to})")
+    };
+    let missing = || {
+        let json = world.ok(["doctor", "--json"]).json();
+        let source = json["findings"].as_array().unwrap().iter().find(|found| found["check"] == "source").cloned();
+        source.unwrap()["remedy"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(missing(), "", "a small shop needs none");
+    shop.execute_batch(&format!(
+        "{} INSERT INTO carts (cart_id, updated_at) SELECT 'old' || n, '2020-01-01T00:00:00Z' FROM row;
+         {} INSERT INTO orders (order_id, created_at) SELECT n, '2020-01-01T00:00:00Z' FROM row;",
+        number(1, 10_000),
+        number(1, 9_999),
+    ))
+    .unwrap();
+    assert_eq!(missing(), "let the shop run: CREATE INDEX carts_updated_at ON carts (updated_at)");
+    shop.execute_batch(&format!("{} INSERT INTO orders (order_id) SELECT n FROM row", number(10_000, 10_001))).unwrap();
+    let remedy = missing();
+    assert_eq!(remedy.matches("CREATE INDEX").count(), 4, "{remedy}");
+    // On the time only this order of texts serves.
+    shop.execute_batch("CREATE INDEX other ON carts (updated_at COLLATE NOCASE)").unwrap();
+    assert_eq!(missing(), remedy);
+    shop.execute_batch(remedy.strip_prefix("let the shop run: ").unwrap()).unwrap();
+    assert_eq!(missing(), "");
+}
+
+#[test]
 fn each_hole_in_the_set_up_is_named_with_its_remedy() {
     let server = accepting();
     let world = sound(&server);

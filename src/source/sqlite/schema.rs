@@ -71,6 +71,29 @@ pub(super) fn has_index(connection: &Connection, table: &str, column: &str, uniq
     connection.query_row(&sql, [table, column], |row| row.get(0))
 }
 
+/// So many rows, and reading a table whole takes longer than all else in a run with nothing to do.
+const MANY_ROWS: u32 = 10_000;
+
+/// Whether a table of many rows has no index that begins with the column; one for another collation counts unless
+/// `collation` names the only one that serves. A view can have none.
+pub(super) fn lacks_index(
+    connection: &Connection,
+    table: &str,
+    column: &str,
+    collation: Option<&str>,
+) -> rusqlite::Result<bool> {
+    let is_table =
+        "SELECT EXISTS (SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND lower(name) = ?1 AND type = 'table')";
+    let has_index = "SELECT EXISTS (
+             SELECT 1 FROM pragma_index_list(?1) AS l, pragma_index_xinfo(l.name) AS x
+             WHERE l.partial = 0 AND x.seqno = 0 AND lower(x.name) = ?2 AND x.coll = coalesce(?3, x.coll))";
+    let many = format!("SELECT count(*) = {MANY_ROWS} FROM (SELECT 1 FROM {table} LIMIT {MANY_ROWS})");
+    Ok(connection.query_row(is_table, [table], |row| row.get(0))?
+        && !connection.query_row(has_index, (table, column, collation), |row| row.get(0))?
+        && !is_row_id(connection, table, column)?
+        && connection.query_row(&many, [], |row| row.get(0))?)
+}
+
 /// Whether the column is the row id by another name.
 pub(super) fn is_row_id(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
     connection.query_row(
