@@ -146,7 +146,7 @@ struct Round {
     /// The server is unusable, a breaker tripped or the source is silent: no further message is begun.
     ended_by_trouble: bool,
     stopping_since: Option<Monotonic>,
-    /// How long it took.
+    /// How long the last commit took.
     last_commit: Duration,
     /// Half of the connections were ready for the same commit when they were looked at last.
     in_company: bool,

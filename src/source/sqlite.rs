@@ -22,6 +22,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use self::orders::OrderTable;
 use self::queries::Queries;
+use self::schema::Serves;
 use self::tables::CartTables;
 use super::file::{file_name, require_file, unreadable};
 use super::raw::{RawCart, RawField, field_of_bytes, field_of_float};
@@ -145,9 +146,9 @@ impl Source for ShopDatabase {
         let name = self.name.clone();
         let Opened { connection, tables, orders, .. } = self.current()?;
         let mut missing = Vec::new();
-        for (table, column, collation) in LOOKS {
+        for (table, column, serves) in LOOKS {
             let is_read = if table == "orders" { orders.is_some() } else { tables.is_some() };
-            let lacks = || schema::lacks_index(connection, table, column, collation);
+            let lacks = || schema::lacks_index(connection, table, column, serves);
             if is_read && lacks().map_err(|err| cannot_read(&name, &err))? {
                 missing.push(format!("CREATE INDEX {table}_{column} ON {table} ({column})"));
             }
@@ -156,14 +157,14 @@ impl Source for ShopDatabase {
     }
 }
 
-/// Where each look goes: table, column, and the collation without which an index does not serve.
-const LOOKS: [(&str, &str, Option<&str>); 6] = [
-    ("carts", "updated_at", Some("BINARY")),
-    ("carts", "cart_id", None),
-    ("cart_items", "cart_id", None),
-    ("orders", "cart_id", None),
-    ("orders", "email", None),
-    ("orders", "created_at", None),
+/// Where each look goes, and what index serves it.
+const LOOKS: [(&str, &str, Serves); 6] = [
+    ("carts", "updated_at", Serves::Bytewise),
+    ("carts", "cart_id", Serves::Any),
+    ("cart_items", "cart_id", Serves::Bytewise),
+    ("orders", "cart_id", Serves::Any),
+    ("orders", "email", Serves::Any),
+    ("orders", "created_at", Serves::Any),
 ];
 
 /// A connection that can only read, once it has read.

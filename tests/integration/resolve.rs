@@ -373,6 +373,7 @@ mod refused {
         // Without its angle brackets too, which a shell wants quoted.
         world.ok(resend(id.trim_matches(['<', '>']))).says("planned: the next run sends it").says("1 message settled");
         assert_eq!(world.number("SELECT count(*) FROM message WHERE last_reply LIKE '%: the template is mended'"), 1);
+        world.ok(["audit"]);
         world.ok(["detect"]).is_silent();
         world.has([("sent", 1)]);
         assert_eq!(message_id(&world), id);

@@ -60,13 +60,29 @@ pub(super) fn row_id_name(connection: &Connection) -> rusqlite::Result<Option<&'
     Ok(None)
 }
 
-/// Whether a whole index begins with the column; `unique` makes it one on this column alone.
-pub(super) fn has_index(connection: &Connection, table: &str, column: &str, unique: &str) -> rusqlite::Result<bool> {
-    let alone = if unique.is_empty() { "" } else { "AND (SELECT count(*) FROM pragma_index_info(l.name)) = 1" };
+/// What an index must be like to serve a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Serves {
+    /// In any collation: a look by `=` goes by the column's own.
+    Any,
+    Bytewise,
+    /// Bytewise, unique, and on this column alone.
+    KeepsUnique,
+}
+
+/// Whether a whole index begins with the column.
+pub(super) fn has_index(connection: &Connection, table: &str, column: &str, serves: Serves) -> rusqlite::Result<bool> {
+    let and = match serves {
+        Serves::Any => "",
+        Serves::Bytewise => "AND x.coll = 'BINARY'",
+        Serves::KeepsUnique => {
+            "AND x.coll = 'BINARY' AND \"unique\" = 1 AND (SELECT count(*) FROM pragma_index_info(l.name)) = 1"
+        }
+    };
     let sql = format!(
         "SELECT EXISTS (
              SELECT 1 FROM pragma_index_list(?1) AS l, pragma_index_xinfo(l.name) AS x
-             WHERE l.partial = 0 {unique} AND x.seqno = 0 AND lower(x.name) = ?2 AND x.coll = 'BINARY' {alone})"
+             WHERE l.partial = 0 AND x.seqno = 0 AND lower(x.name) = ?2 {and})"
     );
     connection.query_row(&sql, [table, column], |row| row.get(0))
 }
@@ -74,22 +90,18 @@ pub(super) fn has_index(connection: &Connection, table: &str, column: &str, uniq
 /// So many rows, and reading a table whole takes longer than all else in a run with nothing to do.
 const MANY_ROWS: u32 = 10_000;
 
-/// Whether a table of many rows has no index that begins with the column; one for another collation counts unless
-/// `collation` names the only one that serves. A view can have none.
+/// Whether a table of many rows has no index that serves looks by the column. A view can have none.
 pub(super) fn lacks_index(
     connection: &Connection,
     table: &str,
     column: &str,
-    collation: Option<&str>,
+    serves: Serves,
 ) -> rusqlite::Result<bool> {
     let is_table =
         "SELECT EXISTS (SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND lower(name) = ?1 AND type = 'table')";
-    let has_index = "SELECT EXISTS (
-             SELECT 1 FROM pragma_index_list(?1) AS l, pragma_index_xinfo(l.name) AS x
-             WHERE l.partial = 0 AND x.seqno = 0 AND lower(x.name) = ?2 AND x.coll = coalesce(?3, x.coll))";
     let many = format!("SELECT count(*) = {MANY_ROWS} FROM (SELECT 1 FROM {table} LIMIT {MANY_ROWS})");
     Ok(connection.query_row(is_table, [table], |row| row.get(0))?
-        && !connection.query_row(has_index, (table, column, collation), |row| row.get(0))?
+        && !has_index(connection, table, column, serves)?
         && !is_row_id(connection, table, column)?
         && connection.query_row(&many, [], |row| row.get(0))?)
 }

@@ -10,7 +10,7 @@ use super::super::Touched;
 use super::super::cart_index::CartIndex;
 use super::super::file::no_room;
 use super::super::raw::{MOST_LINES, Position, RawCart, RawHead, RawLine};
-use super::schema::{has_index, is_row_id, row_id_name, select_list};
+use super::schema::{Serves, has_index, is_row_id, row_id_name, select_list};
 use super::times::{self, Range, any_of};
 use super::{Stored, both_ways, cannot_read, field};
 
@@ -84,7 +84,7 @@ impl CartTables {
         let (columns, types) = select_list(connection, name, "carts", &CART_COLUMNS, "source.carts")?;
         let (item_columns, _) = select_list(connection, name, "cart_items", &ITEM_COLUMNS, "source.carts")?;
         let row_id = row_id_name(connection).map_err(failed)?;
-        let by_time = has_index(connection, "carts", "updated_at", "").map_err(failed)?;
+        let by_time = has_index(connection, "carts", "updated_at", Serves::Bytewise).map_err(failed)?;
         Ok(CartTables {
             paging: match row_id {
                 Some(row_id) if by_time => Paging::Time(row_id),
@@ -93,8 +93,8 @@ impl CartTables {
             },
             columns,
             item_columns,
-            items_have_index: has_index(connection, "cart_items", "cart_id", "").map_err(failed)?,
-            ids_are_unique: has_index(connection, "carts", "cart_id", "AND \"unique\" = 1").map_err(failed)?
+            items_have_index: has_index(connection, "cart_items", "cart_id", Serves::Bytewise).map_err(failed)?,
+            ids_are_unique: has_index(connection, "carts", "cart_id", Serves::KeepsUnique).map_err(failed)?
                 || is_row_id(connection, "carts", "cart_id").map_err(failed)?,
             texts_only: types.get("updated_at").is_some_and(|declared| times::holds_texts_only(declared)),
         })
