@@ -116,13 +116,15 @@ pub struct Named {
 }
 
 /// What became of the wish to plan a refused message again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlannedAgain {
     Done,
     /// It stays refused: its time has passed.
     Expired,
     /// It stays refused: another is planned for the address or cart, or has written of the same contents since.
     AnotherTookItsPlace,
+    /// It stays refused: the ledger would not let its body leave now, by this constraint.
+    Forbidden(String),
     /// It was something else meanwhile.
     NotRefused,
 }
@@ -195,6 +197,9 @@ impl Ledger {
             }
             if another_is_planned(tx, id)? || a_newer_one_has_the_contents(tx, id)? {
                 return Ok(PlannedAgain::AnotherTookItsPlace);
+            }
+            if let Some(constraint) = arming_forbidden(tx, id, &at)? {
+                return Ok(PlannedAgain::Forbidden(constraint));
             }
             tx.execute(
                 "UPDATE message SET state = 'planned', armed_at = NULL, settled_at = NULL, epoch = NULL, not_before = ?2,
@@ -275,8 +280,7 @@ fn another_is_planned(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
     .exists([id])
 }
 
-/// Whether the same shopper, or address, got a later message about the same contents. The window's trigger would not let
-/// this one go beside it.
+/// Whether the same shopper, or address, got a later message about the same contents.
 fn a_newer_one_has_the_contents(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
     conn.prepare_cached(
         "SELECT 1 FROM message AS this WHERE this.id = ?1 AND (
@@ -286,6 +290,29 @@ fn a_newer_one_has_the_contents(conn: &Connection, id: i64) -> rusqlite::Result<
                      WHERE o.folded_address = this.folded_address AND o.cart_hash = this.cart_hash AND o.id > this.id))",
     )?
     .exists([id])
+}
+
+/// The constraint that would keep a refused message's body from leaving at `at`, found by trying and taking it back.
+/// A planned one that is forbidden would stop every run that comes to it.
+fn arming_forbidden(conn: &Connection, id: i64, at: &str) -> rusqlite::Result<Option<String>> {
+    conn.execute_batch("SAVEPOINT trial")?;
+    let tried = || -> rusqlite::Result<()> {
+        conn.execute("UPDATE message SET state = 'planned', armed_at = NULL, settled_at = NULL WHERE id = ?1", [id])?;
+        conn.execute(
+            "UPDATE message SET state = 'armed', armed_at = ?2, epoch = (SELECT epoch FROM ledger) WHERE id = ?1",
+            (id, at),
+        )?;
+        Ok(())
+    };
+    let tried = tried();
+    conn.execute_batch("ROLLBACK TO trial; RELEASE trial")?;
+    match tried {
+        Ok(()) => Ok(None),
+        Err(rusqlite::Error::SqliteFailure(code, words)) if code.code == rusqlite::ErrorCode::ConstraintViolation => {
+            Ok(Some(words.unwrap_or_default()))
+        }
+        Err(err) => Err(err),
+    }
 }
 
 fn attempts(conn: &Connection, message: i64) -> rusqlite::Result<Vec<Attempt>> {

@@ -401,6 +401,22 @@ mod refused {
     }
 
     #[test]
+    fn it_stays_refused_while_the_window_forbids_it_and_never_stands_in_the_way_of_others() {
+        let world = unrenderable();
+        let csv = "email,cart_hash,email_sent,created_at\nc1@example.com,x,1,2026-03-01T11:30:00Z\n";
+        std::fs::write(world.path("old.csv"), csv).unwrap();
+        world.ok(["import", "log", "old.csv"]);
+        let id = message_id(&world);
+        world.exits(1, resend(&id)).says("stays refused: window_on_arming");
+        world.has([("refused", 1)]);
+        world.ok(["detect"]).is_silent();
+        world.set_now("2026-03-02T11:31:00Z");
+        world.ok(resend(&id)).says("planned");
+        world.ok(["detect"]).is_silent();
+        world.has([("sent", 1)]);
+    }
+
+    #[test]
     fn a_campaigns_message_is_left_to_campaign_retry() {
         let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply("550 5.7.1 no")));
         let world = World::with_campaigns(&definition("once", "at = \"2026-03-01 12:00\"")).smtp(&server).init();

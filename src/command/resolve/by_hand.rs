@@ -96,11 +96,13 @@ fn plan_again(
     let words = format!("planned again by {}: {}", resolution.who, resolution.reason);
     Ok(match ledger.plan_refused_again(message.id, &words, now)? {
         PlannedAgain::Done => Ok(PLANNED),
-        PlannedAgain::Expired => Err("its time has passed"),
-        PlannedAgain::AnotherTookItsPlace => Err("another message to this address or about this cart came after it"),
-        PlannedAgain::NotRefused => Err("it was planned again meanwhile"),
-    }
-    .map_err(str::to_owned))
+        PlannedAgain::Expired => Err("its time has passed".into()),
+        PlannedAgain::AnotherTookItsPlace => {
+            Err("another message to this address or about this cart came after it".into())
+        }
+        PlannedAgain::Forbidden(constraint) => Err(constraint),
+        PlannedAgain::NotRefused => Err("it was planned again meanwhile".into()),
+    })
 }
 
 /// The messages that are named: those in doubt, and, to be sent again, refused ones of carts. Anything else, and nothing
