@@ -495,21 +495,26 @@ impl Round {
         for (worker, answer) in wishes.iter().zip(answers) {
             match answer {
                 Armed::Granted => self.workers[*worker].answer(Answer::Granted),
-                Armed::Denied(denied) => {
-                    self.workers[*worker].answer(Answer::Denied);
-                    match denied {
-                        Denied::Suppressed => summary.skip("suppressed"),
-                        Denied::Paused => {}
-                        Denied::NotPlanned => summary.skip("decided by someone else meanwhile"),
-                        Denied::Forbidden(constraint) => {
-                            let label =
-                                self.workers[*worker].message_in_hand().map_or_else(String::new, |m| m.label.clone());
-                            self.give_up(summary, format!("the ledger forbids sending {label}: {constraint}"));
-                        }
-                    }
-                }
+                Armed::Denied(denied) => self.deny(delivery, summary, *worker, denied),
             }
         }
         Ok(())
+    }
+
+    fn deny(&mut self, delivery: &Delivery<'_>, summary: &mut Summary, worker: usize, denied: Denied) {
+        let label = self.workers[worker].message_in_hand().map_or_else(String::new, |message| message.label.clone());
+        self.workers[worker].answer(Answer::Denied);
+        match denied {
+            Denied::Suppressed => summary.skip("suppressed"),
+            Denied::Paused => {}
+            Denied::NotPlanned => summary.skip("decided by someone else meanwhile"),
+            Denied::WithinWindow => {
+                summary.skip("email already sent");
+                delivery.output.decision(format!("Skipping {label} - email already sent, looked at again in an hour"));
+            }
+            Denied::Forbidden(constraint) => {
+                self.give_up(summary, format!("the ledger forbids sending {label}: {constraint}"));
+            }
+        }
     }
 }

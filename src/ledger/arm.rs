@@ -1,10 +1,15 @@
 //! Arming: the durable record that a body may leave. Everything that must stop a message is looked at here once more.
 
+use chrono::TimeDelta;
 use rusqlite::Transaction;
 
 use super::runs::Epoch;
 use super::{Durability, Ledger};
+use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
+
+/// A message that the window keeps back is looked at again after this long: mostly the window of a mail ends later.
+const LOOK_AGAIN_AFTER: TimeDelta = TimeDelta::hours(1);
 
 /// The answer to one wish to arm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +29,10 @@ pub enum Denied {
     NotPlanned,
     /// Its campaign was paused meanwhile; the message stays planned.
     Paused,
-    /// A constraint of the ledger forbids it (its name and words): a slip, or a ledger changed by hand.
+    /// Another mail for the same shopper and contents became known since it was planned, from an older system's log for
+    /// instance: it stays planned, and is tried again later.
+    WithinWindow,
+    /// Another constraint of the ledger forbids it (its name and words): a slip, or a ledger changed by hand.
     Forbidden(String),
 }
 
@@ -53,7 +61,14 @@ impl Ledger {
 }
 
 /// Arms one message within a transaction, or says why its body must not leave.
-pub(super) fn arm_one(tx: &Transaction<'_>, epoch: Epoch, id: i64, now: &str) -> rusqlite::Result<Armed> {
+///
+/// The instant is given also as its text.
+pub(super) fn arm_one(
+    tx: &Transaction<'_>,
+    epoch: Epoch,
+    id: i64,
+    (now, at): (Instant, &str),
+) -> rusqlite::Result<Armed> {
     // One statement looks at everything and moves it; what stopped it is asked for only when it did not move.
     let moved = tx
         .prepare_cached(
@@ -64,26 +79,35 @@ pub(super) fn arm_one(tx: &Transaction<'_>, epoch: Epoch, id: i64, now: &str) ->
                    SELECT 1 FROM campaign_occurrence AS o JOIN scheduled_campaign USING (campaign_id)
                    WHERE o.id = message.occurrence AND status IN ('paused', 'cancelled')))",
         )?
-        .execute((id, now, epoch));
+        .execute((id, at, epoch));
     match moved {
         Ok(1) => Ok(Armed::Granted),
-        Ok(_) => deny(tx, id, now).map(Armed::Denied),
+        Ok(_) => deny(tx, id, at).map(Armed::Denied),
         // RAISE(ABORT) undoes this statement alone; the rest of the transaction stands.
         Err(rusqlite::Error::SqliteFailure(code, words)) if code.code == rusqlite::ErrorCode::ConstraintViolation => {
-            Ok(Armed::Denied(Denied::Forbidden(words.unwrap_or_default())))
+            let words = words.unwrap_or_default();
+            if !words.starts_with("window_on_arming:") {
+                return Ok(Armed::Denied(Denied::Forbidden(words)));
+            }
+            tx.prepare_cached("UPDATE message SET not_before = ?2, last_reply = ?3 WHERE id = ?1")?.execute((
+                id,
+                instant::text(now + LOOK_AGAIN_AFTER),
+                words,
+            ))?;
+            Ok(Armed::Denied(Denied::WithinWindow))
         }
         Err(err) => Err(err),
     }
 }
 
 /// Why a message did not move to `armed`; one whose address was suppressed becomes `skipped`.
-fn deny(tx: &Transaction<'_>, id: i64, now: &str) -> rusqlite::Result<Denied> {
+fn deny(tx: &Transaction<'_>, id: i64, at: &str) -> rusqlite::Result<Denied> {
     let suppressed = tx
         .prepare_cached(
             "UPDATE message SET state = 'skipped', reason = 'suppressed', settled_at = ?2
              WHERE id = ?1 AND state = 'planned' AND folded_address IN (SELECT folded_address FROM suppression)",
         )?
-        .execute((id, now))?;
+        .execute((id, at))?;
     if suppressed == 1 {
         return Ok(Denied::Suppressed);
     }

@@ -56,7 +56,10 @@ impl Ledger {
             if newest != epoch {
                 return Ok(Recorded { settled, armed: Err(taken_over(epoch, newest)) });
             }
-            let armed = wishes.iter().map(|id| arm_one(tx, epoch, *id, &now)).collect::<rusqlite::Result<Vec<_>>>()?;
+            let armed = wishes
+                .iter()
+                .map(|id| arm_one(tx, epoch, *id, (at.now, &now)))
+                .collect::<rusqlite::Result<Vec<_>>>()?;
             let granted = armed.iter().filter(|answer| **answer == Armed::Granted).count();
             if granted > 0 {
                 tx.prepare_cached(

@@ -293,7 +293,7 @@ fn a_newer_one_has_the_contents(conn: &Connection, id: i64) -> rusqlite::Result<
 }
 
 /// The constraint that would keep a refused message's body from leaving at `at`, found by trying and taking it back.
-/// A planned one that is forbidden would stop every run that comes to it.
+/// Planned, it would only wait for its window: better that a person hears of that now.
 fn arming_forbidden(conn: &Connection, id: i64, at: &str) -> rusqlite::Result<Option<String>> {
     conn.execute_batch("SAVEPOINT trial")?;
     let tried = || -> rusqlite::Result<()> {

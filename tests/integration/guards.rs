@@ -1106,24 +1106,56 @@ mod triggers {
         assert!(refused_by("email_sent_means_sent", marked));
     }
 
-    /// A message whose arming the ledger forbids is not sent, and a person is called.
+    /// A message that an older system's mail has overtaken waits for its window, and holds up no other.
     #[test]
-    fn a_run_that_meets_a_constraint_at_arming_sends_nothing() {
+    fn a_message_that_the_window_forbids_steps_aside() {
         let later = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
-        let world = World::new().cart(Cart::of("c1").user("u1")).smtp(&later).init();
+        let carts = ["c1", "c2", "c3"].map(|id| Cart::of(id).user(&id.replace('c', "u")));
+        let world = carts.into_iter().fold(World::new(), World::cart).smtp(&later).init();
         world.ok(["detect"]);
+        world.has([("planned", 3)]);
         // A row of an older system that appears after planning.
         by_hand(&world)
             .execute(
-                "INSERT INTO cart_abandonment_log (identity, user_id, cart_hash, created_at, origin)
-                 VALUES ('u:u1', 'u1', 'old', '2026-03-01T11:00:00Z', 'by hand')",
+                "INSERT INTO cart_abandonment_log (identity, user_id, cart_hash, created_at, email_sent, origin)
+                 VALUES ('u:u1', 'u1', 'old', '2026-03-01T11:00:00Z', 1, 'by hand')",
                 [],
             )
             .unwrap();
         let server = accepting();
         world.send_to(&server);
         world.set_now("2026-03-01T12:05:00Z");
-        world.exits(1, ["detect"]).says("window_on_arming");
+        world.ok(["detect", "-v"]).says("Skipping cart u1_").says("email already sent, looked at again in an hour");
+        world.has([("planned", 1), ("sent", 2)]);
+        assert_eq!(server.accepted().len(), 2);
+        // It is not tried every minute.
+        world.set_now("2026-03-01T12:06:00Z");
+        world.ok(["detect"]);
+        assert_eq!(server.reached(Stage::Rcpt), 3);
+        // The window of that mail has passed, the cart is still abandoned.
+        world.set_now("2026-03-02T11:00:01Z");
+        world.ok(["detect"]);
+        world.has([("sent", 3)]);
+        assert_eq!(server.accepted().len(), 3);
+        world.ok(["audit"]);
+    }
+
+    /// A message whose arming the ledger forbids for any other reason is not sent, and a person is called.
+    #[test]
+    fn a_run_that_meets_a_constraint_at_arming_sends_nothing() {
+        let later = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
+        let world = World::new().cart(Cart::of("c1").user("u1")).smtp(&later).init();
+        world.ok(["detect"]);
+        by_hand(&world)
+            .execute_batch(
+                "CREATE TRIGGER no_mail BEFORE UPDATE OF state ON message WHEN NEW.state = 'armed'
+                 BEGIN SELECT RAISE(ABORT, 'no_mail: not today'); END",
+            )
+            .unwrap();
+        let server = accepting();
+        world.send_to(&server);
+        world.set_now("2026-03-01T12:05:00Z");
+        world.exits(1, ["detect"]).says("the ledger forbids sending cart u1_").says("no_mail: not today");
         assert_eq!(server.accepted().len(), 0);
         world.has([("planned", 1)]);
     }
