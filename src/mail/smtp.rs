@@ -4,7 +4,8 @@
 //!
 //! Who: `verdict` says which replies judge a message and which only say that the server cannot be used.
 //! Which: one stray line makes every later reply answer the command before. So a 2yz to the final dot is provisional
-//! until the next reply on that connection, or the one to QUIT, proves that replies are in step:
+//! until the next reply on that connection, or the one to QUIT, proves that replies are in step. (A stray line that is
+//! there together with the 354 is found before anything is armed.)
 //!
 //! | next on the connection                                | the 2yz before it                                    |
 //! |-------------------------------------------------------|------------------------------------------------------|
@@ -270,11 +271,22 @@ impl SmtpSession {
     }
 
     /// What the answers to MAIL, RCPT and DATA say of the message before and of this one.
-    async fn conclude(&mut self, line: Line, heard: &Heard, unproven: bool) -> (InStep, Result<Opened, Broken>) {
-        match verdict(heard, &self.server.name) {
+    async fn conclude(&mut self, mut line: Line, heard: &Heard, unproven: bool) -> (InStep, Result<Opened, Broken>) {
+        let name = &self.server.name;
+        match verdict(heard, name) {
+            // The 354 is where it belongs, so the message before is sound. What follows it unasked would be taken for
+            // the answer to the dot of this one.
             Verdict::Ready => {
-                self.opened = Some(line);
-                (InStep::Yes, Ok(Opened::Ready))
+                let why = match line.said_unasked().await {
+                    None => {
+                        self.opened = Some(line);
+                        return (InStep::Yes, Ok(Opened::Ready));
+                    }
+                    Some(Ok(reply)) => format!("{name} said {} unasked after 354: out of step", reply.text()),
+                    Some(Err(Trouble::Closed | Trouble::Broken(_))) => format!("{name} ended the connection after 354"),
+                    Some(Err(trouble)) => trouble.at(name, "DATA"),
+                };
+                (InStep::Yes, Err(Broken { why, worn_out: false }))
             }
             Verdict::Judged { fate, after } => {
                 self.refused(line, heard, after, unproven, Ok(Opened::Judged(fate))).await

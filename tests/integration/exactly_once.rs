@@ -230,8 +230,9 @@ mod every_fault {
         Some(match fault {
             Does(Act::SplitReply) if stage != Stage::Body => (0, 0),
             Does(Act::Garbage) if before_the_body(stage) && first => (0, 0),
-            // One of these is taken for the 354, or answers the dot before the dot has come: found out only after it.
-            Does(Act::StrayAfter(_)) if stage == Stage::Data => return None,
+            // It comes together with the 354.
+            Does(Act::StrayAfter(_)) if stage == Stage::Data => (0, 0),
+            // This one is taken for the 354: found out then, or only after the dot.
             Does(Act::StrayAfter(STRAY_GO)) if stage == Stage::Rcpt => return None,
             // Any other is found out before the body.
             Does(Act::StrayBefore(_) | Act::StrayAfter(_)) if before_the_body(stage) && first => (0, 0),
@@ -368,11 +369,8 @@ mod out_of_step {
 
     /// The message's own `Message-ID` is in doubt or planned after this, but never sent.
     fn refused_behind_a_stray_yes(pipelining: bool, carts_in_world: usize) {
-        let plan = Plan::accepting().nth(Stage::Data, 1, Act::StrayAfter(STRAY_YES)).nth(
-            Stage::Dot,
-            1,
-            Act::Reply("554 5.7.1 no"),
-        );
+        let plan =
+            Plan::accepting().nth(Stage::Body, 1, Act::Reply(STRAY_YES)).nth(Stage::Dot, 1, Act::Reply("554 5.7.1 no"));
         let bad = Server::start(if pipelining { plan } else { plan.without_pipelining() });
         let world = world_with_ledger().carts(carts(carts_in_world)).smtp(&bad);
         let ran = world.exits(1, ["detect"]);
@@ -396,11 +394,8 @@ mod out_of_step {
 
     #[test]
     fn in_the_middle_of_a_connection_the_messages_before_it_stand() {
-        let plan = Plan::accepting().nth(Stage::Data, 3, Act::StrayAfter(STRAY_YES)).nth(
-            Stage::Dot,
-            3,
-            Act::Reply("554 5.7.1 no"),
-        );
+        let plan =
+            Plan::accepting().nth(Stage::Body, 3, Act::Reply(STRAY_YES)).nth(Stage::Dot, 3, Act::Reply("554 5.7.1 no"));
         let bad = Server::start(plan);
         let world = world_with_ledger().carts(carts(5)).smtp(&bad);
         world.exits(1, ["detect"]);

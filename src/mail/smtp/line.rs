@@ -1,11 +1,14 @@
 //! One connection: how it comes about, one transaction on it, and how it ends.
 //!
 //! lettre reads through a buffer that it hides and that outlives the step to TLS, so a line that a server sends too
-//! early is taken for the answer to the next command. Four checks stand against that: nothing may be waiting right
+//! early is taken for the answer to the next command. Five checks stand against that: nothing may be waiting right
 //! after STARTTLS (what was injected before it would be), AUTH must end in 235, the EHLO said here must come from the
-//! host that answered the first one, and DATA must be answered by exactly 354. Replies that are late by any number
-//! fail one of them before a body is written.
+//! host that answered the first one, DATA must be answered by exactly 354, and nothing may be waiting right after that.
+//! Replies that are late by any number fail one of them before a body is written.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use lettre::transport::smtp::Error;
@@ -152,6 +155,15 @@ impl Line {
     /// Reads one more reply.
     pub async fn hear(&mut self) -> Result<Reply, Trouble> {
         heard_within(self.waits, self.wire.read_response()).await
+    }
+
+    /// What the server has said although nothing was asked of it, or that it has gone. Waits for nothing.
+    pub async fn said_unasked(&mut self) -> Option<Result<Reply, Trouble>> {
+        let mut answer = pin!(self.wire.read_response());
+        match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
+            Poll::Ready(answer) => Some(sort(answer, self.waits)),
+            Poll::Pending => None,
+        }
     }
 
     /// MAIL, RCPT and DATA: in one write where the server offers PIPELINING (RFC 2920), else one by one.

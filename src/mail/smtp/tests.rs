@@ -262,8 +262,8 @@ fn handed_over_the_fate_of_the_first_rests_on_the_dots_own_answer() {
         ],
     );
     // A stray refusal before the dot's own yes: to try again would send twice.
-    for stray in ["354 go\r\n451 stray\r\n", "354 go\r\n554 stray\r\n"] {
-        let stray = Odd("DATA", 1, Say(stray));
+    for stray in ["451 stray\r\n", "554 stray\r\n"] {
+        let stray = Odd("body", 1, Say(stray));
         for odd in [&[stray][..], &[stray, Odd("MAIL", 2, Close)], &[stray, Odd("RCPT", 2, Hang)]] {
             handed_over(2, &[(odd, "- in_doubt, - sent, yes")]);
         }
@@ -350,8 +350,26 @@ fn a_connection_that_ends_leaves_the_message_with_us_before_the_354_and_in_doubt
 }
 
 #[test]
+fn a_stray_line_with_the_354_is_found_before_anything_is_armed() {
+    for stray in ["250 stray\r\n", "451 stray\r\n", "554 stray\r\n", "354 go\r\n", "221 bye\r\n", "garbage\r\n"] {
+        let both: &'static str = format!("354 go\r\n{stray}").leak();
+        for act in [Say(both), SayAndClose(both)] {
+            for (pipelining, run) in [(true, send as Driver), (false, send), (true, hand_over)] {
+                let first = run_by(run, pipelining, &[Odd("DATA", 1, act)], 1);
+                assert_eq!(first.story, "- unusable, -", "{act:?}");
+                assert!(first.record.bodies.is_empty(), "{act:?}: {:?}", first.record);
+                // The message before is sound: the 354 is where it belongs.
+                let second = run_by(run, pipelining, &[Odd("DATA", 2, act)], 2);
+                assert_eq!(second.story, "- sent, yes unusable, -", "{act:?}");
+                assert_eq!(second.record.bodies.len(), 1, "{act:?}: {:?}", second.record);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_stray_line_is_found_out_by_the_next_reply() {
-    let stray = |text| Odd("DATA", 1, Say(text));
+    let stray = |text| Odd("body", 1, Say(text));
     let dot = |text| Odd(".", 1, Say(text));
     stories(
         1,
@@ -360,27 +378,24 @@ fn a_stray_line_is_found_out_by_the_next_reply() {
             (&[Odd("RCPT", 1, Say("250 ok\r\n250 ok\r\n"))], "- unusable, -"),
             (&[Odd("RCPT", 1, Say("550 no\r\n250 ok\r\n")), Odd("DATA", 1, Say("503 no\r\n"))], "- unusable, -"),
             // The stray 250 is taken for the dot's, whose own comes as the answer to QUIT.
-            (&[stray("354 go\r\n250 stray\r\n"), dot("554 5.7.1 rejected\r\n")], "- sent, no"),
-            (&[stray("354 go\r\n250 stray\r\n"), dot("451 4.3.0 later\r\n")], "- sent, no"),
-            (&[stray("354 go\r\n250 stray\r\n")], "- sent, no"),
+            (&[stray("250 stray\r\n"), dot("554 5.7.1 rejected\r\n")], "- sent, no"),
+            (&[stray("250 stray\r\n"), dot("451 4.3.0 later\r\n")], "- sent, no"),
+            (&[stray("250 stray\r\n")], "- sent, no"),
             // The stray refusal is taken for the dot's. To try again would send twice.
-            (&[stray("354 go\r\n451 stray\r\n")], "- in_doubt, -"),
-            (&[stray("354 go\r\n554 stray\r\n")], "- in_doubt, -"),
-            (&[stray("354 go\r\n451 stray\r\n"), Odd(".", 1, Hang)], "- in_doubt, -"),
+            (&[stray("451 stray\r\n")], "- in_doubt, -"),
+            (&[stray("554 stray\r\n")], "- in_doubt, -"),
+            (&[stray("451 stray\r\n"), Odd(".", 1, Hang)], "- in_doubt, -"),
             (&[dot("250 ok\r\n250 twice\r\n")], "- sent, no"),
         ],
     );
     stories(
         2,
         &[
-            (&[stray("354 go\r\n250 stray\r\n")], "- sent, no unusable, -"),
-            (&[stray("354 go\r\n250 stray\r\n"), dot("554 5.7.1 rejected\r\n")], "- sent, no unusable, -"),
-            (&[stray("354 go\r\n250 stray\r\n"), dot("552 5.7.1 rejected\r\n")], "- sent, no unusable, -"),
-            (&[stray("354 go\r\n250 stray\r\n"), dot("451 4.3.0 later\r\n")], "- sent, no unusable, -"),
-            (
-                &[stray("354 go\r\n250 stray\r\n"), Odd(".", 1, SayAndClose("554 5.7.1 rejected\r\n"))],
-                "- sent, no unusable, -",
-            ),
+            (&[stray("250 stray\r\n")], "- sent, no unusable, -"),
+            (&[stray("250 stray\r\n"), dot("554 5.7.1 rejected\r\n")], "- sent, no unusable, -"),
+            (&[stray("250 stray\r\n"), dot("552 5.7.1 rejected\r\n")], "- sent, no unusable, -"),
+            (&[stray("250 stray\r\n"), dot("451 4.3.0 later\r\n")], "- sent, no unusable, -"),
+            (&[stray("250 stray\r\n"), Odd(".", 1, SayAndClose("554 5.7.1 rejected\r\n"))], "- sent, no unusable, -"),
         ],
     );
 }

@@ -29,7 +29,8 @@ pub enum Act {
     SayAndResetInBody(&'static str),
 }
 
-/// One departure from the usual: at the `nth` time (from 1) that `command` comes.
+/// One departure from the usual: at the `nth` time (from 1) that `command` comes; `.` is the end of a body, and `body` its
+/// first line, which is never answered unless oddly.
 #[derive(Debug, Clone, Copy)]
 pub struct Odd(pub &'static str, pub usize, pub Act);
 
@@ -209,6 +210,9 @@ impl Talk<'_> {
                 }
                 return false;
             };
+            if body.is_empty() && !self.answer(stream, "body", "") {
+                return false;
+            }
             body += &format!("{line}\r\n");
             if line == "." {
                 break;
