@@ -40,14 +40,7 @@ impl Run {
         Ledger::check_path(&settings.ledger)?;
         let lock = RunLock::take(&settings.ledger, start.command, start.wait)?;
         let found = lock.record()?;
-        // SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the run
-        // wrote it belongs; on any other only a look at every page tells.
-        let is_its_file = matches!(&found, Found::Record(record) if record.file == Ledger::mark_of(&settings.ledger));
-        let has_foreign_log = !is_its_file && Ledger::has_left_log(&settings.ledger);
-        let mut ledger = Ledger::open(&settings.ledger, Access::Write)?;
-        if has_foreign_log {
-            ledger.check_whole()?;
-        }
+        let mut ledger = open_whole(settings, &found)?;
         check_fit(settings, &ledger, start.clock)?;
         match found {
             Found::Record(record) => ledger.check_not_restored(&record)?,

@@ -13,6 +13,7 @@ mod log;
 mod preview;
 mod resolve;
 mod run_campaigns;
+mod sending;
 mod status;
 mod suppress;
 

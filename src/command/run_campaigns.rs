@@ -3,48 +3,34 @@
 mod feed;
 pub(super) mod opening;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use anyhow::Result;
-use chrono::TimeDelta;
 use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::Context;
+use super::sending::{Delivered, Report, Sending};
 use crate::cli;
-use crate::delivery::{Delivery, Summary};
+use crate::delivery::Summary;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{News, Notice};
-use crate::mail::Transport;
-use crate::output::count;
-use crate::progress;
-use crate::run::{Run, Start};
+use crate::output::{Output, count};
+use crate::run::Run;
 use crate::settings::Settings;
 use crate::settings::campaigns::{self, Definitions};
-use crate::stop::Stop;
 use feed::RecipientFeed;
 
 /// What one run opened and delivered, for people and as JSON.
 #[derive(Debug, Default, Serialize)]
-struct Report {
-    run: i64,
+struct CampaignReport {
+    #[serde(flatten)]
+    delivered: Delivered,
     campaigns: u64,
     opened: Vec<OpenedNow>,
     missed: Vec<MissedNow>,
     not_ready: Vec<String>,
-    sent: u64,
-    deferred: u64,
-    refused: u64,
-    in_doubt: u64,
-    recovered_in_doubt: u64,
-    put_back: u64,
-    skipped: BTreeMap<String, u64>,
-    still_due: u64,
-    trouble: Vec<String>,
-    stopped: Option<String>,
     next_occurrence: Option<String>,
-    #[serde(skip)]
-    news: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,43 +49,41 @@ struct MissedNow {
     newest: String,
 }
 
-impl Report {
+impl Report for CampaignReport {
+    fn delivered(&mut self) -> &mut Delivered {
+        &mut self.delivered
+    }
+
     fn is_idle(&self) -> bool {
-        let touched =
-            self.sent + self.deferred + self.refused + self.in_doubt + self.recovered_in_doubt + self.put_back;
-        touched == 0
-            && self.opened.is_empty()
-            && self.missed.is_empty()
-            && self.skipped.is_empty()
-            && self.trouble.is_empty()
+        self.delivered.is_idle() && self.opened.is_empty() && self.missed.is_empty()
     }
 
-    fn needs_a_person(&self) -> bool {
-        !self.trouble.is_empty() || self.in_doubt + self.recovered_in_doubt > 0 || !self.news.is_empty()
-    }
-
-    fn take(&mut self, summary: Summary) {
-        self.sent = summary.sent;
-        self.deferred = summary.deferred;
-        self.refused = summary.refused;
-        self.in_doubt = summary.in_doubt;
-        self.put_back = summary.put_back;
-        self.skipped = summary.skipped;
-        self.trouble.extend(summary.trouble);
-        self.stopped = summary.stopped;
-    }
-
-    fn ending(&self) -> String {
-        match (self.trouble.first(), &self.stopped) {
-            (Some(trouble), _) => format!("needs a person: {trouble}"),
-            (None, Some(stopped)) => stopped.clone(),
-            (None, None) => "done".into(),
+    fn tell(&self, output: Output, past_tense: &str) {
+        for opened in &self.opened {
+            let mut line = format!(
+                "opened {} {}: {}",
+                opened.campaign_id,
+                opened.planned_at,
+                count(opened.recipients, "recipient")
+            );
+            for (number, what) in [(opened.repeated, "repeated address"), (opened.bad_rows, "bad row")] {
+                if number > 0 {
+                    line.push_str(&format!(", {}", count(number, what)));
+                }
+            }
+            output.tell(line);
         }
-    }
-
-    fn kept(&self, past_tense: &str) -> String {
-        let left = self.still_due.max(self.put_back);
-        format!("{} {past_tense} and recorded; {left} not {past_tense}, still due", count(self.sent, "message"))
+        for missed in &self.missed {
+            let occurrences = count(missed.occurrences, "occurrence");
+            output.tell(format!("{}: {occurrences} not in time, the newest {}", missed.campaign_id, missed.newest));
+        }
+        if self.is_idle() {
+            let next = self.next_occurrence.as_deref();
+            let next = next.map_or_else(|| "none to come".into(), |next| format!("next occurrence {next}"));
+            output.tell(format!("nothing due: {}, {next}", count(self.campaigns, "campaign")));
+            return;
+        }
+        output.tell(self.delivered.line(past_tense) + &self.delivered.why_it_stopped());
     }
 }
 
@@ -114,27 +98,9 @@ pub fn run(context: &Context<'_>, args: &cli::RunCampaigns) -> Result<Exit> {
     if args.dry_run {
         return opening::dry_run(context, &settings, &definitions, args.campaign.as_deref());
     }
-    let stop = Stop::listen(args.time_budget)?;
-    let transport = Transport::open(&settings.transport);
-    let start = Start {
-        command: "run-campaigns",
-        wait: context.global.wait.unwrap_or_default(),
-        accept_clock: args.accept_clock,
-        clock: context.clock,
-        output: context.output,
-    };
-    let mut run = Run::begin(&settings, start, &transport)?;
-    let mut report = Report { run: run.epoch, recovered_in_doubt: run.recovered.in_doubt, ..Report::default() };
-    let mut armed = 0;
-    let mut round = Round { context, args, settings: &settings, definitions: &definitions, stop: &stop };
-    if let Err(err) = round.open_and_deliver(&mut run, &transport, &mut report, &mut armed) {
-        let what = err.downcast_ref::<Failure>().map_or_else(|| format!("{err:#}"), |failure| failure.what.clone());
-        let _ = run.end(&format!("failed: {what}"), false, armed);
-        return Err(err);
-    }
-    run.end(&report.ending(), report.is_idle(), armed)?;
-    say(context, &transport, &report);
-    Ok(if report.needs_a_person() { Exit::NeedsAPerson } else { Exit::Done })
+    let sending = Sending::new("run-campaigns", context, &settings, args.time_budget)?;
+    let round = Round { sending: &sending, only: args.campaign.as_deref(), definitions: &definitions };
+    sending.run(args.accept_clock, CampaignReport::default(), |run, report| round.open_and_deliver(run, report))
 }
 
 /// The definitions; none where no file is named and none lies beside the configuration.
@@ -154,23 +120,16 @@ fn unknown_campaign(id: &str, definitions: &Definitions) -> Failure {
 }
 
 struct Round<'a> {
-    context: &'a Context<'a>,
-    args: &'a cli::RunCampaigns,
-    settings: &'a Settings,
+    sending: &'a Sending<'a>,
+    /// The one campaign that the command line names.
+    only: Option<&'a str>,
     definitions: &'a Definitions,
-    stop: &'a Stop,
 }
 
 impl Round<'_> {
-    fn open_and_deliver(
-        &mut self,
-        run: &mut Run,
-        transport: &Transport,
-        report: &mut Report,
-        armed: &mut u64,
-    ) -> Result<()> {
-        let now = self.context.clock.now();
-        let only = self.args.campaign.as_deref();
+    fn open_and_deliver(&self, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
+        let Sending { context, settings, stop, .. } = self.sending;
+        let now = context.clock.now();
         report.campaigns = self.definitions.campaigns.len() as u64;
         let mut summary = Summary::default();
         let expired = run.ledger.expire_recipients(now)?;
@@ -180,41 +139,20 @@ impl Round<'_> {
         self.pause_vanished(run, report)?;
         self.tell_broken(run, report)?;
         opening::open_due(self, run, report)?;
-        let due = run.ledger.count_due_recipients(now, only)?;
-        if self.stop.cause().is_none() && due > 0 {
-            let mut feed = RecipientFeed::new(self.context, self.settings, &run.ledger, now, only)?;
-            let mut delivery = Delivery {
-                ledger: &mut run.ledger,
-                lock: &run.lock,
-                epoch: run.epoch,
-                clock: self.context.clock,
-                transport,
-                limits: self.settings.limits,
-                retry_after: TimeDelta::from_std(self.settings.detect.retry_after).unwrap_or(TimeDelta::MAX),
-                stop: self.stop,
-                output: self.context.output,
-                progress: progress::bar("sending", Some(due), self.context.output.json),
-                armed: 0,
-            };
-            let delivered = delivery.run(&mut feed, &mut summary);
-            delivery.progress.finish_and_clear();
-            *armed = delivery.armed;
-            report.take(summary);
-            delivered.map_err(|failure| {
-                let kept = report.kept(transport.past_tense());
-                let kept = if failure.kept.is_empty() { kept } else { format!("{kept}; {}", failure.kept) };
-                failure.kept(kept)
-            })?;
-            report.still_due = run.ledger.count_due_recipients(now, only)?;
+        let due = run.ledger.count_due_recipients(now, self.only)?;
+        if stop.cause().is_none() && due > 0 {
+            let mut feed = RecipientFeed::new(context, settings, &run.ledger, now, self.only)?;
+            self.sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
+            report.delivered.still_due = run.ledger.count_due_recipients(now, self.only)?;
         } else {
-            report.take(summary);
+            report.delivered.take(summary);
         }
         run.ledger.complete_campaigns()?;
         Ok(())
     }
 
     /// A campaign whose definition is gone is paused, once, and said.
-    fn pause_vanished(&self, run: &mut Run, report: &mut Report) -> Result<()> {
+    fn pause_vanished(&self, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
         let empty = self.definitions.campaigns.is_empty() && self.definitions.broken.is_empty();
         if empty || self.definitions.broken.iter().any(|broken| broken.id.is_none()) {
             // A definition whose id cannot be read may be any of them, and an empty file may be half written.
@@ -224,20 +162,20 @@ impl Round<'_> {
         let defined: HashSet<&str> =
             self.definitions.campaigns.iter().map(|campaign| campaign.id.as_str()).chain(broken).collect();
         for id in run.ledger.pause_vanished(&defined)? {
-            report.news.push(format!("campaign {id} is no longer defined; it is paused\n next: put its definition back and `mailonce campaign resume {id}`, or `mailonce campaign cancel {id}`"));
+            report.delivered.news.push(format!("campaign {id} is no longer defined; it is paused\n next: put its definition back and `mailonce campaign resume {id}`, or `mailonce campaign cancel {id}`"));
         }
         Ok(())
     }
 
-    fn tell_broken(&self, run: &mut Run, report: &mut Report) -> Result<()> {
+    fn tell_broken(&self, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
         let notices: Vec<Notice> = self
             .definitions
             .broken
             .iter()
             .map(|broken| Notice { key: broken.problem.clone(), line: broken.problem.clone() })
             .collect();
-        let news = run.ledger.note("bad definition", &notices, self.context.clock.now())?;
-        report.news.extend(told(news, "bad definition"));
+        let news = run.ledger.note("bad definition", &notices, self.sending.context.clock.now())?;
+        report.delivered.news.extend(told(news, "bad definition"));
         Ok(())
     }
 }
@@ -249,65 +187,4 @@ fn told(news: News, what: &str) -> Vec<String> {
         lines.push(format!("{} still standing; `mailonce status` lists them", count(standing, what)));
     }
     lines
-}
-
-fn say(context: &Context<'_>, transport: &Transport, report: &Report) {
-    let output = context.output;
-    output.document(report);
-    for line in &report.news {
-        output.alarm(line);
-    }
-    let past_tense = transport.past_tense();
-    for trouble in &report.trouble {
-        output.alarm(format!(
-            "error: {trouble}\n kept: {}\n next: check the server, then `mailonce run-campaigns` again; it sends only what is still due",
-            report.kept(past_tense)
-        ));
-    }
-    if report.in_doubt + report.recovered_in_doubt > 0 {
-        output.alarm(format!(
-            "{} in doubt: the body went out and no trustworthy reply came; held, not sent again\n next: `mailonce resolve` lists them",
-            count(report.in_doubt + report.recovered_in_doubt, "message")
-        ));
-    }
-    for opened in &report.opened {
-        let mut line =
-            format!("opened {} {}: {}", opened.campaign_id, opened.planned_at, count(opened.recipients, "recipient"));
-        for (number, what) in [(opened.repeated, "repeated address"), (opened.bad_rows, "bad row")] {
-            if number > 0 {
-                line.push_str(&format!(", {}", count(number, what)));
-            }
-        }
-        output.tell(line);
-    }
-    for missed in &report.missed {
-        let occurrences = count(missed.occurrences, "occurrence");
-        output.tell(format!("{}: {occurrences} not in time, the newest {}", missed.campaign_id, missed.newest));
-    }
-    if report.is_idle() {
-        let next = report
-            .next_occurrence
-            .as_deref()
-            .map_or_else(|| "none to come".into(), |next| format!("next occurrence {next}"));
-        output.tell(format!("nothing due: {}, {next}", count(report.campaigns, "campaign")));
-        return;
-    }
-    let mut line = format!("{past_tense} {}", report.sent);
-    for (number, what) in [
-        (report.deferred, "deferred"),
-        (report.refused, "refused"),
-        (report.in_doubt, "in doubt"),
-        (report.put_back, "not tried"),
-    ] {
-        if number > 0 {
-            line.push_str(&format!(", {what} {number}"));
-        }
-    }
-    for (reason, number) in &report.skipped {
-        line.push_str(&format!(", skipped {number} {reason}"));
-    }
-    if let Some(stopped) = &report.stopped {
-        line.push_str(&format!("; {stopped}, {} still due", report.still_due));
-    }
-    output.tell(line);
 }

@@ -652,9 +652,12 @@ mod audience {
         let world = seen_by(&server, &definition("daily", NINE));
         world.write("letter.html", "{% if name == 'Bad' %}{{ nothing.at.all }}{% endif %}<p>Dear {{ name }}</p>");
         world.audience("audience.csv", "email,name\na@example.com,Ada\nb@example.com,Bad\nc@example.com,Cleo\n");
-        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        let ran = world.campaigns_at("2026-03-02T09:00:00Z", 1);
+        ran.says("1 message refused: daily ").says("cannot be rendered: letter.html:1: ").says("--state refused");
         world.has([("refused", 1), ("sent", 2)]);
         assert_eq!(server.recipients(), ["a@example.com", "c@example.com"]);
+        // Told once.
+        world.campaigns_at("2026-03-02T09:01:00Z", 0);
         let reply = world.rows("SELECT last_reply FROM message WHERE state = 'refused'").remove(0);
         assert!(reply["last_reply"].clone().unwrap().contains("cannot be rendered"), "{reply:?}");
         world.books_balance();
@@ -841,6 +844,17 @@ mod delivery {
         assert_eq!(world.number("SELECT count(*) FROM message WHERE reason = 'expired'"), 1);
         assert_eq!(world.campaign_column("once", "status").as_deref(), Some("completed"));
         world.books_balance();
+    }
+
+    #[test]
+    fn an_address_in_the_servers_words_is_told_without_its_name() {
+        let no = Act::Reply("550 5.7.1 <somebody.else@example.com>: not from here");
+        let server = Server::start(Plan::accepting().at(Stage::Mail, no));
+        let world = seen_by(&server, &definition("daily", NINE));
+        let ran = world.campaigns_at("2026-03-02T09:00:00Z", 1);
+        ran.says("<s…@example.com>: not from here").says("`mailonce run-campaigns` again");
+        assert!(!format!("{ran}").contains("somebody.else"), "{ran}");
+        world.has([("planned", 1)]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use super::feed::{Stationery, read_row};
-use super::{Context, MissedNow, OpenedNow, Report, Round, told};
+use super::{CampaignReport, Context, MissedNow, OpenedNow, Round, told};
 use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
@@ -26,8 +26,8 @@ use crate::source::audience::{self, AudienceRow};
 const MOST_BAD_ROWS_NAMED: u64 = 20;
 
 /// Opens every campaign that is due.
-pub(super) fn open_due(round: &Round<'_>, run: &mut Run, report: &mut Report) -> Result<()> {
-    let now = round.context.clock.now();
+pub(super) fn open_due(round: &Round<'_>, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
+    let now = round.sending.context.clock.now();
     let known: HashMap<String, CampaignState> =
         run.ledger.campaigns()?.into_iter().map(|state| (state.campaign_id.clone(), state)).collect();
     let mut not_ready = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn open_due(round: &Round<'_>, run: &mut Run, report: &mut Report) ->
     report.next_occurrence = next.map(|(at, campaign)| spoken(at, campaign));
     report.not_ready = not_ready.iter().map(|notice| notice.line.clone()).collect();
     let news = run.ledger.note("campaign not opened", &not_ready, now)?;
-    report.news.extend(told(news, "campaign not opened"));
+    report.delivered.news.extend(told(news, "campaign not opened"));
     Ok(())
 }
 
@@ -63,12 +63,12 @@ fn is_quiet(state: Option<&CampaignState>, schedule: &str, now: Instant) -> bool
 fn attend(
     round: &Round<'_>,
     run: &mut Run,
-    report: &mut Report,
+    report: &mut CampaignReport,
     campaign: &Campaign,
     schedule: &str,
     not_ready: &mut Vec<Notice>,
 ) -> Result<Option<Instant>> {
-    let now = round.context.clock.now();
+    let now = round.sending.context.clock.now();
     let next_after_now = campaign.schedule.next_after(now);
     let known = run.ledger.campaign(&campaign.id)?;
     if known.as_ref().is_none_or(|state| state.schedule != schedule || !state.defined) {
@@ -80,7 +80,7 @@ fn attend(
         run.ledger.see_campaign(&campaign.id, schedule, undecided, now)?;
     }
     let Some(state) = run.ledger.campaign(&campaign.id)? else { return Ok(None) };
-    let only_other = round.args.campaign.as_deref().is_some_and(|only| only != campaign.id);
+    let only_other = round.only.is_some_and(|only| only != campaign.id);
     // A one-off that opened is disabled for ever; one edited into a recurring campaign is another matter.
     let spent = !state.enabled && matches!(campaign.schedule.recurrence, Recurrence::Once(_));
     if matches!(state.status.as_str(), "paused" | "cancelled") || spent || !campaign.enabled || only_other {
@@ -140,7 +140,7 @@ fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str, now: Instant) 
     })
 }
 
-fn tell_missed(report: &mut Report, campaign: &Campaign, missed: &[Instant]) {
+fn tell_missed(report: &mut CampaignReport, campaign: &Campaign, missed: &[Instant]) {
     if let Some(newest) = missed.last() {
         report.missed.push(MissedNow {
             campaign_id: campaign.id.clone(),
@@ -215,18 +215,18 @@ fn open_one(
     planned_at: Instant,
     missed: Vec<Instant>,
     memory: &Memory,
-    report: &mut Report,
+    report: &mut CampaignReport,
 ) -> Result<()> {
-    let now = round.context.clock.now();
+    let now = round.sending.context.clock.now();
     let template = template_text(campaign)?;
-    let from = campaign.from.as_ref().unwrap_or(&round.settings.mail.from);
+    let from = campaign.from.as_ref().unwrap_or(&round.sending.settings.mail.from);
     let gathered = gather(
-        round.settings,
+        round.sending.settings,
         &mut run.ledger,
         campaign,
         planned_at,
         from.address.domain(),
-        round.context.output.json,
+        round.sending.context.output.json,
     )?;
     let last_rows = run.ledger.last_decision(&campaign.id, now)?.last_opened.map_or(0, |opened| opened.audience_rows);
     if gathered.rows * 2 < last_rows && memory.last_opening.is_some() {
@@ -264,8 +264,8 @@ fn open_one(
             });
             if gathered.bad_rows > 0 {
                 let line = format!("campaign {}: {} left out", campaign.id, count(gathered.bad_rows, "bad row"));
-                report.news.extend(gathered.bad);
-                report.news.push(line);
+                report.delivered.news.extend(gathered.bad);
+                report.delivered.news.push(line);
             }
         }
     }
