@@ -156,7 +156,8 @@ impl Delivered {
             self.unrenderable = messages;
             self.news.push(format!(
                 "{} refused: {}\n next: correct the template or what it is filled with; `mailonce log --state refused \
-                 --json` lists them, and `mailonce resolve MESSAGE_ID --resend --reason \"…\"` plans one of a cart again",
+                 --json` lists them, and `mailonce resolve MESSAGE_ID --resend --reason \"…\"` plans a cart's again (a campaign \
+                 keeps the template it opened with)",
                 count(messages, "message"),
                 address::masked(&first)
             ));
