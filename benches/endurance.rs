@@ -114,7 +114,12 @@ fn prepare(home: &Path, server: &Server, recipients: usize) {
     fs::create_dir(home).expect("a folder");
     configure(home, server.port, CONNECTIONS, "envelope = \"bounce+{token}@shop.example\"\n");
     run(home, &["init", "--rehearsal"]);
-    open_campaign(home, "<html><body><p>Dear {{ name }}, spring is here.</p></body></html>\n", recipients as u32);
+    open_campaign(
+        home,
+        "spring",
+        "<html><body><p>Dear {{ name }}, spring is here.</p></body></html>\n",
+        recipients as u32,
+    );
 }
 
 /// A mail server that counts what it accepts for each recipient, and logs it as Postfix does.

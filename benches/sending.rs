@@ -120,7 +120,7 @@ fn mailonce(folder: &Path, port: u16, sessions: u32, messages: u32) -> Option<f6
     let paragraph =
         "<p>Dear {{ name }}, spring is here, and so is a line of text for {{ city }} that stands for others.</p>\n";
     let letter = format!("<html><body><h1>Hello {{{{ name }}}}</h1>\n{}</body></html>\n", paragraph.repeat(15));
-    open_campaign(&home, &letter, messages);
+    open_campaign(&home, "spring", &letter, messages);
     let rate = timed(messages, &mut command(&home, &["run-campaigns"]));
     let ledger = rusqlite::Connection::open(home.join("mailonce.db")).expect("the ledger");
     let sent: u32 =

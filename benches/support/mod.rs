@@ -53,8 +53,8 @@ pub fn configure(home: &Path, port: u16, connections: u32, more: &str) {
     fs::write(home.join("mailonce.toml"), config).expect("a configuration");
 }
 
-/// Defines a campaign, and has it opened in the rehearsal ledger that is there: nothing of it is sent yet.
-pub fn open_campaign(home: &Path, letter: &str, recipients: u32) {
+/// Defines one more campaign, and has it opened in the rehearsal ledger that is there: nothing of it is sent yet.
+pub fn open_campaign(home: &Path, id: &str, letter: &str, recipients: u32) {
     fs::write(home.join("letter.html"), letter).expect("a template");
     let mut audience = String::from("email,name,city\n");
     for n in 0..recipients {
@@ -67,11 +67,12 @@ pub fn open_campaign(home: &Path, letter: &str, recipients: u32) {
     // Whole seconds: at least one from now.
     let at = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
     let campaign = format!(
-        "[[campaign]]\nid = \"spring\"\nsubject = \"Hello {{{{ name }}}}\"\ntemplate = \"letter.html\"\n\
+        "[[campaign]]\nid = \"{id}\"\nsubject = \"Hello {{{{ name }}}}\"\ntemplate = \"letter.html\"\n\
          audience = \"audience.csv\"\nat = \"{}\"\n",
         at.format("%Y-%m-%dT%H:%M:%SZ")
     );
-    fs::write(home.join("campaigns.toml"), campaign).expect("a campaign");
+    let definitions = fs::File::options().create(true).append(true).open(home.join("campaigns.toml"));
+    definitions.and_then(|mut file| file.write_all(campaign.as_bytes())).expect("a campaign");
     // Seen before it is due; then due.
     run(home, &["run-campaigns", "--time-budget", "0s"]);
     while chrono::Utc::now() <= at {
@@ -93,9 +94,15 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
 
 /// Runs a command several times; prints the median wall time and the highest peak memory.
 pub fn report(what: &str, folder: &Path, args: &[&str], runs: usize) -> Duration {
+    report_after(what, folder, args, runs, |_| {})
+}
+
+/// As [`report`]; before each run, `prepare` is given its number.
+pub fn report_after(what: &str, folder: &Path, args: &[&str], runs: usize, mut prepare: impl FnMut(usize)) -> Duration {
     let mut walls = Vec::new();
     let mut peak = 0;
-    for _ in 0..runs {
+    for number in 0..runs {
+        prepare(number);
         let began = Instant::now();
         let child = command(folder, args).spawn().expect("mailonce");
         let (status, kib) = wait(child);
