@@ -548,6 +548,8 @@ struct Session {
     greeted: bool,
     authenticated: bool,
     after_dot: bool,
+    /// It has said more than it was asked for: a client that takes that for answers talks sooner than it may know.
+    out_of_step: bool,
 }
 
 impl Session {
@@ -561,6 +563,7 @@ impl Session {
             greeted: false,
             authenticated: false,
             after_dot: false,
+            out_of_step: false,
         }
     }
 
@@ -808,6 +811,7 @@ impl Session {
                     None | Some(Act::Accept) => (),
                     Some(Act::Hang) => self.hang()?,
                     Some(act) => {
+                        self.out_of_step = true;
                         self.perform(act, "451 4.3.0 that is enough")?;
                     }
                 }
@@ -823,7 +827,7 @@ impl Session {
         };
         let stuffed: Vec<u8> = self.wire.pending.drain(..end).take(length).collect();
         self.note(&format!("C: (a body of {length} bytes and the final dot)"));
-        if !self.wire.pending.is_empty() && !self.shared.plan.pipelining {
+        if !self.wire.pending.is_empty() && !self.shared.plan.pipelining && !self.out_of_step {
             self.violation("bytes after the final dot, without PIPELINING");
         }
         let mut body = Vec::with_capacity(stuffed.len());
@@ -900,8 +904,14 @@ impl Session {
                 self.wire.write(b"\x00\xff\xfe this is no reply\r\n")?;
                 return Ok(0);
             }
-            Act::StrayBefore(stray) => self.say(&format!("{stray}\r\n{right}"))?,
-            Act::StrayAfter(stray) => self.say(&format!("{right}\r\n{stray}"))?,
+            Act::StrayBefore(stray) => {
+                self.out_of_step = true;
+                self.say(&format!("{stray}\r\n{right}"))?;
+            }
+            Act::StrayAfter(stray) => {
+                self.out_of_step = true;
+                self.say(&format!("{right}\r\n{stray}"))?;
+            }
             Act::SplitReply => {
                 self.note(&format!("S: {right} (byte by byte)"));
                 for byte in format!("{right}\r\n").bytes() {
@@ -999,7 +1009,7 @@ impl Session {
         let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
         self.note(&format!("C: {line}"));
         let may_pipeline = self.shared.plan.pipelining && self.greeted;
-        if !self.wire.pending.is_empty() && !may_pipeline {
+        if !self.wire.pending.is_empty() && !may_pipeline && !self.out_of_step {
             self.violation("several commands in one go, without PIPELINING");
         }
         Ok(line)
