@@ -158,6 +158,8 @@ impl Line {
     }
 
     /// What the server has said although nothing was asked of it, or that it has gone. Waits for nothing.
+    ///
+    /// Half a line is not told of, and is lost: what comes after it is then no reply, or a late one.
     pub async fn said_unasked(&mut self) -> Option<Result<Reply, Trouble>> {
         let mut answer = pin!(self.wire.read_response());
         match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
