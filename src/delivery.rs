@@ -21,17 +21,17 @@ use chrono::TimeDelta;
 use indicatif::ProgressBar;
 
 use crate::clock::{self, Clock};
-use crate::domain::fate::Fate;
+use crate::domain::fate::{Extent, Fate, Unusable};
 use crate::failure::Failure;
 use crate::ledger::{Armed, Denied, Ledger};
 use crate::mail::Transport;
 use crate::mail::session::InStep;
-use crate::output::Output;
+use crate::output::{Output, count};
 use crate::run_lock::RunLock;
 use crate::settings::Limits;
 use crate::stop::{Stop, StopCause};
 use books::Books;
-use breaker::Breaker;
+use breaker::{Breaker, Tripped};
 use room::Room;
 pub use worker::Job;
 use worker::{Answer, Event, Then, Worker};
@@ -76,6 +76,10 @@ pub struct Summary {
     pub skipped: BTreeMap<String, u64>,
     /// Left planned because the server could not be used.
     pub put_back: u64,
+    /// Among the deferred: a connection ended when it was told this recipient. How many there were, and what the last says.
+    pub ended: Option<(u64, String)>,
+    /// Refused in this run or an earlier one by mistake, as a breaker found; they do not count as refused.
+    pub planned_again: u64,
     /// Why the run sent no more, when that needs a person.
     pub trouble: Vec<String>,
     /// Why the run sent no more, when it does not.
@@ -113,21 +117,31 @@ impl Delivery<'_> {
     pub fn run(&mut self, feed: &mut dyn Feed, summary: &mut Summary) -> Result<(), Failure> {
         let (events, inbox) = mpsc::channel();
         self.ledger.prune_pace(clock::real_second())?;
+        let breaker = Breaker::after(self.ledger.refusals_since_acceptance()?);
         let round = Round {
             events,
             room: None,
             inbox,
             workers: Vec::new(),
             books: Books::default(),
-            breaker: Breaker::default(),
+            // A run that was killed may have refused them and not come to planning them again.
+            refused_by_mistake: breaker.mistaken(),
+            refused: Vec::new(),
+            breaker,
             ready: VecDeque::new(),
+            given_back: Vec::new(),
             feed_is_empty: false,
             ended_by_trouble: false,
             stopping_since: None,
             last_commit: Duration::ZERO,
             in_company: false,
         };
-        round.run(self, feed, summary)
+        round.run(self, feed, summary)?;
+        // That others went through tells that the server was not in the way.
+        if let Some((_, why)) = summary.ended.take_if(|_| summary.sent == 0 && summary.trouble.is_empty()) {
+            summary.trouble.push(why);
+        }
+        Ok(())
     }
 }
 
@@ -140,8 +154,15 @@ struct Round {
     workers: Vec<Worker>,
     books: Books,
     breaker: Breaker,
-    /// Read ahead while the connections are busy, to follow what they have in hand.
+    /// What a breaker found refused by mistake, to be planned again once that is recorded.
+    refused_by_mistake: Vec<i64>,
+    /// What was refused in this run.
+    refused: Vec<i64>,
+    /// Read ahead while the connections are busy, to follow what they have in hand; or given back by one that did not
+    /// come about.
     ready: VecDeque<Job>,
+    /// Messages given back and not handed out again.
+    given_back: Vec<i64>,
     feed_is_empty: bool,
     /// The server is unusable, a breaker tripped or the source is silent: no further message is begun.
     ended_by_trouble: bool,
@@ -162,6 +183,7 @@ enum Pace {
 
 impl Round {
     fn run(mut self, delivery: &mut Delivery<'_>, feed: &mut dyn Feed, summary: &mut Summary) -> Result<(), Failure> {
+        self.plan_again(delivery, summary)?;
         loop {
             self.notice_stop(delivery, summary);
             self.hand_out(delivery, feed, summary)?;
@@ -217,8 +239,11 @@ impl Round {
         summary: &mut Summary,
     ) -> Result<(), Failure> {
         while !self.gives_no_more() {
-            let idle = self.workers.iter().position(|worker| worker.in_hand.is_none());
-            if idle.is_none() && self.workers.len() >= delivery.transport.connections() {
+            let idle = self.workers.iter().position(|worker| worker.in_hand.is_none() && !worker.is_retired);
+            // While refusals of everyone stand, one message is tried before the others.
+            let most = if self.breaker.stands() { 1 } else { delivery.transport.connections() };
+            let at_work = self.workers.iter().filter(|worker| worker.message_in_hand().is_some()).count();
+            if (idle.is_none() && self.workers.len() >= delivery.transport.connections()) || at_work >= most {
                 return Ok(());
             }
             let Some(job) = self.next_job(delivery, feed, summary)? else { return Ok(()) };
@@ -262,6 +287,7 @@ impl Round {
         }
         while let Some(job) = self.ready.pop_front() {
             // One that lay too long stays planned: a later run looks at it again.
+            self.given_back.retain(|id| *id != job.id);
             if job.is_fresh() {
                 return Ok(Some(job));
             }
@@ -277,7 +303,7 @@ impl Round {
         summary: &mut Summary,
     ) -> Result<(), Failure> {
         let Limits { per_second, per_hour } = delivery.limits;
-        if per_second.is_some() || per_hour.is_some() {
+        if per_second.is_some() || per_hour.is_some() || self.breaker.stands() {
             return Ok(());
         }
         let wanted = self.workers.iter().filter(|worker| worker.may_prepare()).count();
@@ -383,7 +409,7 @@ impl Round {
         event: Event,
     ) -> Result<(), Failure> {
         if let Some(in_step) = event.proof {
-            self.take_proof(summary, worker, in_step);
+            self.take_proof(delivery, summary, worker, in_step)?;
         }
         if let Some((fate, proven)) = event.finished {
             let (id, label) = self.workers[worker].finish();
@@ -394,7 +420,7 @@ impl Round {
                 Fate::Sent { reply } if !proven => {
                     self.workers[worker].unproven = Some((id, label, reply));
                 }
-                fate => self.judge(summary, id, label, true, fate),
+                fate => self.judge(delivery, summary, id, label, true, fate)?,
             }
         }
         match event.then {
@@ -403,20 +429,39 @@ impl Round {
                 self.workers[worker].finish();
                 self.workers[worker].may_hold_connection = false;
                 // A session that has nothing to prove by has ended: that leaves the message sent.
-                self.take_proof(summary, worker, in_step.unwrap_or(InStep::Yes));
+                self.take_proof(delivery, summary, worker, in_step.unwrap_or(InStep::Yes))?;
             }
             Then::Judged(fate) => {
                 let (id, label) = self.workers[worker].finish();
-                self.judge(summary, id, label, false, fate);
+                self.judge(delivery, summary, id, label, false, fate)?;
             }
             Then::Abandoned => {
                 self.workers[worker].finish();
             }
-            Then::Unusable(why) => {
+            Then::Unusable(Unusable { what: Extent::Recipient, why }) => {
+                let (id, label) = self.workers[worker].finish();
+                summary.ended = Some((summary.ended.take().map_or(0, |(number, _)| number) + 1, why.clone()));
+                self.trip(summary, |breaker| breaker.ended(&why));
+                self.books.note(id, label, false, Fate::Deferred { reply: why });
+            }
+            Then::Unusable(Unusable { what: Extent::Server | Extent::Connection, why }) => {
                 let (id, _) = self.workers[worker].finish();
-                let not_before = delivery.clock.now() + delivery.retry_after;
-                delivery.ledger.put_back(id, not_before, &why)?;
-                summary.put_back += 1;
+                self.put_back(delivery, summary, id, &why)?;
+                self.give_up(summary, why);
+            }
+            Then::NoConnection { why, outgoing } => {
+                if let Some(job) = self.workers[worker].retire(*outgoing) {
+                    self.given_back.push(job.id);
+                    self.ready.push_front(job);
+                }
+                let left = self.workers.iter().filter(|worker| !worker.is_retired).count();
+                if left > 0 {
+                    delivery.output.decision(format!("going on with {}: {why}", count(left as u64, "connection")));
+                    return Ok(());
+                }
+                for id in std::mem::take(&mut self.given_back) {
+                    self.put_back(delivery, summary, id, &why)?;
+                }
                 self.give_up(summary, why);
             }
             Then::Died => {
@@ -432,20 +477,49 @@ impl Round {
         Ok(())
     }
 
-    fn take_proof(&mut self, summary: &mut Summary, worker: usize, in_step: InStep) {
-        let Some((id, label, reply)) = self.workers[worker].unproven.take() else { return };
+    fn put_back(&self, delivery: &mut Delivery<'_>, summary: &mut Summary, id: i64, why: &str) -> Result<(), Failure> {
+        summary.put_back += 1;
+        delivery.ledger.put_back(id, delivery.clock.now() + delivery.retry_after, why)
+    }
+
+    fn take_proof(
+        &mut self,
+        delivery: &Delivery<'_>,
+        summary: &mut Summary,
+        worker: usize,
+        in_step: InStep,
+    ) -> Result<(), Failure> {
+        let Some((id, label, reply)) = self.workers[worker].unproven.take() else { return Ok(()) };
         let fate = match in_step {
             InStep::Yes => Fate::Sent { reply },
             InStep::No { why } => Fate::InDoubt { why },
         };
-        self.judge(summary, id, label, true, fate);
+        self.judge(delivery, summary, id, label, true, fate)
     }
 
-    fn judge(&mut self, summary: &mut Summary, id: i64, label: String, armed: bool, fate: Fate) {
-        let tripped = self.breaker.judged(&fate);
+    fn judge(
+        &mut self,
+        delivery: &Delivery<'_>,
+        summary: &mut Summary,
+        id: i64,
+        label: String,
+        armed: bool,
+        fate: Fate,
+    ) -> Result<(), Failure> {
+        let is_refusal = matches!(fate, Fate::Refused { .. });
+        let settled = is_refusal && delivery.ledger.was_refused_before_an_acceptance(id)?;
+        if is_refusal {
+            self.refused.push(id);
+        }
+        self.trip(summary, |breaker| breaker.judged(id, &fate, settled));
         self.books.note(id, label, armed, fate);
-        if let Some(why) = tripped {
-            self.give_up(summary, why);
+        Ok(())
+    }
+
+    fn trip(&mut self, summary: &mut Summary, outcome: impl FnOnce(&mut Breaker) -> Option<Tripped>) {
+        if let Some(tripped) = outcome(&mut self.breaker) {
+            self.refused_by_mistake.extend(tripped.again);
+            self.give_up(summary, tripped.why);
         }
     }
 
@@ -481,7 +555,8 @@ impl Round {
         });
         // Composed by the workers while the commit is on its way to the disk.
         for worker in &wishes {
-            if self.workers[*worker].may_prepare()
+            if !self.breaker.stands()
+                && self.workers[*worker].may_prepare()
                 && let Some(job) = self.next_job(delivery, feed, summary)?
             {
                 self.workers[*worker].deliver(job);
@@ -492,12 +567,27 @@ impl Round {
         let began = Monotonic::now();
         let answers = self.books.commit(delivery, summary, &ids)?;
         self.last_commit = began.elapsed();
+        self.plan_again(delivery, summary)?;
         for (worker, answer) in wishes.iter().zip(answers) {
             match answer {
                 Armed::Granted => self.workers[*worker].answer(Answer::Granted),
                 Armed::Denied(denied) => self.deny(delivery, summary, *worker, denied),
             }
         }
+        Ok(())
+    }
+
+    /// Takes back what a breaker found refused by mistake.
+    fn plan_again(&mut self, delivery: &mut Delivery<'_>, summary: &mut Summary) -> Result<(), Failure> {
+        let messages = std::mem::take(&mut self.refused_by_mistake);
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let planned = delivery.ledger.plan_again(&messages, delivery.clock.now(), delivery.retry_after)?;
+        summary.planned_again += planned.len() as u64;
+        let of_this_run = planned.iter().filter(|id| self.refused.contains(id)).count() as u64;
+        summary.refused = summary.refused.saturating_sub(of_this_run);
+        delivery.output.decision(format!("{} planned again", count(planned.len() as u64, "refused message")));
         Ok(())
     }
 

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::Context;
 use crate::delivery::{Delivery, Feed, Summary};
-use crate::domain::address;
+use crate::domain::{address, instant};
 use crate::failure::{Exit, Failure};
+use crate::ledger::{Ledger, Notice};
 use crate::mail::Transport;
 use crate::output::{Output, count};
 use crate::progress;
@@ -40,6 +41,8 @@ pub(super) struct Delivered {
     /// Messages a dead run had armed, now held.
     pub recovered_in_doubt: u64,
     pub put_back: u64,
+    /// Refused by mistake, as a breaker found: planned again, and not counted as refused.
+    pub planned_again: u64,
     pub skipped: BTreeMap<String, u64>,
     pub still_due: u64,
     pub trouble: Vec<String>,
@@ -136,12 +139,41 @@ impl<'a> Sending<'a> {
         delivery.progress.finish_and_clear();
         delivered.armed = delivery.armed;
         delivered.take(summary);
+        if result.is_ok() && delivered.sent + delivered.deferred > 0 {
+            self.tell_of_deferrals(&mut run.ledger, delivered)?;
+        }
         result.map_err(|failure| {
             let kept = delivered.kept(transport.past_tense());
             let kept =
                 if failure.kept.is_empty() { kept } else { format!("{kept}; {}", address::masked(&failure.kept)) };
             failure.kept(kept)
         })
+    }
+}
+
+impl Sending<'_> {
+    /// A person is told once when nothing but deferrals came for an hour: each alone is no news, and all together are.
+    fn tell_of_deferrals(&self, ledger: &mut Ledger, delivered: &mut Delivered) -> Result<(), Failure> {
+        let now = self.context.clock.now();
+        let since = if delivered.sent == 0 { ledger.only_deferrals_since(now)? } else { None };
+        let notice = since.map(|(since, reply)| Notice {
+            key: format!("only deferrals since {}", instant::text(since)),
+            line: format!(
+                "the mail server has put off every message since {}, the last time with: {}",
+                instant::text(since),
+                address::masked(&reply)
+            ),
+        });
+        if ledger.note_once("only deferrals", notice.as_ref(), now)?
+            && let Some(notice) = notice
+        {
+            delivered.news.push(format!(
+                "error: {}\n kept: nothing is lost; each is tried again until it expires\n next: ask whoever runs the server what it \
+                 waits for (a daily limit, a blocked address); `mailonce log --state planned` lists what waits",
+                notice.line
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -163,6 +195,7 @@ impl Delivered {
             ));
         }
         self.put_back = summary.put_back;
+        self.planned_again = summary.planned_again;
         self.skipped = summary.skipped;
         self.trouble.extend(summary.trouble.iter().map(|trouble| address::masked(trouble)));
         self.stopped = summary.stopped;
@@ -170,8 +203,13 @@ impl Delivered {
 
     /// Whether no message was touched.
     pub fn is_idle(&self) -> bool {
-        let touched =
-            self.sent + self.deferred + self.refused + self.in_doubt + self.recovered_in_doubt + self.put_back;
+        let touched = self.sent
+            + self.deferred
+            + self.refused
+            + self.in_doubt
+            + self.recovered_in_doubt
+            + self.put_back
+            + self.planned_again;
         touched == 0 && self.skipped.is_empty() && self.trouble.is_empty()
     }
 
@@ -185,7 +223,12 @@ impl Delivered {
 
     fn kept(&self, past_tense: &str) -> String {
         let mut kept = format!("{} {past_tense} and recorded", count(self.sent, "message"));
-        for (number, what) in [(self.deferred, "deferred"), (self.refused, "refused"), (self.in_doubt, "in doubt")] {
+        for (number, what) in [
+            (self.deferred, "deferred"),
+            (self.refused, "refused"),
+            (self.in_doubt, "in doubt"),
+            (self.planned_again, "planned again"),
+        ] {
             if number > 0 {
                 kept.push_str(&format!(", {number} {what}"));
             }
@@ -234,6 +277,7 @@ impl Delivered {
             (self.deferred, "deferred"),
             (self.refused, "refused"),
             (self.in_doubt + self.recovered_in_doubt, "in doubt"),
+            (self.planned_again, "planned again"),
             (self.put_back, "not tried"),
         ] {
             if number > 0 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant as Monotonic};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::room::Door;
-use crate::domain::fate::{Fate, Unusable};
+use crate::domain::fate::{Extent, Fate, Unusable};
 use crate::mail::session::{InStep, Next, Opened, Outgoing, Session};
 
 /// How the reply of a message that could not be made begins, in the place of a server's.
@@ -73,7 +73,13 @@ pub(super) enum Then {
     Judged(Fate),
     /// The wish to arm was denied, and the connection dropped.
     Abandoned,
-    Unusable(String),
+    /// Nothing of the body was begun, and no one has judged the message.
+    Unusable(Unusable),
+    /// The connection did not come about. The message is given back.
+    NoConnection {
+        why: String,
+        outgoing: Box<Outgoing>,
+    },
     Closed(Option<InStep>),
     Died,
 }
@@ -88,6 +94,8 @@ pub(super) struct Worker {
     pub unproven: Option<(i64, String, String)>,
     pub idle_since: Monotonic,
     pub may_hold_connection: bool,
+    /// Its connection did not come about while others did: it is given nothing more in this run.
+    pub is_retired: bool,
     granted_at: Monotonic,
     brisk: bool,
 }
@@ -97,6 +105,8 @@ pub(super) struct Message {
     pub id: i64,
     pub label: String,
     fresh_until: Option<Monotonic>,
+    /// It was looked at just before it was begun, however long the server takes to greet.
+    begun_at_once: bool,
     armed: bool,
 }
 
@@ -118,6 +128,7 @@ impl Worker {
             unproven: None,
             idle_since: Monotonic::now(),
             may_hold_connection: false,
+            is_retired: false,
             granted_at: Monotonic::now(),
             brisk: true,
         }
@@ -125,13 +136,16 @@ impl Worker {
 
     /// Gives it a message: to begin at once, or to follow the one in hand.
     pub fn deliver(&mut self, job: Job) {
-        let mut message = Message { id: job.id, label: job.label.clone(), fresh_until: None, armed: false };
-        if self.in_hand.is_none() {
-            self.in_hand = Some(InHand::Message(message));
-        } else {
-            // One that is begun at once was looked at just before, however long the server takes to greet.
-            message.fresh_until = job.fresh_until;
-            self.prepared = Some(message);
+        let message = Message {
+            id: job.id,
+            label: job.label.clone(),
+            fresh_until: job.fresh_until,
+            begun_at_once: self.in_hand.is_none(),
+            armed: false,
+        };
+        match self.in_hand {
+            None => self.in_hand = Some(InHand::Message(message)),
+            Some(_) => self.prepared = Some(message),
         }
         self.may_hold_connection = true;
         self.door.order(Order::Deliver(job));
@@ -165,6 +179,18 @@ impl Worker {
                 (message.id, message.label)
             }
             _ => (0, String::new()),
+        }
+    }
+
+    /// Takes it out of use for this run, and gives back the message in hand, which is `outgoing`.
+    pub fn retire(&mut self, outgoing: Outgoing) -> Option<Job> {
+        self.is_retired = true;
+        self.may_hold_connection = false;
+        match self.in_hand.take() {
+            Some(InHand::Message(Message { id, label, fresh_until, .. })) => {
+                Some(Job { id, label, fresh_until, compose: Box::new(move || Ok(outgoing)) })
+            }
+            _ => None,
         }
     }
 
@@ -214,7 +240,7 @@ impl Worker {
 impl Message {
     /// Whether what the last look at it found still counts.
     pub fn is_fresh(&self) -> bool {
-        self.fresh_until.is_none_or(|until| Monotonic::now() <= until)
+        self.begun_at_once || self.fresh_until.is_none_or(|until| Monotonic::now() <= until)
     }
 }
 
@@ -286,7 +312,14 @@ impl<S: Session> Conversation<S> {
             }
         };
         let opening = self.session.open(&outgoing).await;
-        let mut event = Event { proof: opening.previous, finished: None, then: opening.opened.into() };
+        let mut event = Event { proof: opening.previous, finished: None, then: Then::GoesOn };
+        event.then = match opening.opened {
+            Err(Unusable { what: Extent::Connection, why }) => {
+                event.then = Then::NoConnection { why, outgoing: Box::new(outgoing) };
+                return self.say(event);
+            }
+            opened => opened.into(),
+        };
         loop {
             let waits = matches!(event.then, Then::WishToArm);
             self.say(event)?;
@@ -340,7 +373,7 @@ impl<S: Session> Conversation<S> {
 impl From<Result<Opened, Unusable>> for Then {
     fn from(opened: Result<Opened, Unusable>) -> Then {
         match opened {
-            Err(unusable) => Then::Unusable(unusable.why),
+            Err(unusable) => Then::Unusable(unusable),
             Ok(Opened::Judged(fate)) => Then::Judged(fate),
             Ok(Opened::Ready) => Then::WishToArm,
         }

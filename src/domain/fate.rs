@@ -13,11 +13,30 @@ pub enum Fate {
     InDoubt { why: String },
 }
 
-/// Why a server cannot be used any more in this run. It says nothing about the message in hand.
+/// Why no body could be begun, although nobody has judged the message in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
+    pub what: Extent,
     /// What happened, with the server's name and its reply or the system's error.
     pub why: String,
+}
+
+/// How far a trouble reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The server, or the folder, for the rest of the run.
+    Server,
+    /// One connection that did not come about: others may be at work.
+    Connection,
+    /// The connection ended when it was told this recipient, or at the DATA after it. Perhaps only for this one.
+    Recipient,
+}
+
+impl Unusable {
+    /// Nothing more can be handed over in this run.
+    pub fn server(why: String) -> Unusable {
+        Unusable { what: Extent::Server, why }
+    }
 }
 
 impl Fate {

@@ -13,3 +13,4 @@ pub mod money;
 pub mod old_log;
 pub mod opening;
 pub mod recurrence;
+pub mod refusal;

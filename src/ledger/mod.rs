@@ -38,6 +38,7 @@ mod report;
 mod resolve;
 mod runs;
 mod settle;
+mod streak;
 mod suppressions;
 
 use std::cell::Cell;
@@ -61,6 +62,7 @@ pub use recover::Recovered;
 pub use report::{LogFilter, StateCount};
 pub use resolve::{Decision, InDoubt, Named, PlannedAgain, Resolution, Resolved};
 pub use settle::{Outcome, Settled};
+pub use streak::PastRefusal;
 
 use crate::failure::Failure;
 

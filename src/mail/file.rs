@@ -166,7 +166,7 @@ impl Session for FileSession {
                 Ok(Opened::Ready)
             }
             Err(error) => {
-                Err(Unusable { why: format!("could not write into the folder {}: {error}", self.folder.dir.display()) })
+                Err(Unusable::server(format!("could not write into the folder {}: {error}", self.folder.dir.display())))
             }
         };
         Opening { previous, opened }

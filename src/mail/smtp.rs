@@ -1,23 +1,26 @@
-//! Sending over SMTP (RFC 5321), one recipient per transaction. lettre is used in this room only.
+//! Sending over SMTP (RFC 5321), one recipient per transaction. lettre is used in this room, and for composing, only.
 //!
 //! Two questions decide over sending twice or not at all: who is meant by a reply, and which command is meant.
 //!
 //! Who: `verdict` says which replies judge a message and which only say that the server cannot be used.
-//! Which: one stray line makes every later reply answer the command before. So a 2yz to the final dot is provisional
-//! until the next reply on that connection, or the one to QUIT, proves that replies are in step. (A stray line that is
-//! there together with the 354 is found before anything is armed.)
+//! Which: one stray line makes every later reply answer the command before. What has come unasked is looked for before
+//! each command, at the 354 and just before the dot; what comes later than that shows in the next reply. So a reply to the
+//! final dot is provisional until the next one on that connection, or the one to QUIT, proves that replies are in step.
 //!
-//! | next on the connection                                | the 2yz before it                                    |
-//! |-------------------------------------------------------|------------------------------------------------------|
-//! | 354 to DATA, 221 to QUIT                              | stands                                               |
-//! | it ends, falls silent, or says 421                    | stands: nothing speaks against it                    |
-//! | a reply that the command cannot have                  | in doubt                                             |
-//! | a refusal, then 221 to QUIT                           | stands                                               |
-//! | a refusal, then another reply to QUIT                 | in doubt; the refusal judges nothing either          |
-//! | a refusal of RCPT or DATA, then the connection ends   | stands: if late by one, the dot's own is MAIL's 250  |
-//! | a refusal of MAIL, then the connection ends           | in doubt: the refusal may be the dot's own           |
+//! | next on the connection                                | a 2yz to the dot before it | a 4yz or 5yz, 421 too |
+//! |-------------------------------------------------------|----------------------------|-----------------------|
+//! | 354 to DATA, 221 to QUIT                              | stands                     | stands                |
+//! | it ends, falls silent, or says 421                    | stands: nothing speaks against it | in doubt       |
+//! | a reply that the command cannot have, or half of one  | in doubt                   | in doubt              |
+//! | a refusal, then 221 to QUIT                           | stands                     | stands                |
+//! | a refusal of RCPT or DATA, then 250 to RSET           | stands                     | (is not asked)        |
+//! | a refusal, then another reply to QUIT or RSET         | in doubt; the refusal judges nothing either | in doubt |
+//! | a refusal of RCPT or DATA, then the connection ends   | stands: if late by one, the dot's own is MAIL's 250 | in doubt |
+//! | a refusal of MAIL, then the connection ends           | in doubt: the refusal may be the dot's own | in doubt |
 //!
-//! The same QUIT checks a refusal of the dot: if it is the stray line, a 2yz follows, and trying again sends twice.
+//! A refusal that is believed although it was a stray line would send the message twice; so 421, after which servers mostly
+//! go, mostly leaves it in doubt. Has anything come before the octets that carry the dot are written, they are not: then
+//! the server cannot have the message, and the line judges or defers it with certainty.
 //!
 //! Where the server offers PIPELINING, MAIL, RCPT and DATA of the next message leave in the same write as the body
 //! before them (RFC 2920 §3.1). Nothing of the next body leaves before its own 354 and arming, so the table holds as it
@@ -29,22 +32,23 @@ mod probe;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod verdict;
+mod wire;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 
-use crate::domain::fate::{Fate, Unusable};
+use crate::domain::fate::{Extent, Fate, Unusable};
 use crate::failure::Failure;
 use crate::mail::session::{InStep, Next, Opened, Opening, Outgoing, Passing, Session};
 use crate::settings::{SmtpSettings, Tls};
 
-use self::line::{Farewell, Line};
-use self::reply::Trouble;
+use self::line::{Farewell, Line, NoAnswer};
+use self::reply::{Reply, Trouble};
+use self::tls::TlsClient;
 use self::verdict::{After, Heard, Verdict, verdict};
 
 /// A mail server that sessions can be had of.
@@ -59,7 +63,7 @@ struct Server {
     name: String,
     hello: ClientId,
     /// `None` only when plain text was asked for.
-    tls: Option<TlsParameters>,
+    tls: Option<TlsClient>,
     credentials: Option<Credentials>,
     secrets: Vec<String>,
 }
@@ -67,15 +71,33 @@ struct Server {
 /// One conversation with the server, over one connection after the other.
 pub struct SmtpSession {
     server: Arc<Server>,
-    /// After a provisional `Sent`: the next reply on it is the proof.
-    unproven: Option<Line>,
+    /// Ready for MAIL.
+    kept: Option<Kept>,
     /// After a 354: the body may follow, and nothing else.
     opened: Option<Line>,
 }
 
+/// A connection that was used and can be used again.
+enum Kept {
+    /// After a provisional `Sent`: the next reply on it is the proof.
+    Unproven(Line),
+    /// After a refused recipient: nothing waits for a proof.
+    Idle(Line),
+}
+
+/// What came just before on the connection of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// It is new.
+    Nothing,
+    Idle,
+    /// A provisional `Sent`.
+    Unproven,
+}
+
 /// A transaction that did not get to a 354.
 struct Broken {
-    why: String,
+    unusable: Unusable,
     /// The server ended a session in which it had taken messages: a new connection may do.
     worn_out: bool,
 }
@@ -98,7 +120,7 @@ impl SmtpServer {
         };
         let tls = match settings.tls {
             Tls::None => None,
-            Tls::Starttls | Tls::Implicit => Some(tls_parameters(&settings.host, settings.ca_file.as_deref())?),
+            Tls::Starttls | Tls::Implicit => Some(TlsClient::new(&settings.host, settings.ca_file.as_deref())?),
         };
         let pair = settings.credentials.clone();
         let credentials = pair.clone().map(|(user, password)| Credentials::new(user, password));
@@ -113,7 +135,7 @@ impl SmtpServer {
 
     /// A session of its own, not yet connected.
     pub fn session(&self) -> SmtpSession {
-        SmtpSession { server: Arc::clone(&self.server), unproven: None, opened: None }
+        SmtpSession { server: Arc::clone(&self.server), kept: None, opened: None }
     }
 }
 
@@ -124,26 +146,6 @@ impl Server {
     }
 }
 
-fn tls_parameters(host: &str, ca_file: Option<&Path>) -> Result<TlsParameters, Failure> {
-    let mut builder = TlsParameters::builder(host.to_owned());
-    if let Some(path) = ca_file {
-        let unusable = |why: String| {
-            let what = format!("the certificate file {} cannot be used: {why}", path.display());
-            Failure::config(what, "set mail.smtp.ca_file to a PEM file with a CERTIFICATE in it")
-        };
-        let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-            return Err(unusable("it holds no certificate in PEM form".to_owned()));
-        }
-        let authority = Certificate::from_pem(&pem).map_err(|error| unusable(reply::cause(&error)))?;
-        builder = builder.add_root_certificate(authority);
-    }
-    builder.build().map_err(|error| {
-        let what = format!("TLS cannot be set up: {}", reply::cause(&error));
-        Failure::config(what, "check mail.smtp.ca_file and mail.smtp.host")
-    })
-}
-
 impl Session for SmtpSession {
     async fn open(&mut self, outgoing: &Outgoing) -> Opening {
         self.abandon();
@@ -151,45 +153,55 @@ impl Session for SmtpSession {
             return Opening { previous: self.close().await, opened: Ok(Opened::Judged(Fate::Refused { reply })) };
         }
         let mut previous = None;
-        if let Some(line) = self.unproven.take() {
-            let (proof, opened) = self.attempt(line, outgoing, true).await;
-            previous = Some(proof);
-            match opened {
-                Err(broken) if broken.worn_out => {}
-                opened => return Opening { previous, opened: opened.map_err(Unusable::from) },
+        match self.kept.take() {
+            Some(Kept::Unproven(line)) => {
+                let (proof, opened) = self.attempt(line, outgoing, Before::Unproven).await;
+                previous = Some(proof);
+                match opened {
+                    Err(broken) if broken.worn_out => {}
+                    opened => return Opening { previous, opened: opened.map_err(Unusable::from) },
+                }
             }
+            Some(Kept::Idle(mut line)) => {
+                // It may have lain for long: a server that has said goodbye since means no one by it.
+                if line.unasked().await.is_none() {
+                    match self.attempt(line, outgoing, Before::Idle).await.1 {
+                        Err(broken) if broken.worn_out => {}
+                        opened => return Opening { previous, opened: opened.map_err(Unusable::from) },
+                    }
+                }
+            }
+            None => {}
         }
         let opened = match Line::connect(&self.server).await {
-            Err(why) => Err(Unusable { why }),
-            Ok(line) => self.attempt(line, outgoing, false).await.1.map_err(Unusable::from),
+            Err(why) => Err(Unusable { what: Extent::Connection, why }),
+            Ok(line) => self.attempt(line, outgoing, Before::Nothing).await.1.map_err(Unusable::from),
         };
         Opening { previous, opened }
     }
 
     async fn finish(&mut self, outgoing: &Outgoing) -> Fate {
-        let (Some(mut line), Some(text)) = (self.opened.take(), body::with_dot(outgoing)) else {
-            return nothing_was_open();
-        };
+        let Some(mut line) = self.opened.take() else { return nothing_was_open() };
         line.wait_at_most(self.server.settings.dot_timeout);
         let name = &self.server.name;
-        let reply = match line.say(&text).await {
+        let reply = match line.finish(&body::with_dot(outgoing)).await {
             Ok(reply) => reply,
-            Err(trouble) => return cut_short(line, &trouble, name).await,
+            Err(no_answer) => return unanswered(no_answer, name),
         };
         line.wait_at_most(self.server.settings.timeout);
         if reply.takes_a_message() {
-            self.unproven = Some(line);
+            self.kept = Some(Kept::Unproven(line));
             return Fate::Sent { reply: reply.text() };
         }
-        if !reply.is_negative() || reply.code == 421 {
-            return Fate::InDoubt { why: format!("{name} answered the final dot with {}", reply.text()) };
+        if !reply.is_negative() {
+            return answered_with(&reply, name);
         }
-        let fate = reply.judgement();
-        let next = match (line.quit().await, &fate) {
-            (Farewell::OutOfStep(next), _) => next,
-            // A slow server's own answer may still be to come; to try again would then send twice.
-            (Farewell::Silent, Fate::Deferred { .. }) => "nothing".to_owned(),
-            _ => return fate,
+        // Only in step is it the dot's own. Else the dot's may still be to come, and to try again would send twice.
+        let next = match line.quit().await {
+            Farewell::Goodbye => return reply.judgement(),
+            Farewell::OutOfStep(next) => next,
+            Farewell::Gone => "the end of the connection".to_owned(),
+            Farewell::Silent => "nothing".to_owned(),
         };
         Fate::InDoubt { why: format!("{name} answered the final dot with {}, then QUIT with {next}", reply.text()) }
     }
@@ -204,15 +216,16 @@ impl Session for SmtpSession {
             return Passing { fate: self.finish(outgoing).await, next: Next::NotBegun { proven: false } };
         };
         let over = |fate| Passing { fate, next: Next::NotBegun { proven: true } };
-        let Some(text) = body::with_dot(outgoing) else { return over(nothing_was_open()) };
         let server = Arc::clone(&self.server);
         let (settings, name) = (&server.settings, &server.name);
-        let (reply, heard) = match line.finish_and_transact(text, next, settings.dot_timeout, settings.timeout).await {
+        line.wait_at_most(settings.dot_timeout);
+        let body = body::with_dot(outgoing);
+        let (reply, heard) = match line.finish_and_transact(body, next, settings.timeout).await {
             Ok(answers) => answers,
-            Err(trouble) => return over(cut_short(line, &trouble, name).await),
+            Err(no_answer) => return over(unanswered(no_answer, name)),
         };
         if reply.takes_a_message() {
-            return match self.conclude(line, &heard, true).await {
+            return match self.conclude(line, &heard, Before::Unproven).await {
                 (InStep::Yes, Err(broken)) if broken.worn_out => over(Fate::Sent { reply: reply.text() }),
                 (InStep::Yes, opened) => Passing {
                     fate: Fate::Sent { reply: reply.text() },
@@ -223,13 +236,12 @@ impl Session for SmtpSession {
                 }
             };
         }
-        if !reply.is_negative() || reply.code == 421 {
-            return over(Fate::InDoubt { why: format!("{name} answered the final dot with {}", reply.text()) });
+        if !reply.is_negative() {
+            return over(answered_with(&reply, name));
         }
         // Whatever was said to the next message, after an error the connection is dropped.
-        let fate = reply.judgement();
-        over(match self.speaks_against(line, &heard, &fate).await {
-            None => fate,
+        over(match self.speaks_against(line, &heard).await {
+            None => reply.judgement(),
             Some(then) => {
                 Fate::InDoubt { why: format!("{name} answered the final dot with {}, but then: {then}", reply.text()) }
             }
@@ -242,21 +254,26 @@ impl Session for SmtpSession {
 
     async fn close(&mut self) -> Option<InStep> {
         self.abandon();
-        let line = self.unproven.take()?;
-        Some(match line.quit().await {
-            Farewell::Goodbye | Farewell::Gone | Farewell::Silent => InStep::Yes,
-            Farewell::OutOfStep(text) => InStep::No { why: self.out_of_step("QUIT", &text) },
-        })
+        match self.kept.take()? {
+            Kept::Unproven(line) => Some(match line.quit().await {
+                Farewell::Goodbye | Farewell::Gone | Farewell::Silent => InStep::Yes,
+                Farewell::OutOfStep(text) => InStep::No { why: self.out_of_step("QUIT", &text) },
+            }),
+            Kept::Idle(line) => {
+                line.quit().await;
+                None
+            }
+        }
     }
 }
 
 impl SmtpSession {
-    /// One transaction on one connection, up to the 354. `unproven`: a provisional `Sent` came just before on it.
+    /// One transaction on one connection, up to the 354.
     async fn attempt(
         &mut self,
         mut line: Line,
         outgoing: &Outgoing,
-        unproven: bool,
+        before: Before,
     ) -> (InStep, Result<Opened, Broken>) {
         if let Some(reply) = line.offers.cannot_take(outgoing, &self.server.name) {
             let judged = Ok(Opened::Judged(Fate::Refused { reply }));
@@ -267,86 +284,102 @@ impl SmtpSession {
         }
         line.wait_at_most(self.server.settings.timeout);
         let heard = line.transact(outgoing).await;
-        self.conclude(line, &heard, unproven).await
+        self.conclude(line, &heard, before).await
     }
 
     /// What the answers to MAIL, RCPT and DATA say of the message before and of this one.
-    async fn conclude(&mut self, mut line: Line, heard: &Heard, unproven: bool) -> (InStep, Result<Opened, Broken>) {
+    async fn conclude(&mut self, mut line: Line, heard: &Heard, before: Before) -> (InStep, Result<Opened, Broken>) {
         let name = &self.server.name;
         match verdict(heard, name) {
             // The 354 is where it belongs, so the message before is sound. What follows it unasked would be taken for
             // the answer to the dot of this one.
             Verdict::Ready => {
-                let why = match line.said_unasked().await {
+                let unusable = match line.unasked().await {
                     None => {
                         self.opened = Some(line);
                         return (InStep::Yes, Ok(Opened::Ready));
                     }
-                    Some(Ok(reply)) => format!("{name} said {} unasked after 354: out of step", reply.text()),
-                    Some(Err(Trouble::Closed | Trouble::Broken(_))) => format!("{name} ended the connection after 354"),
-                    Some(Err(trouble)) => trouble.at(name, "DATA"),
+                    Some(Ok(reply)) if reply.code == 421 => {
+                        at_recipient(format!("{name} said {} after 354", reply.text()))
+                    }
+                    Some(Ok(reply)) => {
+                        Unusable::server(format!("{name} said {} unasked after 354: out of step", reply.text()))
+                    }
+                    Some(Err(Trouble::Closed | Trouble::Broken(_))) => {
+                        at_recipient(format!("{name} ended the connection after 354"))
+                    }
+                    Some(Err(trouble)) => Unusable::server(trouble.at(name, "DATA")),
                 };
-                (InStep::Yes, Err(Broken { why, worn_out: false }))
+                (InStep::Yes, Err(Broken { unusable, worn_out: false }))
             }
-            Verdict::Judged { fate, after } => {
-                self.refused(line, heard, after, unproven, Ok(Opened::Judged(fate))).await
-            }
+            Verdict::Judged { fate, after } => self.refused(line, heard, after, before, Ok(Opened::Judged(fate))).await,
             Verdict::TurnedAway { why, after } => {
-                self.refused(line, heard, after, unproven, Err(Broken { why, worn_out: false })).await
+                self.refused(line, heard, after, before, Err(Broken::server(why))).await
             }
-            Verdict::Gone { why, at_mail } => (InStep::Yes, Err(Broken { why, worn_out: at_mail && unproven })),
-            Verdict::Silent { why } => (InStep::Yes, Err(Broken { why, worn_out: false })),
-            Verdict::OutOfStep { why } => (InStep::No { why: why.clone() }, Err(Broken { why, worn_out: false })),
+            Verdict::Gone { why, at_mail: true } => {
+                (InStep::Yes, Err(Broken { unusable: Unusable::server(why), worn_out: before != Before::Nothing }))
+            }
+            Verdict::Gone { why, at_mail: false } => {
+                (InStep::Yes, Err(Broken { unusable: at_recipient(why), worn_out: false }))
+            }
+            Verdict::Silent { why } => (InStep::Yes, Err(Broken::server(why))),
+            Verdict::OutOfStep { why } => (InStep::No { why: why.clone() }, Err(Broken::server(why))),
         }
     }
 
-    /// After a refusal: whether it, and the 2yz before it, can be believed.
+    /// After a refusal: whether it, and the 2yz before it, can be believed. A connection on which a recipient was refused
+    /// is kept.
     async fn refused(
-        &self,
-        line: Line,
+        &mut self,
+        mut line: Line,
         heard: &Heard,
         after: After,
-        unproven: bool,
+        before: Before,
         opened: Result<Opened, Broken>,
     ) -> (InStep, Result<Opened, Broken>) {
         let why = match after {
             // The 354 is where it belongs. The line is dropped without a word.
             After::AwaitsBody => return (InStep::Yes, opened),
+            // MAIL's own yes has come. Were replies late by one, RSET would be answered by a refusal of RCPT or DATA.
+            After::Quit if !heard.begins_with_a_refusal() => match line.reset().await {
+                Ok(reply) if reply.code == 250 => {
+                    self.kept = Some(Kept::Idle(line));
+                    return (InStep::Yes, opened);
+                }
+                Ok(reply) if reply.code == 421 => return (InStep::Yes, opened),
+                Err(Trouble::Silent(_)) => return (InStep::Yes, opened),
+                Err(trouble) if trouble.is_mere_end("250") => return (InStep::Yes, opened),
+                Ok(reply) => self.out_of_step("RSET", &reply.text()),
+                Err(trouble) => trouble.at(&self.server.name, "RSET"),
+            },
             After::Quit => match line.quit().await {
                 Farewell::Goodbye => return (InStep::Yes, opened),
                 Farewell::OutOfStep(text) => self.out_of_step("QUIT", &text),
-                Farewell::Gone | Farewell::Silent if !heard.begins_with_a_refusal() || !unproven => {
-                    return (InStep::Yes, opened);
-                }
+                Farewell::Gone | Farewell::Silent if before != Before::Unproven => return (InStep::Yes, opened),
                 Farewell::Gone | Farewell::Silent => self.perhaps_the_dots(heard),
             },
-            After::Gone if heard.begins_with_a_refusal() && unproven => self.perhaps_the_dots(heard),
+            After::Gone if heard.begins_with_a_refusal() && before == Before::Unproven => self.perhaps_the_dots(heard),
             After::Gone => return (InStep::Yes, opened),
         };
-        (InStep::No { why: why.clone() }, Err(Broken { why, worn_out: false }))
+        (InStep::No { why: why.clone() }, Err(Broken::server(why)))
     }
 
     /// What makes a refusal of the dot, with the next envelope in the same write, no answer to the dot; `None` when it
-    /// can be believed.
-    ///
-    /// Were it a stray line, the dot's own answer would stand first in `heard`: a 2yz there needs proof that it is MAIL's.
-    async fn speaks_against(&self, line: Line, heard: &Heard, fate: &Fate) -> Option<String> {
+    /// can be believed: replies are in step.
+    async fn speaks_against(&self, line: Line, heard: &Heard) -> Option<String> {
         let name = &self.server.name;
-        let unproven = || heard.has_an_acceptance().then(|| format!("{name} fell silent before DATA was answered"));
         match verdict(heard, name) {
             Verdict::Ready | Verdict::Judged { after: After::AwaitsBody, .. } => None,
-            Verdict::OutOfStep { why } => Some(why),
             Verdict::Judged { after: After::Quit, .. } | Verdict::TurnedAway { after: After::Quit, .. } => {
                 match line.quit().await {
                     Farewell::Goodbye => None,
                     Farewell::OutOfStep(text) => Some(self.out_of_step("QUIT", &text)),
-                    Farewell::Gone | Farewell::Silent => unproven(),
+                    Farewell::Gone | Farewell::Silent => Some(format!("{name} said nothing to QUIT")),
                 }
             }
-            // A slow server's own answer may still be to come; to try again would then send twice.
-            Verdict::Silent { why } if matches!(fate, Fate::Deferred { .. }) => Some(why),
-            Verdict::Silent { .. } | Verdict::Gone { .. } | Verdict::Judged { .. } | Verdict::TurnedAway { .. } => {
-                unproven()
+            Verdict::OutOfStep { why } | Verdict::Silent { why } | Verdict::Gone { why, .. } => Some(why),
+            Verdict::Judged { .. } | Verdict::TurnedAway { .. } => {
+                Some(format!("{name} ended the connection before DATA was answered"))
             }
         }
     }
@@ -356,7 +389,7 @@ impl SmtpSession {
     }
 
     fn perhaps_the_dots(&self, heard: &Heard) -> String {
-        let text = heard.replies.first().map(reply::Reply::text).unwrap_or_default();
+        let text = heard.replies.first().map(Reply::text).unwrap_or_default();
         let name = &self.server.name;
         format!("{name} said {text} to MAIL and nothing to QUIT: perhaps the late answer to the dot before")
     }
@@ -366,20 +399,38 @@ fn nothing_was_open() -> Fate {
     Fate::Deferred { reply: "not sent: no transaction was open".to_owned() }
 }
 
-/// No reply to the body. A server that breaks off in the middle of one may have said why: that can be read still.
-async fn cut_short(mut line: Line, trouble: &Trouble, name: &str) -> Fate {
-    if let Trouble::Broken(_) = trouble
-        && let Ok(reply) = line.hear().await
-        && reply.is_negative()
-        && reply.code != 421
-    {
-        return reply.judgement();
+/// An answer to the dot that is neither a yes nor a no.
+fn answered_with(reply: &Reply, name: &str) -> Fate {
+    Fate::InDoubt { why: format!("{name} answered the final dot with {}", reply.text()) }
+}
+
+/// No answer to the body.
+fn unanswered(no_answer: NoAnswer, name: &str) -> Fate {
+    match no_answer {
+        NoAnswer::Unanswered(trouble) => Fate::InDoubt { why: trouble.at(name, "the final dot") },
+        NoAnswer::NotEnded(Ok(reply)) if reply.is_negative() => reply.judgement(),
+        NoAnswer::NotEnded(Ok(reply)) => {
+            Fate::Deferred { reply: format!("not sent: {name} said {} before the final dot", reply.text()) }
+        }
+        NoAnswer::NotEnded(Err(trouble)) => {
+            Fate::Deferred { reply: format!("not sent: {}", trouble.at(name, "the body")) }
+        }
     }
-    Fate::InDoubt { why: trouble.at(name, "the final dot") }
+}
+
+/// The connection ended at this recipient.
+fn at_recipient(why: String) -> Unusable {
+    Unusable { what: Extent::Recipient, why }
+}
+
+impl Broken {
+    fn server(why: String) -> Broken {
+        Broken { unusable: Unusable::server(why), worn_out: false }
+    }
 }
 
 impl From<Broken> for Unusable {
     fn from(broken: Broken) -> Unusable {
-        Unusable { why: broken.why }
+        broken.unusable
     }
 }

@@ -2,6 +2,9 @@
 
 use crate::mail::session::Outgoing;
 
+/// The final dot, and mostly the next envelope, so that nothing is moved to make room for them.
+const ROOM_FOR_ENVELOPE: usize = 256;
+
 /// Says why a message cannot be given to any server; `None` when it can.
 ///
 /// Bare CR and LF are not sent (RFC 5321 §2.3.8): a server that takes them for line ends could see a dot line where
@@ -29,25 +32,23 @@ pub(super) fn size(outgoing: &Outgoing) -> usize {
     outgoing.bytes.len() + if outgoing.bytes.ends_with(b"\r\n") { 0 } else { 2 }
 }
 
-/// Everything from the body's first octet to the final dot (RFC 5321 §4.5.2), to be written at once.
-///
-/// `None` when the message is not text, which [`unfit`] says beforehand.
-pub(super) fn with_dot(outgoing: &Outgoing) -> Option<String> {
-    let text = std::str::from_utf8(&outgoing.bytes).ok()?;
-    let mut wire = String::with_capacity(text.len() + text.len() / 64 + 5);
+/// Everything from the body's first octet to the final dot (RFC 5321 §4.5.2).
+pub(super) fn with_dot(outgoing: &Outgoing) -> Vec<u8> {
+    let text = &outgoing.bytes[..];
+    let mut wire = Vec::with_capacity(text.len() + text.len() / 64 + ROOM_FOR_ENVELOPE);
     let mut copied = 0;
-    let begins_line = |at: &usize| *at == 0 || text.as_bytes()[*at - 1] == b'\n';
-    for dot in memchr::memchr_iter(b'.', text.as_bytes()).filter(begins_line) {
-        wire.push_str(&text[copied..dot]);
-        wire.push('.');
+    let begins_line = |at: &usize| *at == 0 || text[*at - 1] == b'\n';
+    for dot in memchr::memchr_iter(b'.', text).filter(begins_line) {
+        wire.extend_from_slice(&text[copied..dot]);
+        wire.push(b'.');
         copied = dot;
     }
-    wire.push_str(&text[copied..]);
-    if !wire.ends_with("\r\n") {
-        wire.push_str("\r\n");
+    wire.extend_from_slice(&text[copied..]);
+    if !wire.ends_with(b"\r\n") {
+        wire.extend_from_slice(b"\r\n");
     }
-    wire.push_str(".\r\n");
-    Some(wire)
+    wire.extend_from_slice(b".\r\n");
+    wire
 }
 
 #[cfg(test)]
@@ -74,7 +75,7 @@ mod tests {
             (b"a\r\n.\r\n..b\r\nc.\r\n", "a\r\n..\r\n...b\r\nc.\r\n.\r\n"),
             (b"a\r\n.", "a\r\n..\r\n.\r\n"),
         ] {
-            assert_eq!(with_dot(&outgoing(bytes)).unwrap(), wire);
+            assert_eq!(with_dot(&outgoing(bytes)), wire.as_bytes());
         }
     }
 

@@ -1,38 +1,39 @@
 //! One connection: how it comes about, one transaction on it, and how it ends.
 //!
-//! lettre reads through a buffer that it hides and that outlives the step to TLS, so a line that a server sends too
-//! early is taken for the answer to the next command. Five checks stand against that: nothing may be waiting right
-//! after STARTTLS (what was injected before it would be), AUTH must end in 235, the EHLO said here must come from the
-//! host that answered the first one, DATA must be answered by exactly 354, and nothing may be waiting right after that.
-//! Replies that are late by any number fail one of them before a body is written.
+//! Before each command, right after the 354 and just before the octets that carry the final dot, nothing may have come
+//! unasked. What comes later by any number of replies fails one of the strict checks before a body is written: the
+//! greeting is 220, EHLO 250, STARTTLS 220 and then TLS, AUTH 235, DATA exactly 354.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
-use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::Auth;
 use lettre::transport::smtp::response::{Category, Code, Detail, Response, Severity};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::mail::session::Outgoing;
+use crate::settings;
 
-use super::reply::{Reply, Trouble, clean, seconds, sort, trouble};
+use super::reply::{Reply, Trouble, clean, seconds};
 use super::verdict::{COMMANDS, Heard, goes_on};
+use super::wire::{Deadline, Wire};
 use super::{Server, body};
 
 /// The longest wait for the answer to QUIT.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long what was injected before STARTTLS has to show; it lies in a buffer, so any time does.
-const PEEK: Duration = Duration::from_millis(1);
-const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
+/// None at all is no time to answer in.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
+/// A body longer than this goes in parts; between them what the server says is heard.
+const PART: usize = 64 * 1024;
+/// The last part of such a body, with the dot.
+const LAST_PART: usize = 4 * 1024;
+/// What AUTH LOGIN asks, in base64: `Username:` and `Password:`.
+const LOGIN_QUESTIONS: [&str; 2] = ["VXNlcm5hbWU6", "UGFzc3dvcmQ6"];
 
 /// A connection that is ready for MAIL. Dropping it closes the socket and writes nothing.
 pub(super) struct Line {
-    wire: AsyncSmtpConnection,
+    wire: Wire,
     waits: Duration,
     pub offers: Offers,
 }
@@ -44,6 +45,9 @@ pub(super) struct Offers {
     /// SIZE was offered; with the limit, if there is one (RFC 1870 §4: 0 is none).
     pub size: Option<Option<usize>>,
     pub smtputf8: bool,
+    starttls: bool,
+    auth_plain: bool,
+    auth_login: bool,
 }
 
 /// What came back for QUIT.
@@ -58,114 +62,162 @@ pub(super) enum Farewell {
     OutOfStep(String),
 }
 
+/// Why a body has no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// The dot was not written, so the server cannot have a whole message. What it said, or what happened.
+    NotEnded(Result<Reply, Trouble>),
+    /// The dot may have arrived.
+    Unanswered(Trouble),
+}
+
 impl Line {
     /// Connects, goes over to TLS, authenticates, and learns what the server offers.
     ///
-    /// The connection may take `connect_timeout`, and TLS from the first byte on, greeting and EHLO as long again.
+    /// Each address may take `connect_timeout`, and TLS from the first byte on, greeting and EHLO as long again.
     ///
     /// # Errors
-    /// The server cannot be used; the text says why.
+    /// This connection did not come about; the text says why.
     pub async fn connect(server: &Server) -> Result<Line, String> {
         let settings = &server.settings;
-        let waits = at_least(settings.connect_timeout);
-        let address = (settings.host.as_str(), settings.port);
-        let implicit = server.tls.clone().filter(|_| settings.tls == crate::settings::Tls::Implicit);
-        let connecting = AsyncSmtpConnection::connect_tokio1(address, Some(waits), &server.hello, implicit, None);
-        let wire = match timeout(waits * 2, connecting).await {
-            Ok(connected) => connected.map_err(|error| unreached(server, &error, waits))?,
-            Err(_) => return Err(did_not_greet(server, waits)),
-        };
+        let waits = settings.connect_timeout.max(LEAST_TIMEOUT);
+        let wire = Wire::new(reach(server, waits).await?);
         let mut line = Line { wire, waits, offers: Offers::default() };
-        if settings.tls == crate::settings::Tls::Starttls {
-            line.starttls(server).await?;
+        let deadline = Deadline::after(waits);
+        if settings.tls == settings::Tls::Implicit {
+            line = line.over_tls(server, deadline).await.map_err(|trouble| ungreeted(server, trouble))?;
         }
-        if let Some(credentials) = &server.credentials {
-            line.wait_at_most(settings.timeout);
-            line.auth(server, credentials).await?;
+        let greeting = line.wire.hear(deadline).await.map_err(|trouble| ungreeted(server, trouble))?;
+        if greeting.code != 220 {
+            return Err(turned_away(server, &greeting));
+        }
+        line.ehlo(server, deadline, |trouble| ungreeted(server, trouble)).await?;
+        if settings.tls == settings::Tls::Starttls {
+            line = line.starttls(server).await?;
         }
         line.wait_at_most(settings.timeout);
-        line.ehlo(server).await?;
+        if let Some(credentials) = &server.credentials {
+            line.auth(server, credentials).await?;
+            // A proxy may have handed over to another host, which offers other things.
+            let deadline = Deadline::after(line.waits);
+            line.ehlo(server, deadline, |trouble| trouble.at(&server.name, "EHLO")).await?;
+        }
         Ok(line)
     }
 
-    async fn starttls(&mut self, server: &Server) -> Result<(), String> {
+    async fn over_tls(self, server: &Server, deadline: Deadline) -> Result<Line, Trouble> {
+        let Some(tls) = &server.tls else { return Err(Trouble::Broken("TLS was not set up".to_owned())) };
+        let wire = self.wire.over_tls(&tls.config, &tls.host, deadline).await?;
+        Ok(Line { wire, ..self })
+    }
+
+    /// EHLO, or HELO where the server knows only that and nothing is wanted that needs more (RFC 5321 §3.2).
+    async fn ehlo(
+        &mut self,
+        server: &Server,
+        deadline: Deadline,
+        no_answer: impl Fn(Trouble) -> String,
+    ) -> Result<(), String> {
+        let reply = self.ask(&format!("EHLO {}\r\n", server.hello), deadline).await.map_err(&no_answer)?;
+        if reply.code == 250 {
+            self.offers = Offers::read(&reply);
+            return Ok(());
+        }
+        let wants_more = server.credentials.is_some() || server.settings.tls != settings::Tls::None;
+        if reply.code < 500 || wants_more {
+            return Err(turned_away(server, &reply));
+        }
+        let second = self.ask(&format!("HELO {}\r\n", server.hello), deadline).await.map_err(&no_answer)?;
+        match second.code {
+            250 => Ok(()),
+            _ => Err(turned_away(server, &reply)),
+        }
+    }
+
+    async fn starttls(mut self, server: &Server) -> Result<Line, String> {
         let name = &server.name;
-        let parameters = match &server.tls {
-            Some(parameters) if self.wire.can_starttls() => parameters,
-            _ => return Err(format!("{name} does not offer STARTTLS, and nothing is sent in plain text")),
-        };
-        let upgrade = timeout(self.waits, self.wire.starttls(parameters.clone(), &server.hello)).await;
-        let refused = match upgrade {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(sort(Err(error), self.waits)),
-            Err(_) => Some(Err(Trouble::Silent(self.waits))),
-        };
-        match refused {
+        if !self.offers.starttls {
+            return Err(format!("{name} does not offer STARTTLS, and nothing is sent in plain text"));
+        }
+        let deadline = Deadline::after(self.waits);
+        match self.ask("STARTTLS\r\n", deadline).await {
+            Ok(reply) if reply.code == 220 => {}
+            Ok(reply) => return Err(format!("{name} answered STARTTLS with {}", reply.text())),
+            Err(trouble) => return Err(trouble.at(name, "STARTTLS")),
+        }
+        // What was injected before TLS must not count as said under it.
+        match self.wire.unasked().await {
             None => {}
-            Some(Ok(refused)) => return Err(format!("{name} answered STARTTLS with {}", refused.text())),
-            Some(Err(Trouble::Broken(cause))) => return Err(format!("no TLS with {name} after STARTTLS: {cause}")),
+            Some(Ok(reply)) => {
+                return Err(format!("{name} said {} unasked after STARTTLS: injected, or out of step", reply.text()));
+            }
             Some(Err(trouble)) => return Err(trouble.at(name, "STARTTLS")),
         }
-        self.wait_at_most(PEEK);
-        match self.hear().await {
-            Err(Trouble::Silent(_)) => Ok(()),
-            Ok(reply) => Err(format!("{name} said {} unasked after STARTTLS: injected, or out of step", reply.text())),
-            Err(trouble) => Err(trouble.at(name, "STARTTLS")),
-        }
+        let mut line = self.over_tls(server, deadline).await.map_err(|trouble| match trouble {
+            Trouble::Broken(cause) => format!("no TLS with {name} after STARTTLS: {cause}"),
+            trouble => trouble.at(name, "STARTTLS"),
+        })?;
+        line.offers = Offers::default();
+        line.ehlo(server, deadline, |trouble| trouble.at(name, "EHLO")).await?;
+        Ok(line)
     }
 
     async fn auth(&mut self, server: &Server, credentials: &Credentials) -> Result<(), String> {
         let name = &server.name;
-        if self.wire.server_info().get_auth_mechanism(&MECHANISMS).is_none() {
-            return Err(format!("{name} offers neither AUTH PLAIN nor AUTH LOGIN, but a user name is set"));
+        let words = match self.offers {
+            Offers { auth_plain: true, .. } => vec![plain(credentials)],
+            Offers { auth_login: true, .. } => {
+                let begin = [Ok("AUTH LOGIN\r\n".to_owned())];
+                begin.into_iter().chain(LOGIN_QUESTIONS.map(|question| login(credentials, question))).collect()
+            }
+            _ => return Err(format!("{name} offers neither AUTH PLAIN nor AUTH LOGIN, but a user name is set")),
+        };
+        let last = words.len() - 1;
+        for (at, word) in words.into_iter().enumerate() {
+            let wanted = if at == last { 235 } else { 334 };
+            match self.say(&word?).await {
+                Ok(reply) if reply.code == wanted => {}
+                Ok(reply) => {
+                    return Err(format!(
+                        "{name} answered AUTH with {}",
+                        clean(&server.without_secrets(&reply.whole()))
+                    ));
+                }
+                Err(trouble) => return Err(server.without_secrets(&trouble.at(name, "AUTH"))),
+            }
         }
-        match heard_within(self.waits, self.wire.auth(&MECHANISMS, credentials)).await {
-            Ok(reply) if reply.code == 235 => Ok(()),
-            Ok(reply) => Err(format!("{name} answered AUTH with {}", clean(&server.without_secrets(&reply.whole())))),
-            Err(trouble) => Err(server.without_secrets(&trouble.at(name, "AUTH"))),
-        }
-    }
-
-    async fn ehlo(&mut self, server: &Server) -> Result<(), String> {
-        let name = &server.name;
-        let reply =
-            self.say(&format!("EHLO {}\r\n", server.hello)).await.map_err(|trouble| trouble.at(name, "EHLO"))?;
-        if reply.code != 250 {
-            return Err(format!("{name} answered EHLO with {}", reply.text()));
-        }
-        // After AUTH a proxy may hand over to another host, and there the 235 has shown that replies are in step.
-        let host = reply.lines.first().and_then(|line| line.split_whitespace().next()).unwrap_or_default();
-        if server.credentials.is_none() && !host.eq_ignore_ascii_case(self.wire.server_info().name()) {
-            return Err(format!("{name} answered EHLO with {}: its replies are out of step", reply.text()));
-        }
-        self.offers = Offers::read(&reply);
         Ok(())
     }
 
     /// Sets how long the server may take for each answer from now on.
     pub fn wait_at_most(&mut self, longest: Duration) {
-        self.waits = at_least(longest);
+        self.waits = longest.max(LEAST_TIMEOUT);
     }
 
-    /// Writes a text in one go and reads one reply.
+    /// Writes a text in one go and reads one reply, unless something has come before.
     pub async fn say(&mut self, text: &str) -> Result<Reply, Trouble> {
-        heard_within(self.waits, self.wire.command(text)).await
+        self.ask(text, Deadline::after(self.waits)).await
     }
 
-    /// Reads one more reply.
-    pub async fn hear(&mut self) -> Result<Reply, Trouble> {
-        heard_within(self.waits, self.wire.read_response()).await
+    async fn ask(&mut self, text: &str, deadline: Deadline) -> Result<Reply, Trouble> {
+        match self.wire.unasked().await {
+            None => {}
+            Some(Ok(reply)) => return Err(Trouble::Unasked(reply)),
+            Some(Err(trouble)) => return Err(trouble),
+        }
+        if let Err(trouble) = self.wire.write(text.as_bytes(), deadline).await {
+            // It has gone, and may have said so before it went; nothing else would be an answer.
+            return match self.wire.unasked().await {
+                Some(Ok(reply)) if reply.code == 421 => Ok(reply),
+                _ => Err(trouble),
+            };
+        }
+        self.wire.hear(deadline).await
     }
 
     /// What the server has said although nothing was asked of it, or that it has gone. Waits for nothing.
-    ///
-    /// Half a line is not told of, and is lost: what comes after it is then no reply, or a late one.
-    pub async fn said_unasked(&mut self) -> Option<Result<Reply, Trouble>> {
-        let mut answer = pin!(self.wire.read_response());
-        match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
-            Poll::Ready(answer) => Some(sort(answer, self.waits)),
-            Poll::Pending => None,
-        }
+    pub async fn unasked(&mut self) -> Option<Result<Reply, Trouble>> {
+        self.wire.unasked().await
     }
 
     /// MAIL, RCPT and DATA: in one write where the server offers PIPELINING (RFC 2920), else one by one.
@@ -188,36 +240,64 @@ impl Line {
 
     /// Takes the answers to MAIL, RCPT and DATA that are still to come, until there is none, or a 421.
     async fn hear_the_rest(&mut self, heard: &mut Heard) {
-        while heard.replies.len() < COMMANDS.len() && heard.take(self.hear().await) {}
+        while heard.replies.len() < COMMANDS.len() && heard.take(self.wire.hear(Deadline::after(self.waits)).await) {}
+    }
+
+    /// A body with its final dot, and the answer to it.
+    ///
+    /// # Errors
+    /// There is none; whether the dot was written is told.
+    pub async fn finish(&mut self, body: &[u8]) -> Result<Reply, NoAnswer> {
+        self.end_body(body, body.len()).await
     }
 
     /// The end of one message and MAIL, RCPT and DATA of the next in one write, which RFC 2920 §3.1 allows: only
     /// where the server offers PIPELINING. The answer to the dot, then the answers to the three.
     ///
-    /// `patience` is for the answer to the dot, `timeout` for those after it.
+    /// `timeout` is for each of the answers after the dot's.
     ///
     /// # Errors
-    /// The dot was not answered: nothing is known of the message, and nothing of the next was begun.
+    /// The dot was not answered: nothing of the next was begun.
     pub async fn finish_and_transact(
         &mut self,
-        body: String,
+        mut body: Vec<u8>,
         next: &Outgoing,
-        patience: Duration,
         timeout: Duration,
-    ) -> Result<(Reply, Heard), Trouble> {
-        let mut text = body;
+    ) -> Result<(Reply, Heard), NoAnswer> {
+        let dot = body.len();
         for command in self.commands(next) {
-            text.push_str(&command);
+            body.extend_from_slice(command.as_bytes());
         }
-        self.wait_at_most(patience);
-        let reply = self.say(&text).await?;
+        let reply = self.end_body(&body, dot).await?;
         self.wait_at_most(timeout);
-        let mut heard = Heard::default();
-        // After a 421 nothing more comes.
-        if reply.code != 421 {
-            self.hear_the_rest(&mut heard).await;
+        if reply.code == 421 {
+            // Mostly nothing more comes.
+            self.wait_at_most(timeout.min(QUIT_TIMEOUT));
         }
+        let mut heard = Heard::default();
+        self.hear_the_rest(&mut heard).await;
         Ok((reply, heard))
+    }
+
+    /// Writes a body, whose final dot ends at `dot`, and what follows it.
+    async fn end_body(&mut self, octets: &[u8], dot: usize) -> Result<Reply, NoAnswer> {
+        let deadline = Deadline::after(self.waits);
+        let last = if octets.len() <= PART { 0 } else { dot.saturating_sub(LAST_PART) };
+        for part in octets[..last].chunks(PART) {
+            self.nothing_has_come().await?;
+            if let Err(trouble) = self.wire.write(part, deadline).await {
+                // Without the dot it cannot be a message; the server may have said what it has against it.
+                let said = self.wire.hear(Deadline::after(QUIT_TIMEOUT)).await;
+                return Err(NoAnswer::NotEnded(said.map_err(|_| trouble)));
+            }
+        }
+        self.nothing_has_come().await?;
+        self.wire.write(&octets[last..], deadline).await.map_err(NoAnswer::Unanswered)?;
+        self.wire.hear(deadline).await.map_err(NoAnswer::Unanswered)
+    }
+
+    async fn nothing_has_come(&mut self) -> Result<(), NoAnswer> {
+        self.wire.unasked().await.map_or(Ok(()), |said| Err(NoAnswer::NotEnded(said)))
     }
 
     fn commands(&self, outgoing: &Outgoing) -> [String; 3] {
@@ -231,6 +311,11 @@ impl Line {
         [mail + "\r\n", format!("RCPT TO:<{}>\r\n", outgoing.recipient.envelope()), "DATA\r\n".to_owned()]
     }
 
+    /// Says RSET, which leaves the connection ready for another MAIL when it is answered with 250.
+    pub async fn reset(&mut self) -> Result<Reply, Trouble> {
+        self.say("RSET\r\n").await
+    }
+
     /// Says QUIT and closes. Never after a 354: there it would be the first line of the body.
     pub async fn quit(mut self) -> Farewell {
         self.wait_at_most(self.waits.min(QUIT_TIMEOUT));
@@ -240,21 +325,33 @@ impl Line {
                 421 => Farewell::Gone,
                 _ => Farewell::OutOfStep(reply.text()),
             },
-            Err(Trouble::Closed | Trouble::Broken(_)) => Farewell::Gone,
+            Err(trouble) if trouble.is_mere_end("221") => Farewell::Gone,
             Err(Trouble::Silent(_)) => Farewell::Silent,
-            Err(Trouble::Nonsense(text)) => Farewell::OutOfStep(text),
+            Err(Trouble::Unasked(reply)) => Farewell::OutOfStep(reply.text()),
+            Err(Trouble::Half { said, .. } | Trouble::Nonsense(said)) => Farewell::OutOfStep(said),
+            Err(Trouble::Closed | Trouble::Broken(_)) => Farewell::Gone,
         }
     }
 }
 
 impl Offers {
+    /// Keywords and mechanisms are known in any case (RFC 5321 §4.1.1.1).
     fn read(ehlo: &Reply) -> Offers {
         let mut offers = Offers::default();
         for line in ehlo.lines.iter().skip(1) {
-            let mut words = line.split_whitespace();
-            match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
+            let line = line.to_ascii_uppercase();
+            // Old servers offer `AUTH=LOGIN`.
+            let mut words = line.split([' ', '=']).filter(|word| !word.is_empty());
+            match words.next().unwrap_or_default() {
                 "PIPELINING" => offers.pipelining = true,
                 "SMTPUTF8" => offers.smtputf8 = true,
+                "STARTTLS" => offers.starttls = true,
+                "AUTH" => {
+                    for mechanism in words {
+                        offers.auth_plain |= mechanism == "PLAIN";
+                        offers.auth_login |= mechanism == "LOGIN";
+                    }
+                }
                 "SIZE" => {
                     let limit = words.next().and_then(|limit| limit.parse().ok());
                     offers.size = Some(limit.filter(|&limit| limit > 0));
@@ -275,51 +372,61 @@ impl Offers {
     }
 }
 
-/// One answer, or why there is none. What is written before it counts for the time too.
-async fn heard_within(
-    longest: Duration,
-    answer: impl Future<Output = Result<Response, Error>>,
-) -> Result<Reply, Trouble> {
-    match timeout(longest, answer).await {
-        Ok(answer) => sort(answer, longest),
-        Err(_) => Err(Trouble::Silent(longest)),
-    }
-}
-
 /// The forms of the password that a server might repeat in its reply to AUTH.
 pub(super) fn secrets(credentials: &Credentials, password: &str) -> Vec<String> {
-    let digit = Code::new(Severity::PositiveIntermediate, Category::Unspecified3, Detail::Four);
-    let asks_for_password = Response::new(digit, vec!["UGFzc3dvcmQ6".to_owned()]);
-    let plain = Auth::new(Mechanism::Plain, credentials.clone(), None);
-    let login = Auth::new_from_response(Mechanism::Login, credentials.clone(), &asks_for_password);
-    let encoded = [plain, login].into_iter().flatten().map(|auth| auth.to_string());
+    let encoded = [plain(credentials), login(credentials, LOGIN_QUESTIONS[1])].into_iter().flatten();
     let words = encoded.map(|said| said.split_whitespace().last().unwrap_or_default().to_owned());
     words.chain([password.to_owned()]).filter(|secret| !secret.is_empty()).collect()
+}
+
+fn plain(credentials: &Credentials) -> Result<String, String> {
+    let auth = Auth::new(Mechanism::Plain, credentials.clone(), None);
+    auth.map(|auth| auth.to_string()).map_err(|error| error.to_string())
+}
+
+fn login(credentials: &Credentials, question: &str) -> Result<String, String> {
+    let asked = Code::new(Severity::PositiveIntermediate, Category::Unspecified3, Detail::Four);
+    let question = Response::new(asked, vec![question.to_owned()]);
+    let auth = Auth::new_from_response(Mechanism::Login, credentials.clone(), &question);
+    auth.map(|auth| auth.to_string()).map_err(|error| error.to_string())
 }
 
 fn needs_smtputf8(outgoing: &Outgoing) -> bool {
     !outgoing.envelope_from.is_ascii() || outgoing.recipient.needs_smtputf8()
 }
 
-/// None at all is no time to answer in.
-fn at_least(timeout: Duration) -> Duration {
-    timeout.max(PEEK)
+/// Connects to the first address of the server that answers; each may take `waits`.
+async fn reach(server: &Server, waits: Duration) -> Result<TcpStream, String> {
+    let could_not = |why: String| format!("could not reach the mail server {}: {why}", server.name);
+    let host = server.settings.host.trim_matches(['[', ']']);
+    let addresses = match timeout(waits, lookup_host((host, server.settings.port))).await {
+        Ok(found) => found.map_err(|error| could_not(error.to_string()))?,
+        Err(_) => return Err(could_not(format!("its name was not found within {}", seconds(waits)))),
+    };
+    let mut last = "its name has no address".to_owned();
+    for address in addresses {
+        match timeout(waits, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = format!("no answer within {}", seconds(waits)),
+        }
+    }
+    Err(could_not(last))
 }
 
-fn unreached(server: &Server, error: &Error, waited: Duration) -> String {
+fn ungreeted(server: &Server, trouble: Trouble) -> String {
     let name = &server.name;
-    if let Some(code) = error.status() {
-        let text = super::reply::cause(error);
-        return format!("the mail server {name} turned the connection away with {}", clean(&format!("{code} {text}")));
-    }
-    match trouble(error, waited) {
+    match trouble {
         Trouble::Closed => format!("the mail server {name} closed the connection before it answered EHLO"),
         Trouble::Broken(cause) => format!("could not reach the mail server {name}: {cause}"),
-        Trouble::Silent(waited) => did_not_greet(server, waited),
+        Trouble::Silent(waited) => format!("the mail server {name} did not greet within {}", seconds(waited)),
         Trouble::Nonsense(text) => format!("the mail server {name} greeted with what is no SMTP reply: {text}"),
+        trouble @ (Trouble::Half { .. } | Trouble::Unasked(_)) => {
+            trouble.at(&format!("the mail server {name}"), "EHLO")
+        }
     }
 }
 
-fn did_not_greet(server: &Server, waited: Duration) -> String {
-    format!("the mail server {} did not greet within {}", server.name, seconds(waited))
+fn turned_away(server: &Server, reply: &Reply) -> String {
+    format!("the mail server {} turned the connection away with {}", server.name, reply.text())
 }

@@ -6,8 +6,10 @@
 //! | 4yz or 5yz to RCPT, or to DATA after it           | judges the message                                     |
 //! | 552 or 553 to MAIL (RFC 5321 §4.2.2: size, name)  | judges the message                                     |
 //! | any other 4yz or 5yz to MAIL                      | turned away: says nothing about the message            |
-//! | 421 anywhere, the connection's end, silence       | gone: says nothing about the message                   |
-//! | a reply that the command cannot have, or none     | out of step: no reply on this connection can be trusted |
+//! | 421, or the connection's end, instead of MAIL's   | gone: says nothing about the message                   |
+//! | the same instead of RCPT's or DATA's              | gone, perhaps because of this recipient                |
+//! | silence                                           | says nothing about the message                         |
+//! | a reply that the command cannot have, half of one that MAIL cannot have, or something unasked | out of step: no reply on this connection can be trusted |
 
 use crate::domain::fate::Fate;
 
@@ -80,11 +82,6 @@ impl Heard {
         self.replies.first().is_some_and(|reply| reply.is_negative() && reply.code != 421)
     }
 
-    /// Whether any command was answered with a yes.
-    pub fn has_an_acceptance(&self) -> bool {
-        self.replies.iter().any(|reply| matches!(reply.code, 200..=299))
-    }
-
     fn reply(&self, at: usize) -> Option<&Reply> {
         self.replies.get(at)
     }
@@ -123,11 +120,13 @@ pub(super) fn verdict(heard: &Heard, server: &str) -> Verdict {
 }
 
 fn unanswered(trouble: &Trouble, server: &str, command: &str) -> Verdict {
-    let why = trouble.at(server, command);
+    let (why, at_mail) = (trouble.at(server, command), command == COMMANDS[0]);
     match trouble {
-        Trouble::Closed | Trouble::Broken(_) => Verdict::Gone { why, at_mail: command == COMMANDS[0] },
         Trouble::Silent(_) => Verdict::Silent { why },
-        Trouble::Nonsense(_) => Verdict::OutOfStep { why },
+        _ if trouble.is_mere_end("250") => Verdict::Gone { why, at_mail },
+        // MAIL's own yes has come, so what was before it is sound, whatever this was to become.
+        Trouble::Half { .. } if !at_mail => Verdict::Gone { why, at_mail },
+        _ => Verdict::OutOfStep { why },
     }
 }
 
@@ -147,7 +146,9 @@ fn after(heard: &Heard, refused_at: usize, server: &str) -> Result<After, String
                 let (refused, text) = (COMMANDS[refused_at], reply.text());
                 return Err(format!("{server} refused {refused} but answered {command} with {text}: out of step"));
             }
-            (None, Some(trouble @ Trouble::Nonsense(_))) => return Err(trouble.at(server, command)),
+            (None, Some(trouble @ (Trouble::Nonsense(_) | Trouble::Unasked(_)))) => {
+                return Err(trouble.at(server, command));
+            }
             (None, Some(_)) => return Ok(After::Gone),
             // Commands went one by one, and this one was never sent.
             (None, None) => return Ok(after),

@@ -1,6 +1,8 @@
 use std::io::Write as _;
 
 use super::server::{Act::Say, Manner, Odd, Server as Told, certificate};
+use std::path::Path;
+
 use super::*;
 
 /// Sends one message with the certificate authority given as a file.
@@ -98,7 +100,11 @@ fn only_235_ends_auth_and_no_reason_repeats_the_password() {
         "hunter2 what?\r\n",
         "535-hunter2\r\n250 aHVudGVyMg==\r\n",
     ] {
-        for offer in ["AUTH PLAIN", "AUTH LOGIN"] {
+        for offer in ["AUTH PLAIN", "auth login"] {
+            // To LOGIN a 334 is what it waits for, whatever it asks.
+            if (offer, &reply[..3]) == ("auth login", "334") {
+                continue;
+            }
             let odd = [Odd("AUTH", 1, Say(reply))];
             let manner = Manner { offers: vec![offer], ..manner(false, &odd) };
             let run = secured(Tls::None, "", manner, Some(("ada", "hunter2")));

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -27,6 +28,8 @@ pub enum Act {
     Drip,
     /// Resets the connection while the body is on its way, having said this.
     SayAndResetInBody(&'static str),
+    /// Says the usual, and this when [`Server::say_it_now`] is called (nothing: closes); then only reads.
+    SayLater(&'static str),
 }
 
 /// One departure from the usual: at the `nth` time (from 1) that `command` comes; `.` is the end of a body, and `body` its
@@ -57,6 +60,8 @@ pub struct Server {
     record: Arc<Mutex<Record>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    cue: SyncSender<()>,
+    said: Receiver<()>,
 }
 
 trait Stream: Read + Write + Send {
@@ -83,19 +88,28 @@ impl Server {
         let shared = Arc::clone(&record);
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
+        // Without room: each waits for the other.
+        let ((cue, cued), (saying, said)) = (sync_channel(0), sync_channel(0));
         let thread = std::thread::spawn(move || {
             let mut seen = Vec::new();
             for socket in listener.incoming() {
                 if stopping.load(Ordering::SeqCst) {
                     return;
                 }
-                let mut talk = Talk { manner: &manner, record: &shared, seen: &mut seen };
+                let later = (&cued, &saying);
+                let mut talk = Talk { manner: &manner, record: &shared, seen: &mut seen, later };
                 talk.note("<connection>");
                 talk.hold(socket.unwrap());
                 talk.note("<end>");
             }
         });
-        Server { port, record, stop, thread: Some(thread) }
+        Server { port, record, stop, thread: Some(thread), cue, said }
+    }
+
+    /// Lets [`Act::SayLater`] say it, and returns when it is said.
+    pub fn say_it_now(&self) {
+        self.cue.send(()).unwrap();
+        self.said.recv().unwrap();
     }
 
     /// Waits until every connection has ended, and returns what was heard.
@@ -111,6 +125,7 @@ struct Talk<'a> {
     manner: &'a Manner,
     record: &'a Mutex<Record>,
     seen: &'a mut Vec<String>,
+    later: (&'a Receiver<()>, &'a SyncSender<()>),
 }
 
 impl Talk<'_> {
@@ -154,7 +169,8 @@ impl Talk<'_> {
                 }
                 "DATA" => "354 go ahead\r\n".to_owned(),
                 "QUIT" => "221 2.0.0 bye\r\n".to_owned(),
-                "MAIL" | "RCPT" => "250 2.1.0 ok\r\n".to_owned(),
+                "MAIL" | "RCPT" | "RSET" => "250 2.1.0 ok\r\n".to_owned(),
+                "HELO" => "250 mx.example\r\n".to_owned(),
                 _ => "500 5.5.2 what?\r\n".to_owned(),
             };
             if !self.answer(&mut *stream, &verb, &usual) || verb == "QUIT" {
@@ -243,6 +259,17 @@ impl Talk<'_> {
                 while stream.write_all(b"2").and_then(|()| stream.flush()).is_ok() {
                     std::thread::sleep(std::time::Duration::from_millis(20));
                 }
+                false
+            }
+            Some(Act::SayLater(text)) => {
+                stream.write_all(usual.as_bytes()).unwrap();
+                self.later.0.recv().unwrap();
+                stream.write_all(text.as_bytes()).unwrap();
+                if text.is_empty() {
+                    stream.socket().shutdown(Shutdown::Write).unwrap();
+                }
+                self.later.1.send(()).unwrap();
+                self.drain(stream);
                 false
             }
             Some(Act::Hang | Act::SayAndResetInBody(_)) => {

@@ -1,0 +1,118 @@
+//! What the tries of all runs say together: refusals with no acceptance between, deferrals for an hour.
+
+use chrono::TimeDelta;
+use rusqlite::OptionalExtension;
+
+use super::{Durability, Ledger};
+use crate::domain::back_off;
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+
+/// So many of the latest tries are looked at for a pattern.
+const LATEST: u32 = 200;
+/// Deferrals alone for this long are told to a person.
+const LONG_DEFERRED: TimeDelta = TimeDelta::hours(1);
+
+/// A try that ended in a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastRefusal {
+    /// The message's row.
+    pub message: i64,
+    pub reply: String,
+}
+
+impl Ledger {
+    /// The refusals since the last acceptance, oldest first, of the latest tries. Left out is what was refused before that
+    /// acceptance already: it is the recipient's own.
+    pub fn refusals_since_acceptance(&self) -> Result<Vec<PastRefusal>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare("SELECT id, message, outcome, reply FROM attempt ORDER BY id DESC LIMIT ?1")?;
+            let mut rows = rows.query([LATEST])?;
+            let (mut refusals, mut accepted) = (Vec::new(), None);
+            while let Some(row) = rows.next()? {
+                let outcome: String = row.get("outcome")?;
+                match outcome.as_str() {
+                    "sent" => {
+                        accepted = Some(row.get::<_, i64>("id")?);
+                        break;
+                    }
+                    "refused" => {
+                        refusals.push(PastRefusal { message: row.get("message")?, reply: row.get("reply")? });
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(accepted) = accepted {
+                let mut earlier = conn
+                    .prepare("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'refused' AND id < ?2 LIMIT 1")?;
+                let mut left = Vec::with_capacity(refusals.len());
+                for refusal in refusals {
+                    if !earlier.exists((refusal.message, accepted))? {
+                        left.push(refusal);
+                    }
+                }
+                refusals = left;
+            }
+            refusals.reverse();
+            Ok(refusals)
+        })
+    }
+
+    /// Whether a message was refused before, and the server has accepted another since.
+    pub fn was_refused_before_an_acceptance(&self, message: i64) -> Result<bool, Failure> {
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT 1 FROM attempt AS earlier WHERE earlier.message = ?1 AND earlier.outcome = 'refused'
+                     AND EXISTS (SELECT 1 FROM attempt AS other WHERE other.id > earlier.id AND other.outcome = 'sent')",
+            )?
+            .exists([message])
+        })
+    }
+
+    /// Plans messages again that were refused by mistake, each after a wait that doubles with its refusals. Says which ones
+    /// were; the others are refused no longer, or another message has taken their place.
+    pub fn plan_again(&mut self, messages: &[i64], now: Instant, retry_after: TimeDelta) -> Result<Vec<i64>, Failure> {
+        self.write(Durability::Full, |tx| {
+            let mut planned = Vec::with_capacity(messages.len());
+            for message in messages {
+                let refusals: u32 = tx
+                    .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'refused'")?
+                    .query_row([message], |row| row.get(0))?;
+                let not_before = instant::text(now + back_off::wait_after(refusals, retry_after));
+                let moved = tx
+                    .prepare_cached(
+                        "UPDATE message SET state = 'planned', armed_at = NULL, settled_at = NULL, epoch = NULL,
+                             not_before = ?2 WHERE id = ?1 AND state = 'refused'",
+                    )?
+                    .execute((message, not_before));
+                match moved {
+                    Ok(1) => planned.push(*message),
+                    Ok(_) => {}
+                    // The statement alone is undone.
+                    Err(rusqlite::Error::SqliteFailure(code, _))
+                        if code.code == rusqlite::ErrorCode::ConstraintViolation => {}
+                    Err(err) => return Err(err),
+                }
+            }
+            Ok(planned)
+        })
+    }
+
+    /// Since when nothing but deferrals came, if that is an hour or longer, and what the latest one says: no try was
+    /// accepted, and the first deferral since the last acceptance is that old.
+    pub fn only_deferrals_since(&self, now: Instant) -> Result<Option<(Instant, String)>, Failure> {
+        let found: Option<(String, String)> = self.read(|conn| {
+            conn.query_row(
+                "SELECT ended_at, (SELECT reply FROM attempt WHERE outcome = 'deferred' ORDER BY id DESC LIMIT 1)
+                 FROM attempt WHERE outcome = 'deferred'
+                     AND id > coalesce((SELECT id FROM attempt WHERE outcome = 'sent' ORDER BY id DESC LIMIT 1), 0)
+                 ORDER BY id LIMIT 1",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()
+        })?;
+        let found = found.and_then(|(first, reply)| Some((instant::from_text(&first)?, reply)));
+        Ok(found.filter(|(first, _)| now - *first >= LONG_DEFERRED))
+    }
+}
