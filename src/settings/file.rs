@@ -311,10 +311,14 @@ impl Checker<'_> {
                 return Err(self.wrong("mail.unsubscribe", format!("{link:?} is no link"), next));
             }
         }
+        let mut envelope = None;
         if let Some(pattern) = &mail.envelope {
-            let filled = pattern.replace("{token}", &"0".repeat(32));
-            let sound = pattern.contains("{token}") && Address::parse(&filled).is_ok_and(|a| !a.needs_smtputf8());
-            if !sound {
+            let token = "0".repeat(32);
+            let filled = Address::parse(&pattern.replace("{token}", &token)).ok();
+            let sound = filled.filter(|filled| pattern.contains("{token}") && !filled.needs_smtputf8());
+            // The domain in its ASCII form (RFC 5891), as that of `from`.
+            envelope = sound.map(|filled| filled.envelope().replace(&token, "{token}"));
+            if envelope.is_none() {
                 let next = "write for example \"bounce+{token}@shop.example\"; the part before the @ has at most 64 characters, of which the token takes 32";
                 return Err(self.wrong(
                     "mail.envelope",
@@ -330,7 +334,7 @@ impl Checker<'_> {
                 "use an address that every server takes",
             ));
         }
-        Ok(MailSettings { from, reply_to, unsubscribe: mail.unsubscribe, envelope: mail.envelope })
+        Ok(MailSettings { from, reply_to, unsubscribe: mail.unsubscribe, envelope })
     }
 
     fn transport(&self, mail: &Mail) -> Result<TransportSettings, Failure> {
