@@ -1,6 +1,6 @@
 //! The state of campaigns: what the ledger has seen, opened and missed. Definitions live in a file, not here.
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
@@ -543,7 +543,7 @@ fn instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Instan
 
 /// Records instants that will never open, the newest 100 of a campaign.
 pub(super) fn record_missed(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     campaign_id: &str,
     missed: &[Instant],
     at: &str,

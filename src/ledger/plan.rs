@@ -1,7 +1,7 @@
 //! Planning: what stands against a new message, and the messages that fall due.
 
 use chrono::TimeDelta;
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, candidate_from};
 use super::{Candidate, Durability, Ledger};
@@ -221,7 +221,7 @@ impl Ledger {
 }
 
 fn plan_one(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     cart: &Candidate,
     to_plan: bool,
     rules: &PlanRules,

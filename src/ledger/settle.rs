@@ -1,6 +1,7 @@
 //! Settling: a message's outcome is written whole or not at all: state, attempt, the server's reply, `email_sent`.
 
-use rusqlite::Transaction;
+use chrono::TimeDelta;
+use rusqlite::Connection;
 
 use super::runs::Epoch;
 use super::{Durability, Ledger};
@@ -27,49 +28,24 @@ pub struct Outcome {
     pub fate: Fate,
 }
 
-/// Records one outcome within a transaction, at an instant given also as its text.
-///
-/// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
-pub(super) fn settle_one(
-    tx: &Transaction<'_>,
-    epoch: Epoch,
-    outcome: &Outcome,
-    (now, at): (Instant, &str),
-    retry_after: chrono::TimeDelta,
-) -> rusqlite::Result<Settled> {
-    let (id, fate) = (outcome.id, &outcome.fate);
-    let tried = tx
-        .prepare_cached(
-            "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply)
-             SELECT id, ?3, armed_at, ?4, ?5, ?6 FROM message
-             WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
-        )?
-        .execute((id, outcome.armed, epoch, at, fate.word(), fate.reply()))?;
-    if tried == 0 {
-        return Ok(Settled::NotOurs);
-    }
-    match fate {
-        Fate::Sent { reply } => {
-            move_to(tx, id, "sent", at, reply)?;
-            mark_mailed(tx, id, at)?;
-        }
-        Fate::Refused { reply } => move_to(tx, id, "refused", at, reply)?,
-        Fate::InDoubt { why } => move_to(tx, id, "in_doubt", at, why)?,
-        Fate::Deferred { reply } => {
-            let deferrals: u32 = tx
-                .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
-                .query_row([id], |row| row.get(0))?;
-            let wait = back_off::wait_after(deferrals, retry_after);
-            tx.prepare_cached(
-                "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
-            )?
-            .execute((id, instant::text(now + wait), reply))?;
-        }
-    }
-    Ok(Settled::Recorded)
-}
-
 impl Ledger {
+    /// Records how one try ended, in a transaction of its own and without its own fsync: a lost outcome leaves `armed`.
+    ///
+    /// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
+    ///
+    /// # Errors
+    /// Exit 74: it is not recorded, and what was armed stays so. Other outcomes may be, if a constraint forbade this one.
+    pub fn settle(
+        &mut self,
+        epoch: Epoch,
+        outcome: &Outcome,
+        now: Instant,
+        retry_after: TimeDelta,
+    ) -> Result<Settled, Failure> {
+        let at = instant::text(now);
+        self.write(Durability::Lazy, |tx| settle_one(tx, epoch, outcome, (now, &at), retry_after))
+    }
+
     /// Records that a planned message is not sent, and why.
     pub fn skip(&mut self, id: i64, reason: &str, now: Instant) -> Result<(), Failure> {
         let now = instant::text(now);
@@ -133,7 +109,47 @@ impl Ledger {
     }
 }
 
-fn move_to(tx: &Transaction<'_>, id: i64, state: &str, at: &str, reply: &str) -> rusqlite::Result<()> {
+/// Records one outcome within a transaction, at an instant given also as its text.
+fn settle_one(
+    tx: &Connection,
+    epoch: Epoch,
+    outcome: &Outcome,
+    (now, at): (Instant, &str),
+    retry_after: TimeDelta,
+) -> rusqlite::Result<Settled> {
+    let (id, fate) = (outcome.id, &outcome.fate);
+    let tried = tx
+        .prepare_cached(
+            "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply)
+             SELECT id, ?3, armed_at, ?4, ?5, ?6 FROM message
+             WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
+        )?
+        .execute((id, outcome.armed, epoch, at, fate.word(), fate.reply()))?;
+    if tried == 0 {
+        return Ok(Settled::NotOurs);
+    }
+    match fate {
+        Fate::Sent { reply } => {
+            move_to(tx, id, "sent", at, reply)?;
+            mark_mailed(tx, id, at)?;
+        }
+        Fate::Refused { reply } => move_to(tx, id, "refused", at, reply)?,
+        Fate::InDoubt { why } => move_to(tx, id, "in_doubt", at, why)?,
+        Fate::Deferred { reply } => {
+            let deferrals: u32 = tx
+                .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
+                .query_row([id], |row| row.get(0))?;
+            let wait = back_off::wait_after(deferrals, retry_after);
+            tx.prepare_cached(
+                "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
+            )?
+            .execute((id, instant::text(now + wait), reply))?;
+        }
+    }
+    Ok(Settled::Recorded)
+}
+
+fn move_to(tx: &Connection, id: i64, state: &str, at: &str, reply: &str) -> rusqlite::Result<()> {
     // A refusal before the body leaves armed_at NULL; one at the dot keeps the instant it was armed.
     tx.prepare_cached("UPDATE message SET state = ?2, settled_at = ?3, last_reply = ?4 WHERE id = ?1")?
         .execute((id, state, at, reply))?;
@@ -141,7 +157,7 @@ fn move_to(tx: &Transaction<'_>, id: i64, state: &str, at: &str, reply: &str) ->
 }
 
 /// Sets `email_sent` on the episode of a message that has just become `sent`.
-pub(super) fn mark_mailed(tx: &Transaction<'_>, id: i64, at: &str) -> rusqlite::Result<()> {
+pub(super) fn mark_mailed(tx: &Connection, id: i64, at: &str) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "UPDATE cart_abandonment_log SET email_sent = 1, last_sent_at = ?2
          WHERE message_key = (SELECT message_key FROM message WHERE id = ?1 AND kind = 'cart')",
