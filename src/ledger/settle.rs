@@ -71,7 +71,7 @@ impl Ledger {
 
     /// Skips every planned cart message that expired, and says how many there were.
     pub fn expire_carts(&mut self, now: Instant) -> Result<u64, Failure> {
-        self.expire("kind = 'cart' AND occurrence IS NULL", now)
+        self.expire("occurrence IS NULL", now)
     }
 
     /// Skips every planned campaign message that expired, and says how many there were.
@@ -80,20 +80,20 @@ impl Ledger {
         let occurrences: Vec<i64> = self.read(|conn| {
             let mut rows = conn.prepare_cached(
                 "SELECT id FROM campaign_occurrence AS o WHERE state = 'opened' AND expires_at <= ?1
-                     AND EXISTS (SELECT 1 FROM message AS m WHERE m.kind = 'campaign' AND m.occurrence = o.id AND m.state = 'planned')",
+                     AND EXISTS (SELECT 1 FROM message AS m WHERE m.occurrence = o.id AND m.state = 'planned')",
             )?;
             rows.query_map([instant::text(now)], |row| row.get(0))?.collect()
         })?;
         let mut expired = 0;
         for occurrence in occurrences {
-            expired += self.expire(&format!("kind = 'campaign' AND occurrence = {occurrence}"), now)?;
+            expired += self.expire(&format!("occurrence = {occurrence}"), now)?;
         }
         Ok(expired)
     }
 
     fn expire(&mut self, which: &str, now: Instant) -> Result<u64, Failure> {
         let now = instant::text(now);
-        let expired = format!("{which} AND state = 'planned' AND reason IS NULL AND expires_at <= ?1");
+        let expired = format!("{which} AND state = 'planned' AND expires_at <= ?1");
         let any =
             self.read(|conn| conn.prepare_cached(&format!("SELECT 1 FROM message WHERE {expired}"))?.exists([&now]))?;
         if !any {
