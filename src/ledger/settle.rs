@@ -1,7 +1,7 @@
 //! Settling: a message's outcome is written whole or not at all: state, attempt, the server's reply, `email_sent`.
 
 use chrono::TimeDelta;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::runs::Epoch;
 use super::{Durability, Ledger};
@@ -118,20 +118,24 @@ fn settle_one(
     retry_after: TimeDelta,
 ) -> rusqlite::Result<Settled> {
     let (id, fate) = (outcome.id, &outcome.fate);
-    let tried = tx
+    let ours: Option<(Option<String>, bool)> = tx
         .prepare_cached(
-            "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply)
-             SELECT id, ?3, armed_at, ?4, ?5, ?6 FROM message
+            "SELECT armed_at, kind = 'cart' FROM message
              WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
         )?
-        .execute((id, outcome.armed, epoch, at, fate.word(), fate.reply()))?;
-    if tried == 0 {
-        return Ok(Settled::NotOurs);
-    }
+        .query_row((id, outcome.armed, epoch), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((armed_at, is_cart)) = ours else { return Ok(Settled::NotOurs) };
+    tx.prepare_cached(
+        "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((id, epoch, armed_at, at, fate.word(), fate.reply()))?;
     match fate {
         Fate::Sent { reply } => {
             move_to(tx, id, "sent", at, reply)?;
-            mark_mailed(tx, id, at)?;
+            if is_cart {
+                mark_mailed(tx, id, at)?;
+            }
         }
         Fate::Refused { reply } => move_to(tx, id, "refused", at, reply)?,
         Fate::InDoubt { why } => move_to(tx, id, "in_doubt", at, why)?,
