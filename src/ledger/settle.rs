@@ -169,3 +169,82 @@ pub(super) fn mark_mailed(tx: &Connection, id: i64, at: &str) -> rusqlite::Resul
     .execute((id, at))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ledger::{Armed, At, Kind};
+
+    const NOW: &str = "2026-03-01T12:00:00Z";
+
+    /// A ledger with a run under way that has armed three messages to a campaign's recipients.
+    fn three_armed() -> (tempfile::TempDir, Ledger, Epoch) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let now = instant::from_text(NOW).expect("an instant");
+        let path = folder.path().join("mailonce.db");
+        let mut ledger = Ledger::create(&path, Kind::Rehearsal, now, Duration::from_secs(60)).expect("a ledger");
+        let epoch = ledger.begin_run("run-campaigns", now, 60, false).expect("a run");
+        ledger
+            .conn()
+            .execute_batch(&format!(
+                "INSERT INTO scheduled_campaign (campaign_id, status, enabled, first_seen_at, schedule)
+                     VALUES ('weekly', 'running', 1, '{NOW}', 'daily');
+                 INSERT INTO campaign_occurrence (id, campaign_id, planned_at, state, decided_at, schedule, subject, template,
+                     sender, expires_at, recipients)
+                     VALUES (1, 'weekly', '{NOW}', 'opened', '{NOW}', 'daily', 'Hello', 'Hello', 'a@shop.example',
+                     '2026-03-02T12:00:00Z', 3);
+                 INSERT INTO message (id, message_key, kind, state, recipient, folded_address, message_id, planned_at,
+                     not_before, expires_at, occurrence)
+                     SELECT value, 'key ' || value, 'campaign', 'planned', value || '@example.com', value || '@example.com',
+                     '<' || value || '@shop.example>', '{NOW}', '{NOW}', '2026-03-02T12:00:00Z', 1
+                     FROM (SELECT 1 AS value UNION SELECT 2 UNION SELECT 3);"
+            ))
+            .expect("messages");
+        let armed = ledger.arm(epoch, &[1, 2, 3], At { now, real_second: 0 }).expect("a commit");
+        assert_eq!(armed, [Armed::Granted, Armed::Granted, Armed::Granted]);
+        (folder, ledger, epoch)
+    }
+
+    fn settle(ledger: &mut Ledger, epoch: Epoch, id: i64) -> Result<Settled, Failure> {
+        let fate = Fate::Sent { reply: "250 2.0.0 Ok".into() };
+        let now = instant::from_text(NOW).expect("an instant");
+        ledger.settle(epoch, &Outcome { id, armed: true, fate }, now, TimeDelta::minutes(5))
+    }
+
+    fn is(ledger: &Ledger, id: i64) -> (String, u64) {
+        let one = "SELECT state, (SELECT count(*) FROM attempt WHERE message = ?1) FROM message WHERE id = ?1";
+        ledger.conn().query_row(one, [id], |row| Ok((row.get(0)?, row.get(1)?))).expect("a message")
+    }
+
+    #[test]
+    fn an_outcome_that_is_forbidden_takes_no_other_with_it() {
+        let (_folder, mut ledger, epoch) = three_armed();
+        ledger
+            .conn()
+            .execute_batch(
+                "CREATE TRIGGER not_this_one BEFORE UPDATE OF state ON message WHEN NEW.state = 'sent' AND NEW.id = 2
+                 BEGIN SELECT RAISE(ABORT, 'not_this_one: no'); END",
+            )
+            .expect("a trigger");
+        assert_eq!(settle(&mut ledger, epoch, 1).expect("a commit"), Settled::Recorded);
+        let failure = settle(&mut ledger, epoch, 2).expect_err("it is forbidden");
+        assert!(failure.what.contains("not_this_one: no"), "{failure}");
+        assert_eq!(settle(&mut ledger, epoch, 3).expect("a commit"), Settled::Recorded);
+        // Also the attempt, which came before what was forbidden.
+        let rows = [1, 2, 3].map(|id| is(&ledger, id));
+        assert_eq!(rows, [("sent".into(), 1), ("armed".into(), 0), ("sent".into(), 1)]);
+    }
+
+    #[test]
+    fn after_any_other_error_nothing_more_is_written() {
+        let (_folder, mut ledger, epoch) = three_armed();
+        ledger.conn().execute_batch("PRAGMA max_page_count = 1").expect("a limit");
+        let full = ledger.write(Durability::Lazy, |tx| tx.execute("CREATE TABLE more (bytes)", []));
+        assert!(full.is_err(), "the ledger grew beyond its limit");
+        ledger.conn().execute_batch("PRAGMA max_page_count = 1000000").expect("a limit");
+        settle(&mut ledger, epoch, 1).expect_err("the ledger failed earlier");
+        assert_eq!(is(&ledger, 1), ("armed".into(), 0));
+    }
+}
