@@ -7,48 +7,40 @@ use crate::domain::fate::Fate;
 use crate::failure::Failure;
 use crate::ledger::{Armed, At, Outcome, Settled};
 
-/// Outcomes that wait for the next commit, which comes before the next wait for the connections.
+/// Outcomes that wait to be recorded, which is done before the next wait for the connections.
 #[derive(Default)]
 pub(super) struct Books {
-    outcomes: Vec<Outcome>,
-    /// Of each outcome, how `-v` names its message.
-    labels: Vec<String>,
+    noted: Vec<Noted>,
+}
+
+struct Noted {
+    outcome: Outcome,
+    /// How `-v` names its message.
+    label: String,
 }
 
 impl Books {
     /// Notes how one try ended; `armed` says whether its body had been begun.
     pub fn note(&mut self, id: i64, label: String, armed: bool, fate: Fate) {
-        self.outcomes.push(Outcome { id, armed, fate });
-        self.labels.push(label);
+        self.noted.push(Noted { outcome: Outcome { id, armed, fate }, label });
     }
 
-    /// Writes what was noted to the ledger and arms the messages `wishes`; counts and says it. One answer for each wish.
+    /// Writes what was noted to the ledger, then arms the messages `wishes`. One answer for each wish.
     ///
     /// # Errors
-    /// Exit 74: nothing of it is recorded, and no body may leave. Exit 75: a newer run has taken over.
+    /// Exit 74: what is not recorded is named, and no body may leave. Exit 75: a newer run has taken over.
     pub fn commit(
         &mut self,
         delivery: &mut Delivery<'_>,
         summary: &mut Summary,
         wishes: &[i64],
     ) -> Result<Vec<Armed>, Failure> {
-        if self.outcomes.is_empty() && wishes.is_empty() {
+        self.settle(delivery, summary)?;
+        if wishes.is_empty() {
             return Ok(Vec::new());
         }
-        let outcomes = std::mem::take(&mut self.outcomes);
-        let labels = std::mem::take(&mut self.labels);
         let at = At { now: delivery.clock.now(), real_second: clock::real_second() };
-        let recorded =
-            delivery.ledger.record(delivery.epoch, &outcomes, wishes, at, delivery.retry_after).map_err(|failure| {
-                match unrecorded(&outcomes, &labels) {
-                    Some(kept) => failure.kept(kept),
-                    None => failure,
-                }
-            })?;
-        for ((outcome, label), settled) in outcomes.iter().zip(&labels).zip(recorded.settled) {
-            tell(delivery, summary, label, &outcome.fate, settled);
-        }
-        let answers = recorded.armed?;
+        let answers = delivery.ledger.arm(delivery.epoch, wishes, at)?;
         let granted = answers.iter().filter(|answer| **answer == Armed::Granted).count() as u64;
         delivery.armed += granted;
         if granted > 0 {
@@ -57,15 +49,24 @@ impl Books {
         }
         Ok(answers)
     }
-}
 
-/// What was known and could not be written down.
-fn unrecorded(outcomes: &[Outcome], labels: &[String]) -> Option<String> {
-    let said = |(outcome, label): (&Outcome, &String)| {
-        format!("not recorded: {label}: {}: {}", outcome.fate.word(), outcome.fate.reply())
-    };
-    let lines: Vec<String> = outcomes.iter().zip(labels).map(said).collect();
-    (!lines.is_empty()).then(|| lines.join("; "))
+    /// Records each outcome by itself, counts it and says it: one that cannot be recorded keeps no other from it.
+    fn settle(&mut self, delivery: &mut Delivery<'_>, summary: &mut Summary) -> Result<(), Failure> {
+        let mut first = None;
+        let mut unrecorded = Vec::new();
+        for Noted { outcome, label } in self.noted.drain(..) {
+            let now = delivery.clock.now();
+            match delivery.ledger.settle(delivery.epoch, &outcome, now, delivery.retry_after) {
+                Ok(settled) => tell(delivery, summary, &label, &outcome.fate, settled),
+                Err(failure) => {
+                    let fate = &outcome.fate;
+                    unrecorded.push(format!("not recorded: {label}: {}: {}", fate.word(), fate.reply()));
+                    first.get_or_insert(failure);
+                }
+            }
+        }
+        first.map_or(Ok(()), |failure| Err(failure.kept(unrecorded.join("; "))))
+    }
 }
 
 /// Counts one outcome and says it.

@@ -1,12 +1,12 @@
 //! Arming: the durable record that a body may leave. Everything that must stop a message is looked at here once more.
 
 use chrono::TimeDelta;
-use rusqlite::Transaction;
+use rusqlite::Connection;
 
 use super::runs::Epoch;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// A message that the window keeps back is looked at again after this long: mostly the window of a mail ends later.
 const LOOK_AGAIN_AFTER: TimeDelta = TimeDelta::hours(1);
@@ -36,7 +36,44 @@ pub enum Denied {
     Forbidden(String),
 }
 
+/// The instant of an arming, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    /// What the ledger records.
+    pub now: Instant,
+    /// Unix seconds of the real clock, where begun bodies count for the limits.
+    pub real_second: i64,
+}
+
 impl Ledger {
+    /// Arms the messages that wish to leave now, in one commit. What is [`Armed::Granted`] is on disk when this returns, and
+    /// so is every outcome recorded before. One answer for each wish, in order.
+    ///
+    /// # Errors
+    /// Exit 74 when the commit failed, 75 when a newer run has taken the ledger over: no body may leave then.
+    pub fn arm(&mut self, epoch: Epoch, wishes: &[i64], at: At) -> Result<Vec<Armed>, Failure> {
+        let now = instant::text(at.now);
+        self.write(Durability::Full, |tx| {
+            let newest: Epoch = tx.prepare_cached("SELECT epoch FROM ledger")?.query_row([], |row| row.get(0))?;
+            if newest != epoch {
+                return Ok(Err(taken_over(epoch, newest)));
+            }
+            let armed = wishes
+                .iter()
+                .map(|id| arm_one(tx, epoch, *id, (at.now, &now)))
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            let granted = armed.iter().filter(|answer| **answer == Armed::Granted).count();
+            if granted > 0 {
+                tx.prepare_cached(
+                    "INSERT INTO pace (second, messages) VALUES (?1, ?2)
+                     ON CONFLICT (second) DO UPDATE SET messages = messages + excluded.messages",
+                )?
+                .execute((at.real_second, granted as i64))?;
+            }
+            Ok(Ok(armed))
+        })?
+    }
+
     /// How many bodies were begun in the real-clock second `second`, and in the hour up to it.
     pub fn pace(&self, second: i64) -> Result<(u32, u32), Failure> {
         self.read(|conn| {
@@ -63,12 +100,7 @@ impl Ledger {
 /// Arms one message within a transaction, or says why its body must not leave.
 ///
 /// The instant is given also as its text.
-pub(super) fn arm_one(
-    tx: &Transaction<'_>,
-    epoch: Epoch,
-    id: i64,
-    (now, at): (Instant, &str),
-) -> rusqlite::Result<Armed> {
+fn arm_one(tx: &Connection, epoch: Epoch, id: i64, (now, at): (Instant, &str)) -> rusqlite::Result<Armed> {
     // One statement looks at everything and moves it; what stopped it is asked for only when it did not move.
     let moved = tx
         .prepare_cached(
@@ -101,7 +133,7 @@ pub(super) fn arm_one(
 }
 
 /// Why a message did not move to `armed`; one whose address was suppressed becomes `skipped`.
-fn deny(tx: &Transaction<'_>, id: i64, at: &str) -> rusqlite::Result<Denied> {
+fn deny(tx: &Connection, id: i64, at: &str) -> rusqlite::Result<Denied> {
     let suppressed = tx
         .prepare_cached(
             "UPDATE message SET state = 'skipped', reason = 'suppressed', settled_at = ?2
@@ -113,4 +145,12 @@ fn deny(tx: &Transaction<'_>, id: i64, at: &str) -> rusqlite::Result<Denied> {
     }
     let planned = tx.prepare_cached("SELECT 1 FROM message WHERE id = ?1 AND state = 'planned'")?.exists([id])?;
     Ok(if planned { Denied::Paused } else { Denied::NotPlanned })
+}
+
+fn taken_over(epoch: Epoch, newest: Epoch) -> Failure {
+    Failure::new(
+        Exit::AnotherRunHoldsTheLock,
+        format!("run {newest} has taken the ledger over from this run ({epoch}); this one sends nothing more"),
+        "find out why two runs could hold the lock: was the .lock file deleted or replaced?",
+    )
 }

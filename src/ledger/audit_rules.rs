@@ -49,8 +49,8 @@ pub(super) const RULES: &[(&str, &str)] = &[
         "planned_is_delivered",
         "SELECT 'campaign ' || c.campaign_id || ' is ' || c.status || ' and has planned messages, which no run would send'
          FROM scheduled_campaign AS c WHERE c.status IN ('pending', 'completed')
-             AND EXISTS (SELECT 1 FROM campaign_occurrence AS o JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id
-                         AND m.state = 'planned' AND m.reason IS NULL WHERE o.campaign_id = c.campaign_id)",
+             AND EXISTS (SELECT 1 FROM campaign_occurrence AS o JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
+                         WHERE o.campaign_id = c.campaign_id)",
     ),
     (
         "armed_by_the_newest_run",

@@ -1,7 +1,8 @@
 //! The state of campaigns: what the ledger has seen, opened and missed. Definitions live in a file, not here.
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension};
 
+use super::report::count_states;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -252,9 +253,11 @@ impl Ledger {
     /// Sets `pending` or `completed` for every running campaign that has nothing planned or armed any more.
     pub fn complete_campaigns(&mut self) -> Result<(), Failure> {
         const DONE: &str = "status = 'running' AND NOT EXISTS (
-            SELECT 1 FROM campaign_occurrence AS o CROSS JOIN message AS m
-                ON m.kind = 'campaign' AND m.occurrence = o.id AND m.state IN ('planned', 'armed')
-            WHERE o.campaign_id = scheduled_campaign.campaign_id AND o.state = 'opened')";
+            SELECT 1 FROM campaign_occurrence AS o CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
+            WHERE o.campaign_id = scheduled_campaign.campaign_id AND o.state = 'opened')
+            AND NOT EXISTS (
+            SELECT 1 FROM message AS m CROSS JOIN campaign_occurrence AS o ON o.id = m.occurrence
+            WHERE m.state = 'armed' AND o.campaign_id = scheduled_campaign.campaign_id)";
         let any = self
             .read(|conn| conn.prepare_cached(&format!("SELECT 1 FROM scheduled_campaign WHERE {DONE}"))?.exists([]))?;
         if any {
@@ -275,8 +278,8 @@ impl Ledger {
                 "SELECT o.id, o.campaign_id, o.planned_at, o.subject, o.template, o.template_name, o.sender
                  FROM scheduled_campaign AS c JOIN campaign_occurrence AS o USING (campaign_id)
                  WHERE c.status = 'running' AND o.state = 'opened' AND (?2 IS NULL OR c.campaign_id = ?2)
-                   AND EXISTS (SELECT 1 FROM message AS m WHERE m.kind = 'campaign' AND m.occurrence = o.id
-                               AND m.state = 'planned' AND m.reason IS NULL AND m.not_before <= ?1)
+                   AND EXISTS (SELECT 1 FROM message AS m
+                               WHERE m.occurrence = o.id AND m.state = 'planned' AND m.not_before <= ?1)
                  ORDER BY o.planned_at, o.id",
             )?;
             rows.query_map((instant::text(now), only), |row| {
@@ -307,8 +310,7 @@ impl Ledger {
             let mut rows = conn.prepare_cached(
                 "SELECT id, recipient, message_id, planned_at, not_before, recipient_values,
                         EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address)
-                 FROM message WHERE kind = 'campaign' AND occurrence = ?1 AND state = 'planned' AND reason IS NULL
-                   AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?2
+                 FROM message WHERE occurrence = ?1 AND state = 'planned' AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?2
                  ORDER BY not_before, id LIMIT ?5",
             )?;
             rows.query_map((occurrence, instant::text(now), after_at, after_id, limit as i64), |row| {
@@ -331,8 +333,7 @@ impl Ledger {
         self.read(|conn| {
             conn.prepare_cached(
                 "SELECT count(*) FROM scheduled_campaign AS c JOIN campaign_occurrence AS o USING (campaign_id)
-                 CROSS JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id AND m.state = 'planned'
-                      AND m.reason IS NULL AND m.not_before <= ?1
+                 CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned' AND m.not_before <= ?1
                  WHERE c.status = 'running' AND o.state = 'opened' AND (?2 IS NULL OR c.campaign_id = ?2)",
             )?
             .query_row((instant::text(now), only), |row| row.get(0))
@@ -381,7 +382,7 @@ impl Ledger {
             }
             let cancelled = tx.execute(
                 "UPDATE message SET state = 'skipped', reason = 'cancelled', settled_at = ?2
-                 WHERE kind = 'campaign' AND state = 'planned'
+                 WHERE state = 'planned'
                    AND occurrence IN (SELECT id FROM campaign_occurrence WHERE campaign_id = ?1 AND state = 'opened')",
                 (campaign_id, &now),
             )?;
@@ -411,7 +412,7 @@ impl Ledger {
                 planned += tx.execute(
                     &format!(
                         "UPDATE message SET state = 'planned', reason = NULL, armed_at = NULL, settled_at = NULL, epoch = NULL,
-                             not_before = ?2, expires_at = ?3 WHERE kind = 'campaign' AND occurrence = ?1 AND {which}"
+                             not_before = ?2, expires_at = ?3 WHERE occurrence = ?1 AND {which}"
                     ),
                     (occurrence, &now, &expires_at),
                 )?;
@@ -472,13 +473,14 @@ impl Ledger {
                 })
             })?;
             let mut occurrences = occurrences.collect::<rusqlite::Result<Vec<_>>>()?;
-            let mut counts = conn.prepare_cached(
-                "SELECT CASE WHEN reason IS NULL THEN state ELSE state || ': ' || reason END, count(*) FROM message
-                 WHERE kind = 'campaign' AND occurrence = ?1 GROUP BY state, reason",
-            )?;
             for occurrence in &mut occurrences {
-                let rows = counts.query_map([occurrence.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                occurrence.messages = rows.collect::<rusqlite::Result<_>>()?;
+                let counts =
+                    count_states(conn, "occurrence = ?1", "kind = 'campaign' AND occurrence = ?1", [occurrence.id])?;
+                let named = |(state, reason, messages): (String, Option<String>, u64)| match reason {
+                    Some(reason) => (format!("{state}: {reason}"), messages),
+                    None => (state, messages),
+                };
+                occurrence.messages = counts.into_iter().map(named).collect();
             }
             Ok(occurrences)
         })
@@ -543,7 +545,7 @@ fn instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Instan
 
 /// Records instants that will never open, the newest 100 of a campaign.
 pub(super) fn record_missed(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     campaign_id: &str,
     missed: &[Instant],
     at: &str,

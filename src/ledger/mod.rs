@@ -13,8 +13,12 @@
 //! nothing but evidence or a person leads from there back to `planned` once a run has died. Why none is lost: before
 //! `armed` the server holds no complete message, so `planned` is simply tried again.
 //!
-//! Settling may go without its own fsync: losing it leaves `armed`, which is held, never sent again. Outcomes and wishes
-//! to arm that are there at the same moment share one commit ([`Ledger::record`]); each outcome is whole in it.
+//! Each outcome is a transaction of its own ([`Ledger::settle`]): what fails in one takes no other with it. It goes without
+//! an fsync (`synchronous=NORMAL`): losing it leaves `armed`, which is held, never sent again. Messages that wish to be
+//! armed at the same moment share one commit, which comes after the outcomes that are known by then. It also brings those
+//! to the disk: they are in the same write-ahead log, before it, and there a frame counts only if its checksum does, which
+//! runs over all frames before. That holds for what is written only (SQLite syncs nothing for a commit that changed
+//! nothing), and a message that is granted was: nothing else is asked of the commit.
 
 mod adopt;
 mod arm;
@@ -32,7 +36,6 @@ mod old_rows;
 mod old_table;
 mod open;
 mod plan;
-mod record;
 mod recover;
 mod report;
 mod resolve;
@@ -44,10 +47,10 @@ mod suppressions;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode};
 
 pub use adopt::{Adopted, Adoption};
-pub use arm::{Armed, Denied};
+pub use arm::{Armed, At, Denied};
 pub use audience::{Opened, Opening, OpeningKey};
 pub use audit::Violation;
 pub use campaigns::{CampaignState, DueRecipient, ImportedCampaign, OccurrenceRow, OpenOccurrence};
@@ -57,7 +60,6 @@ pub use notices::{MOST_KEPT, News, Notice};
 pub use old_log::{OldLog, Restored};
 pub use open::{Access, Kind};
 pub use plan::{Due, PlanRules, Standing};
-pub use record::At;
 pub use recover::Recovered;
 pub use report::{LogFilter, StateCount};
 pub use resolve::{Decision, InDoubt, Named, PlannedAgain, Resolution, Resolved};
@@ -116,11 +118,12 @@ impl Ledger {
     /// Runs one write transaction (`BEGIN IMMEDIATE`) and commits it.
     ///
     /// # Errors
-    /// Exit 74. After a failed commit the ledger is not touched again by this process.
+    /// Exit 74; nothing of it is written. A constraint or trigger that forbade it says nothing about the ledger itself;
+    /// after any other error this process does not touch the ledger again.
     fn write<T>(
         &mut self,
         durability: Durability,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Failure> {
         if self.broken.get() {
             return Err(Failure::ledger("the ledger failed earlier in this run", "see the first error"));
@@ -128,7 +131,10 @@ impl Ledger {
         self.commits += 1;
         let result = self.write_inner(durability, work);
         let value = result.map_err(|err| {
-            self.broken.set(true);
+            let forbidden = err.sqlite_error_code() == Some(ErrorCode::ConstraintViolation);
+            if !forbidden || !self.conn().is_autocommit() {
+                self.broken.set(true);
+            }
             unusable(&self.path, &err)
         })?;
         // After the commit: what is armed in a file that no later run will find is armed nowhere.
@@ -144,21 +150,24 @@ impl Ledger {
     fn write_inner<T>(
         &mut self,
         durability: Durability,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let conn = self.conn.as_mut().expect("the connection is only taken on drop");
+        let conn = self.conn.as_ref().expect("the connection is only taken on drop");
         if self.durability != Some(durability) {
-            let level = match durability {
-                Durability::Full => "FULL",
-                Durability::Lazy => "NORMAL",
-            };
-            conn.pragma_update(None, "synchronous", level)?;
+            // SQLite does this while it parses: a prepared statement would set it once.
+            conn.execute_batch(match durability {
+                Durability::Full => "PRAGMA synchronous = FULL",
+                Durability::Lazy => "PRAGMA synchronous = NORMAL",
+            })?;
             self.durability = Some(durability);
         }
-        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let value = work(&transaction)?;
-        transaction.commit()?;
-        Ok(value)
+        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let result = work(conn).and_then(|value| conn.prepare_cached("COMMIT")?.execute([]).map(|_| value));
+        // Some errors end the transaction by themselves.
+        if result.is_err() && !conn.is_autocommit() {
+            conn.execute_batch("ROLLBACK")?;
+        }
+        result
     }
 
     /// Runs a read, turning an SQLite error into exit 74.
@@ -178,7 +187,6 @@ impl Drop for Ledger {
 
 /// The failure for an SQLite error on the ledger: exit 74.
 fn unusable(path: &Path, err: &rusqlite::Error) -> Failure {
-    use rusqlite::ErrorCode;
     let next = match err.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "make room on that disk, then start the same command again",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {

@@ -1,7 +1,7 @@
 //! Planning: what stands against a new message, and the messages that fall due.
 
 use chrono::TimeDelta;
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, candidate_from};
 use super::{Candidate, Durability, Ledger};
@@ -180,8 +180,7 @@ impl Ledger {
                 "SELECT id, message_key, recipient, folded_address, message_id, planned_at, not_before,
                         identity, cart_id, cart_hash, cart_touched_at
                  FROM message
-                 WHERE kind = 'cart' AND occurrence IS NULL AND state = 'planned' AND reason IS NULL
-                   AND not_before <= ?1 AND (not_before, id) > (?2, ?3) AND expires_at > ?1
+                 WHERE occurrence IS NULL AND state = 'planned' AND not_before <= ?1 AND (not_before, id) > (?2, ?3) AND expires_at > ?1
                  ORDER BY not_before, id LIMIT ?4",
             )?;
             let instant_at = |row: &rusqlite::Row<'_>, column: usize| -> rusqlite::Result<Instant> {
@@ -211,8 +210,7 @@ impl Ledger {
     pub fn count_due_carts(&self, now: Instant) -> Result<u64, Failure> {
         self.read(|conn| {
             conn.query_row(
-                "SELECT count(*) FROM message WHERE kind = 'cart' AND occurrence IS NULL AND state = 'planned'
-                     AND reason IS NULL AND not_before <= ?1",
+                "SELECT count(*) FROM message WHERE occurrence IS NULL AND state = 'planned' AND not_before <= ?1",
                 [instant::text(now)],
                 |row| row.get(0),
             )
@@ -221,7 +219,7 @@ impl Ledger {
 }
 
 fn plan_one(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     cart: &Candidate,
     to_plan: bool,
     rules: &PlanRules,

@@ -1,5 +1,6 @@
 //! What people ask the ledger: counts, runs, episodes and messages.
 
+use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::Ledger;
@@ -93,26 +94,23 @@ pub struct EpisodeRow {
 }
 
 impl Ledger {
-    /// Messages by kind, state and reason: one walk over an index.
+    /// Messages by kind, state and reason.
     pub fn count_by_state(&self) -> Result<Vec<StateCount>, Failure> {
         self.read(|conn| {
-            let mut rows = conn.prepare(
-                "SELECT kind, state, reason, count(*) FROM message GROUP BY kind, occurrence, state, reason",
-            )?;
-            let mut counts: Vec<StateCount> = Vec::new();
-            let mut rows = rows.query([])?;
-            while let Some(row) = rows.next()? {
-                let count =
-                    StateCount { kind: row.get(0)?, state: row.get(1)?, reason: row.get(2)?, messages: row.get(3)? };
-                let same = |other: &&mut StateCount| {
-                    other.kind == count.kind && other.state == count.state && other.reason == count.reason
-                };
-                match counts.iter_mut().find(same) {
-                    Some(other) => other.messages += count.messages,
-                    None => counts.push(count),
-                }
+            let mut counts = Vec::new();
+            for (kind, which, all) in [
+                ("campaign", "occurrence IS NOT NULL", "kind = 'campaign'"),
+                ("cart", "occurrence IS NULL", "cart_id IS NOT NULL"),
+            ] {
+                counts.extend(
+                    count_states(conn, which, all, [])?.into_iter().map(|(state, reason, messages)| StateCount {
+                        kind: kind.to_owned(),
+                        state,
+                        reason,
+                        messages,
+                    }),
+                );
             }
-            counts.sort_by(|a, b| (&a.kind, &a.state, &a.reason).cmp(&(&b.kind, &b.state, &b.reason)));
             Ok(counts)
         })
     }
@@ -213,6 +211,36 @@ impl Ledger {
             .collect()
         })
     }
+}
+
+/// Messages by state and reason: those that `which` narrows to. `all` says the same as an index over all of them does.
+///
+/// No index holds the sent ones, so that settling a message moves it in none: they are what remains of all.
+pub(super) fn count_states(
+    conn: &Connection,
+    which: &str,
+    all: &str,
+    values: impl rusqlite::Params,
+) -> rusqlite::Result<Vec<(String, Option<String>, u64)>> {
+    // One statement, so that a run under way moves no message between the counts.
+    let mut rows = conn.prepare_cached(&format!(
+        "SELECT 'armed', NULL, count(*) FROM message WHERE state = 'armed' AND {which}
+         UNION ALL SELECT 'in_doubt', NULL, count(*) FROM message WHERE state = 'in_doubt' AND {which}
+         UNION ALL SELECT 'planned', NULL, count(*) FROM message WHERE state = 'planned' AND {which}
+         UNION ALL SELECT 'refused', NULL, count(*) FROM message WHERE state = 'refused' AND {which}
+         UNION ALL SELECT 'sent', NULL, count(*) FROM message WHERE {all}
+         UNION ALL SELECT 'skipped', reason, count(*) FROM message WHERE state = 'skipped' AND {which} GROUP BY reason"
+    ))?;
+    let rows = rows.query_map(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut counts = rows.collect::<rusqlite::Result<Vec<(String, Option<String>, u64)>>>()?;
+    let others: u64 = counts.iter().filter(|(state, ..)| state != "sent").map(|(.., messages)| messages).sum();
+    for (state, _, messages) in &mut counts {
+        if state == "sent" {
+            *messages -= others;
+        }
+    }
+    counts.retain(|(.., messages)| *messages > 0);
+    Ok(counts)
 }
 
 const MESSAGE: &str =

@@ -84,11 +84,16 @@ CREATE TABLE message (
         OR (kind = 'campaign' AND occurrence IS NOT NULL AND cart_id IS NULL AND cart_hash IS NULL))
 ) STRICT;
 
--- What is due, and the counts by state.
-CREATE INDEX message_by_state ON message (kind, occurrence, state, reason, not_before);
+-- By state, each for who reads it: a message on its way costs a page of one each time it moves, so it leaves the first,
+-- passes through the second, and is in none once it is sent. The count of the sent is what remains of all.
+-- What is due.
+CREATE INDEX message_planned ON message (occurrence, not_before) WHERE state = 'planned';
 -- What a dead run left.
 CREATE INDEX message_armed ON message (id) WHERE state = 'armed';
 CREATE INDEX message_in_doubt ON message (id) WHERE state = 'in_doubt';
+-- What can be planned again.
+CREATE INDEX message_refused ON message (occurrence) WHERE state = 'refused';
+CREATE INDEX message_skipped ON message (occurrence, reason) WHERE state = 'skipped';
 CREATE INDEX message_of_shopper ON message (identity, cart_hash) WHERE cart_hash IS NOT NULL;
 CREATE INDEX message_of_address ON message (folded_address, cart_hash) WHERE cart_hash IS NOT NULL;
 CREATE INDEX message_of_cart ON message (cart_id, identity) WHERE cart_id IS NOT NULL;

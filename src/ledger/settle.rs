@@ -1,6 +1,7 @@
 //! Settling: a message's outcome is written whole or not at all: state, attempt, the server's reply, `email_sent`.
 
-use rusqlite::Transaction;
+use chrono::TimeDelta;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::runs::Epoch;
 use super::{Durability, Ledger};
@@ -27,49 +28,24 @@ pub struct Outcome {
     pub fate: Fate,
 }
 
-/// Records one outcome within a transaction, at an instant given also as its text.
-///
-/// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
-pub(super) fn settle_one(
-    tx: &Transaction<'_>,
-    epoch: Epoch,
-    outcome: &Outcome,
-    (now, at): (Instant, &str),
-    retry_after: chrono::TimeDelta,
-) -> rusqlite::Result<Settled> {
-    let (id, fate) = (outcome.id, &outcome.fate);
-    let tried = tx
-        .prepare_cached(
-            "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply)
-             SELECT id, ?3, armed_at, ?4, ?5, ?6 FROM message
-             WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
-        )?
-        .execute((id, outcome.armed, epoch, at, fate.word(), fate.reply()))?;
-    if tried == 0 {
-        return Ok(Settled::NotOurs);
-    }
-    match fate {
-        Fate::Sent { reply } => {
-            move_to(tx, id, "sent", at, reply)?;
-            mark_mailed(tx, id, at)?;
-        }
-        Fate::Refused { reply } => move_to(tx, id, "refused", at, reply)?,
-        Fate::InDoubt { why } => move_to(tx, id, "in_doubt", at, why)?,
-        Fate::Deferred { reply } => {
-            let deferrals: u32 = tx
-                .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
-                .query_row([id], |row| row.get(0))?;
-            let wait = back_off::wait_after(deferrals, retry_after);
-            tx.prepare_cached(
-                "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
-            )?
-            .execute((id, instant::text(now + wait), reply))?;
-        }
-    }
-    Ok(Settled::Recorded)
-}
-
 impl Ledger {
+    /// Records how one try ended, in a transaction of its own and without its own fsync: a lost outcome leaves `armed`.
+    ///
+    /// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
+    ///
+    /// # Errors
+    /// Exit 74: it is not recorded, and what was armed stays so. Other outcomes may be, if a constraint forbade this one.
+    pub fn settle(
+        &mut self,
+        epoch: Epoch,
+        outcome: &Outcome,
+        now: Instant,
+        retry_after: TimeDelta,
+    ) -> Result<Settled, Failure> {
+        let at = instant::text(now);
+        self.write(Durability::Lazy, |tx| settle_one(tx, epoch, outcome, (now, &at), retry_after))
+    }
+
     /// Records that a planned message is not sent, and why.
     pub fn skip(&mut self, id: i64, reason: &str, now: Instant) -> Result<(), Failure> {
         let now = instant::text(now);
@@ -95,7 +71,7 @@ impl Ledger {
 
     /// Skips every planned cart message that expired, and says how many there were.
     pub fn expire_carts(&mut self, now: Instant) -> Result<u64, Failure> {
-        self.expire("kind = 'cart' AND occurrence IS NULL", now)
+        self.expire("occurrence IS NULL", now)
     }
 
     /// Skips every planned campaign message that expired, and says how many there were.
@@ -104,20 +80,20 @@ impl Ledger {
         let occurrences: Vec<i64> = self.read(|conn| {
             let mut rows = conn.prepare_cached(
                 "SELECT id FROM campaign_occurrence AS o WHERE state = 'opened' AND expires_at <= ?1
-                     AND EXISTS (SELECT 1 FROM message AS m WHERE m.kind = 'campaign' AND m.occurrence = o.id AND m.state = 'planned')",
+                     AND EXISTS (SELECT 1 FROM message AS m WHERE m.occurrence = o.id AND m.state = 'planned')",
             )?;
             rows.query_map([instant::text(now)], |row| row.get(0))?.collect()
         })?;
         let mut expired = 0;
         for occurrence in occurrences {
-            expired += self.expire(&format!("kind = 'campaign' AND occurrence = {occurrence}"), now)?;
+            expired += self.expire(&format!("occurrence = {occurrence}"), now)?;
         }
         Ok(expired)
     }
 
     fn expire(&mut self, which: &str, now: Instant) -> Result<u64, Failure> {
         let now = instant::text(now);
-        let expired = format!("{which} AND state = 'planned' AND reason IS NULL AND expires_at <= ?1");
+        let expired = format!("{which} AND state = 'planned' AND expires_at <= ?1");
         let any =
             self.read(|conn| conn.prepare_cached(&format!("SELECT 1 FROM message WHERE {expired}"))?.exists([&now]))?;
         if !any {
@@ -133,7 +109,51 @@ impl Ledger {
     }
 }
 
-fn move_to(tx: &Transaction<'_>, id: i64, state: &str, at: &str, reply: &str) -> rusqlite::Result<()> {
+/// Records one outcome within a transaction, at an instant given also as its text.
+fn settle_one(
+    tx: &Connection,
+    epoch: Epoch,
+    outcome: &Outcome,
+    (now, at): (Instant, &str),
+    retry_after: TimeDelta,
+) -> rusqlite::Result<Settled> {
+    let (id, fate) = (outcome.id, &outcome.fate);
+    let ours: Option<(Option<String>, bool)> = tx
+        .prepare_cached(
+            "SELECT armed_at, kind = 'cart' FROM message
+             WHERE id = ?1 AND CASE WHEN ?2 THEN state = 'armed' AND epoch = ?3 ELSE state = 'planned' END",
+        )?
+        .query_row((id, outcome.armed, epoch), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((armed_at, is_cart)) = ours else { return Ok(Settled::NotOurs) };
+    tx.prepare_cached(
+        "INSERT INTO attempt (message, epoch, armed_at, ended_at, outcome, reply) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((id, epoch, armed_at, at, fate.word(), fate.reply()))?;
+    match fate {
+        Fate::Sent { reply } => {
+            move_to(tx, id, "sent", at, reply)?;
+            if is_cart {
+                mark_mailed(tx, id, at)?;
+            }
+        }
+        Fate::Refused { reply } => move_to(tx, id, "refused", at, reply)?,
+        Fate::InDoubt { why } => move_to(tx, id, "in_doubt", at, why)?,
+        Fate::Deferred { reply } => {
+            let deferrals: u32 = tx
+                .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
+                .query_row([id], |row| row.get(0))?;
+            let wait = back_off::wait_after(deferrals, retry_after);
+            tx.prepare_cached(
+                "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
+            )?
+            .execute((id, instant::text(now + wait), reply))?;
+        }
+    }
+    Ok(Settled::Recorded)
+}
+
+fn move_to(tx: &Connection, id: i64, state: &str, at: &str, reply: &str) -> rusqlite::Result<()> {
     // A refusal before the body leaves armed_at NULL; one at the dot keeps the instant it was armed.
     tx.prepare_cached("UPDATE message SET state = ?2, settled_at = ?3, last_reply = ?4 WHERE id = ?1")?
         .execute((id, state, at, reply))?;
@@ -141,11 +161,90 @@ fn move_to(tx: &Transaction<'_>, id: i64, state: &str, at: &str, reply: &str) ->
 }
 
 /// Sets `email_sent` on the episode of a message that has just become `sent`.
-pub(super) fn mark_mailed(tx: &Transaction<'_>, id: i64, at: &str) -> rusqlite::Result<()> {
+pub(super) fn mark_mailed(tx: &Connection, id: i64, at: &str) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "UPDATE cart_abandonment_log SET email_sent = 1, last_sent_at = ?2
          WHERE message_key = (SELECT message_key FROM message WHERE id = ?1 AND kind = 'cart')",
     )?
     .execute((id, at))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ledger::{Armed, At, Kind};
+
+    const NOW: &str = "2026-03-01T12:00:00Z";
+
+    /// A ledger with a run under way that has armed three messages to a campaign's recipients.
+    fn three_armed() -> (tempfile::TempDir, Ledger, Epoch) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let now = instant::from_text(NOW).expect("an instant");
+        let path = folder.path().join("mailonce.db");
+        let mut ledger = Ledger::create(&path, Kind::Rehearsal, now, Duration::from_secs(60)).expect("a ledger");
+        let epoch = ledger.begin_run("run-campaigns", now, 60, false).expect("a run");
+        ledger
+            .conn()
+            .execute_batch(&format!(
+                "INSERT INTO scheduled_campaign (campaign_id, status, enabled, first_seen_at, schedule)
+                     VALUES ('weekly', 'running', 1, '{NOW}', 'daily');
+                 INSERT INTO campaign_occurrence (id, campaign_id, planned_at, state, decided_at, schedule, subject, template,
+                     sender, expires_at, recipients)
+                     VALUES (1, 'weekly', '{NOW}', 'opened', '{NOW}', 'daily', 'Hello', 'Hello', 'a@shop.example',
+                     '2026-03-02T12:00:00Z', 3);
+                 INSERT INTO message (id, message_key, kind, state, recipient, folded_address, message_id, planned_at,
+                     not_before, expires_at, occurrence)
+                     SELECT value, 'key ' || value, 'campaign', 'planned', value || '@example.com', value || '@example.com',
+                     '<' || value || '@shop.example>', '{NOW}', '{NOW}', '2026-03-02T12:00:00Z', 1
+                     FROM (SELECT 1 AS value UNION SELECT 2 UNION SELECT 3);"
+            ))
+            .expect("messages");
+        let armed = ledger.arm(epoch, &[1, 2, 3], At { now, real_second: 0 }).expect("a commit");
+        assert_eq!(armed, [Armed::Granted, Armed::Granted, Armed::Granted]);
+        (folder, ledger, epoch)
+    }
+
+    fn settle(ledger: &mut Ledger, epoch: Epoch, id: i64) -> Result<Settled, Failure> {
+        let fate = Fate::Sent { reply: "250 2.0.0 Ok".into() };
+        let now = instant::from_text(NOW).expect("an instant");
+        ledger.settle(epoch, &Outcome { id, armed: true, fate }, now, TimeDelta::minutes(5))
+    }
+
+    fn is(ledger: &Ledger, id: i64) -> (String, u64) {
+        let one = "SELECT state, (SELECT count(*) FROM attempt WHERE message = ?1) FROM message WHERE id = ?1";
+        ledger.conn().query_row(one, [id], |row| Ok((row.get(0)?, row.get(1)?))).expect("a message")
+    }
+
+    #[test]
+    fn an_outcome_that_is_forbidden_takes_no_other_with_it() {
+        let (_folder, mut ledger, epoch) = three_armed();
+        ledger
+            .conn()
+            .execute_batch(
+                "CREATE TRIGGER not_this_one BEFORE UPDATE OF state ON message WHEN NEW.state = 'sent' AND NEW.id = 2
+                 BEGIN SELECT RAISE(ABORT, 'not_this_one: no'); END",
+            )
+            .expect("a trigger");
+        assert_eq!(settle(&mut ledger, epoch, 1).expect("a commit"), Settled::Recorded);
+        let failure = settle(&mut ledger, epoch, 2).expect_err("it is forbidden");
+        assert!(failure.what.contains("not_this_one: no"), "{failure}");
+        assert_eq!(settle(&mut ledger, epoch, 3).expect("a commit"), Settled::Recorded);
+        // Also the attempt, which came before what was forbidden.
+        let rows = [1, 2, 3].map(|id| is(&ledger, id));
+        assert_eq!(rows, [("sent".into(), 1), ("armed".into(), 0), ("sent".into(), 1)]);
+    }
+
+    #[test]
+    fn after_any_other_error_nothing_more_is_written() {
+        let (_folder, mut ledger, epoch) = three_armed();
+        ledger.conn().execute_batch("PRAGMA max_page_count = 1").expect("a limit");
+        let full = ledger.write(Durability::Lazy, |tx| tx.execute("CREATE TABLE more (bytes)", []));
+        assert!(full.is_err(), "the ledger grew beyond its limit");
+        ledger.conn().execute_batch("PRAGMA max_page_count = 1000000").expect("a limit");
+        settle(&mut ledger, epoch, 1).expect_err("the ledger failed earlier");
+        assert_eq!(is(&ledger, 1), ("armed".into(), 0));
+    }
 }

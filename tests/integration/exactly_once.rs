@@ -434,6 +434,44 @@ mod out_of_step {
     }
 }
 
+mod recording {
+    use super::*;
+
+    /// Four acceptances become known at once; the ledger, changed by hand meanwhile, forbids to record more than two.
+    #[test]
+    fn an_outcome_that_is_forbidden_is_named_and_takes_no_other_with_it() {
+        let server = Server::start(Plan::accepting().at(Stage::Quit, Act::Hang));
+        let world = world_with_ledger().carts(carts(4)).set("mail.smtp.connections", 4).smtp(&server);
+        let run = world.spawn(["detect"]);
+        server.wait_for(Stage::Quit, 4);
+        // Held until all four have come in: the first waits for it, and the others share what comes after.
+        let meddler = rusqlite::Connection::open(world.ledger_file()).unwrap();
+        meddler
+            .execute_batch(
+                "BEGIN IMMEDIATE;
+                 CREATE TRIGGER two_are_enough BEFORE UPDATE OF state ON message WHEN NEW.state = 'sent'
+                     AND (SELECT count(*) FROM message WHERE state = 'sent') = 2
+                 BEGIN SELECT RAISE(ABORT, 'two_are_enough: no'); END",
+            )
+            .unwrap();
+        server.release();
+        server.wait_for_silence();
+        meddler.execute_batch("COMMIT").unwrap();
+        let ran = world.check(run.wait(), 74);
+        ran.says("two_are_enough: no").says("kept: 2 messages sent and recorded; ").says("not recorded: cart ");
+        assert_eq!(world.states().get("sent"), Some(&2), "{ran}");
+        assert_eq!(server.accepted().len(), 4);
+
+        meddler.execute_batch("DROP TRIGGER two_are_enough").unwrap();
+        let later = accepting();
+        world.send_to(&later);
+        world.exits(1, ["detect"]);
+        world.has([("sent", 2), ("in_doubt", 2)]);
+        assert_eq!(broken_promises(&world, &[&server, &later]), Vec::<String>::new());
+        assert_eq!(later.final_dots(), 0, "a message was sent again");
+    }
+}
+
 mod killed {
     use super::*;
 
