@@ -26,11 +26,13 @@ mod candidates;
 mod duplicates;
 mod guards;
 mod import_log;
+mod migrate;
 mod notices;
 mod old_log;
 mod old_rows;
 mod old_table;
 mod open;
+mod place;
 mod plan;
 mod record;
 mod recover;
@@ -55,6 +57,7 @@ pub use duplicates::{Rules, Survey, no_zone, span};
 pub use notices::{MOST_KEPT, News, Notice};
 pub use old_log::{OldLog, Restored};
 pub use open::{Access, Kind};
+pub use place::Place;
 pub use plan::{Due, PlanRules, Standing};
 pub use record::At;
 pub use recover::Recovered;
@@ -63,6 +66,7 @@ pub use resolve::{Decision, InDoubt, Named, PlannedAgain, Resolution, Resolved};
 pub use settle::{Outcome, Settled};
 
 use crate::failure::Failure;
+use crate::host::Host;
 
 /// The ledger, open.
 #[derive(Debug)]
@@ -71,8 +75,12 @@ pub struct Ledger {
     path: PathBuf,
     id: String,
     kind: Kind,
+    /// `user_version`: 1 until a command with the run lock has brought it up to date.
+    schema: i64,
     /// What the connection is set to; `None` before the first commit.
     durability: Option<Durability>,
+    /// This machine, where it has an identity.
+    host: Option<Host>,
     /// Device and inode of the file that was opened.
     file: (u64, u64),
     /// How many commits this connection made.
