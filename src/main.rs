@@ -6,6 +6,7 @@ mod command;
 mod delivery;
 mod domain;
 mod failure;
+mod host;
 mod ledger;
 mod mail;
 mod mail_log;

@@ -37,24 +37,33 @@ impl Run {
     /// # Errors
     /// 78: no ledger, or a transport that does not fit it. 75: another run holds the lock. 74: clock, disk, old copy.
     pub fn begin(settings: &Settings, start: Start<'_>, transport: &Transport) -> Result<Run, Failure> {
-        Ledger::check_path(&settings.ledger)?;
+        Ledger::check_path(settings.place())?;
         let lock = RunLock::take(&settings.ledger, start.command, start.wait)?;
         let found = lock.record()?;
-        let mut ledger = open_whole(settings, &found)?;
+        let mut ledger = Ledger::open(settings.place(), Access::Write)?;
         check_fit(settings, &ledger, start.clock)?;
-        match found {
-            Found::Record(record) => ledger.check_not_restored(&record)?,
-            found @ (Found::Empty | Found::Torn) => {
-                if ledger.epoch_and_armed()?.0 > 0 {
-                    let what = if found == Found::Torn { "damaged" } else { "empty" };
-                    let path = RunLock::path_for(&settings.ledger);
-                    start.output.alarm(format!("note: {} was {what}; its record is written anew", path.display()));
-                }
-            }
+        if let what @ (Found::Empty | Found::Torn) = found
+            && ledger.epoch_and_armed()?.0 > 0
+        {
+            let what = if what == Found::Torn { "damaged" } else { "empty" };
+            let path = RunLock::path_for(&settings.ledger);
+            start.output.alarm(format!("note: {} was {what}; its record is written anew", path.display()));
         }
         let now = start.clock.now();
         if !start.accept_clock {
             ledger.check_clock(now)?;
+        }
+        if ledger.migrate()? {
+            start.output.decision(format!("{} brought up to date with this version", settings.ledger.display()));
+        }
+        if let Some(other) = ledger.came_from()? {
+            start.output.alarm(format!(
+                "note: {} was last written on another machine, {} ({}); if mailonce still runs there on it or on a copy of it, \
+                 both send: stop it there. This is said once",
+                settings.ledger.display(),
+                other.name,
+                other.id
+            ));
         }
         let window = settings.detect.window.as_secs() as i64;
         let epoch = ledger.begin_run(start.command, now, window, start.accept_clock)?;
@@ -73,20 +82,13 @@ impl Run {
     }
 }
 
-/// Opens the ledger after the lock was taken and its record read.
-///
-/// SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the run wrote
-/// it belongs, which the record tells; on any other only a look at every page does.
+/// Opens the ledger to change it under the run lock, which the caller holds, and brings an older schema up to date.
 ///
 /// # Errors
-/// As [`Ledger::open`]; exit 74 when file and log do not fit.
-pub fn open_whole(settings: &Settings, found: &Found) -> Result<Ledger, Failure> {
-    let is_its_file = matches!(found, Found::Record(record) if record.file == Ledger::mark_of(&settings.ledger));
-    let has_foreign_log = !is_its_file && Ledger::has_left_log(&settings.ledger);
-    let ledger = Ledger::open(&settings.ledger, Access::Write)?;
-    if has_foreign_log {
-        ledger.check_whole()?;
-    }
+/// As [`Ledger::open`] for writing: what stops a run stops this too.
+pub fn open_locked(settings: &Settings, _lock: &RunLock) -> Result<Ledger, Failure> {
+    let mut ledger = Ledger::open(settings.place(), Access::Write)?;
+    ledger.migrate()?;
     Ok(ledger)
 }
 

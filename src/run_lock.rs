@@ -32,6 +32,8 @@ pub struct Record {
     pub armed: u64,
     /// What the ledger's file looked like after the commit, by [`crate::ledger::Ledger::mark_of`].
     pub file: String,
+    /// The machine it ran on, where that has an identity.
+    pub host: Option<String>,
 }
 
 /// The record as found.
@@ -200,6 +202,7 @@ fn record_bytes(record: &Record) -> [u8; RECORD_BYTES] {
         "mailonce 1 ledger={} epoch={:020} ended={ended:<20} armed={:020} file={}",
         record.ledger_id, record.epoch, record.armed, record.file
     );
+    let body = record.host.as_ref().map_or(body.clone(), |host| format!("{body} host={host}"));
     let line = format!("{body} check={}", checksum(&body));
     let mut bytes = [b' '; RECORD_BYTES];
     bytes[..line.len().min(RECORD_BYTES - 1)].copy_from_slice(&line.as_bytes()[..line.len().min(RECORD_BYTES - 1)]);
@@ -229,6 +232,7 @@ fn parse_record(bytes: &[u8]) -> Found {
             },
             armed: field("armed=")?.parse().ok()?,
             file: field("file=")?.to_owned(),
+            host: field("host=").map(str::to_owned),
         })
     };
     parse().map_or(Found::Torn, Found::Record)
@@ -246,6 +250,7 @@ mod tests {
             ended_at: instant::from_text("2026-03-01T08:00:00Z"),
             armed: u64::MAX,
             file: "0123456789abcdef".into(),
+            host: Some("01234567".into()),
         };
         let bytes = record_bytes(&record);
         assert_eq!(parse_record(&bytes), Found::Record(record));

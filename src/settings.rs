@@ -11,6 +11,7 @@ use chrono_tz::Tz;
 use crate::domain::address::Mailbox;
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
+use crate::ledger::Place;
 
 /// Everything a command needs to know, checked. Paths are absolute or relative to the working directory.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct Settings {
     /// The folder of the configuration file.
     pub folder: PathBuf,
     pub ledger: PathBuf,
+    /// File systems that may hold the ledger besides those known to be sound, by the type `findmnt` shows.
+    pub trusted_file_systems: Vec<String>,
     pub shop: ShopSettings,
     pub source: SourceSettings,
     pub mail: MailSettings,
@@ -213,6 +216,11 @@ impl CampaignSettings {
 }
 
 impl Settings {
+    /// Where the ledger is, and what is trusted to hold it.
+    pub fn place(&self) -> Place<'_> {
+        Place { path: &self.ledger, trusted: &self.trusted_file_systems }
+    }
+
     /// Reads and checks the configuration file.
     ///
     /// # Errors

@@ -20,15 +20,18 @@ const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn run(context: &Context<'_>, args: &cli::AddIndex) -> Result<Exit> {
     let settings = context.settings()?;
-    Ledger::check_path(&settings.ledger)?;
+    Ledger::check_path(settings.place())?;
     let access = if args.dry_run { Access::Read } else { Access::Write };
     let lock = match args.dry_run {
         true => None,
         false => Some(RunLock::take(&settings.ledger, "add-index", context.global.wait.unwrap_or_default())?),
     };
-    match OldLog::open(&settings.ledger, access)? {
+    match OldLog::open(settings.place(), access)? {
         Some(old) => adopt(context, args, &settings, old, lock.as_ref()),
-        None => complete(context, args, &mut context.ledger(&settings, access)?),
+        None => match &lock {
+            None => complete(context, args, &mut context.ledger(&settings, access)?),
+            Some(lock) => complete(context, args, &mut context.ledger_locked(&settings, lock)?),
+        },
     }
 }
 
@@ -76,7 +79,7 @@ fn adopt(
     };
     let adopted = old.adopt(&adoption)?;
     bar.finish_and_clear();
-    let ledger = Ledger::open(&settings.ledger, Access::Write)?;
+    let ledger = Ledger::open(settings.place(), Access::Decided)?;
     lock.write_record(&ledger.record_of(0, None, 0), true)?;
     say_adopted(context, &ledger, &adopted)
 }

@@ -303,9 +303,9 @@ fn retry(
     states: &[String],
     occurrence: Option<Instant>,
 ) -> Result<Exit> {
-    Ledger::check_path(&settings.ledger)?;
-    let _lock = RunLock::take(&settings.ledger, "campaign retry", context.global.wait.unwrap_or_default())?;
-    let mut ledger = context.ledger(settings, Access::Write)?;
+    Ledger::check_path(settings.place())?;
+    let lock = RunLock::take(&settings.ledger, "campaign retry", context.global.wait.unwrap_or_default())?;
+    let mut ledger = context.ledger_locked(settings, &lock)?;
     let definitions = definitions(settings)?;
     if ledger.campaign(id)?.is_none() {
         return Err(unknown(id, &definitions).into());
@@ -322,12 +322,21 @@ fn retry(
     let expires_at = now + TimeDelta::from_std(send_until).unwrap_or(TimeDelta::MAX);
     let states: Vec<&str> = states.iter().map(String::as_str).collect();
     let planned = ledger.retry_occurrence(row.id, &states, expires_at, now)?;
-    context.output.document(&json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned }));
+    let held_back = ledger.count_held_back(row.id)?;
+    context.output.document(
+        &json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned, "held_back": held_back }),
+    );
     context.output.print(format!(
         "{} of {} planned anew; `mailonce run-campaigns` sends them",
         count(planned, "message"),
         row.planned_at
     ));
+    if held_back > 0 {
+        context.output.print(format!(
+            "{} held back when an old copy of the ledger was put back, left alone: each may have gone out already",
+            count(held_back, "message")
+        ));
+    }
     Ok(Exit::Done)
 }
 

@@ -19,13 +19,13 @@ use crate::run_lock::RunLock;
 
 pub fn run(context: &Context<'_>, args: &cli::CleanupDuplicates) -> Result<Exit> {
     let settings = context.settings()?;
-    Ledger::check_path(&settings.ledger)?;
+    Ledger::check_path(settings.place())?;
     let access = if args.dry_run { Access::Read } else { Access::Write };
-    let _lock = match args.dry_run {
+    let lock = match args.dry_run {
         true => None,
         false => Some(RunLock::take(&settings.ledger, "cleanup-duplicates", context.global.wait.unwrap_or_default())?),
     };
-    let old = OldLog::open(&settings.ledger, access)?;
+    let old = OldLog::open(settings.place(), access)?;
     if args.restore {
         return restore(context, old);
     }
@@ -34,8 +34,10 @@ pub fn run(context: &Context<'_>, args: &cli::CleanupDuplicates) -> Result<Exit>
     let (survey, unadopted) = match old {
         Some(old) if args.dry_run => (old.survey(&rules)?, true),
         Some(mut old) => (old.move_duplicates(&rules, now)?, true),
-        None if args.dry_run => (context.ledger(&settings, access)?.survey_duplicates(&rules)?, false),
-        None => (context.ledger(&settings, access)?.move_duplicates(&rules, now)?, false),
+        None => match &lock {
+            None => (context.ledger(&settings, access)?.survey_duplicates(&rules)?, false),
+            Some(lock) => (context.ledger_locked(&settings, lock)?.move_duplicates(&rules, now)?, false),
+        },
     };
     bar.finish_and_clear();
     say(context, args, &rules, &survey, unadopted);

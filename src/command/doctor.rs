@@ -96,7 +96,7 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
         look_at_messages(context, &settings, &mut findings);
         // Read first: the file may lag behind the ledger, never the other way round.
         let record = RunLock::peek(&settings.ledger);
-        let opened = Ledger::open(&settings.ledger, Access::Read);
+        let opened = Ledger::open(settings.place(), Access::Read);
         let words = opened.as_ref().map_or_else(
             |_| String::new(),
             |ledger| format!("{} ledger {}, on a local disk", ledger.kind().word(), ledger.path().display()),
@@ -303,9 +303,7 @@ fn look_at_lock(settings: &Settings, ledger: &Ledger, record: Option<Found>, fin
             }
         }
     }
-    if let Some(Found::Record(record)) = record
-        && let Err(failure) = ledger.check_not_restored(&record)
-    {
+    if let Err(failure) = ledger.look(&record.unwrap_or(Found::Empty)) {
         findings.fail("lock", failure.what, failure.next);
     }
 }

@@ -13,7 +13,7 @@ use super::Context;
 use crate::cli::Import;
 use crate::domain::address::Address;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Kind, Ledger};
+use crate::ledger::{Kind, Ledger};
 use crate::output::count;
 use crate::progress;
 use crate::run_lock::RunLock;
@@ -40,9 +40,10 @@ fn ledger_to_fill(context: &Context<'_>, settings: &Settings) -> Result<(RunLock
         context.output.tell(format!("made the ledger {}", settings.ledger.display()));
         return Ok(made);
     }
-    Ledger::check_path(&settings.ledger)?;
+    Ledger::check_path(settings.place())?;
     let lock = RunLock::take(&settings.ledger, "import", context.global.wait.unwrap_or_default())?;
-    Ok((lock, context.ledger(settings, Access::Write)?))
+    let ledger = context.ledger_locked(settings, &lock)?;
+    Ok((lock, ledger))
 }
 
 /// Reads one address a line, or CSV with a header that names a column `email` or `address`, perhaps one `reason`.

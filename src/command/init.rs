@@ -48,7 +48,7 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
     }
     let ledger = match Ledger::exists(&settings.ledger) {
         true => {
-            let ledger = Ledger::open(&settings.ledger, crate::ledger::Access::Read)?;
+            let ledger = Ledger::open(settings.place(), crate::ledger::Access::Read)?;
             if ledger.kind() != kind {
                 return Err(Failure::config(
                     format!("{} is a {} ledger already, for ever", settings.ledger.display(), ledger.kind().word()),
@@ -142,9 +142,11 @@ pub(super) fn make_ledger(
     if let Some(folder) = settings.ledger.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|err| cannot_make(folder, &err))?;
     }
+    // Before the lock file is made there.
+    settings.place().check_new()?;
     let lock = RunLock::take(&settings.ledger, command, context.global.wait.unwrap_or_default())?;
     refuse_if_remembered(&lock, &settings.ledger)?;
-    let ledger = Ledger::create(&settings.ledger, kind, context.clock.now(), settings.detect.window)?;
+    let ledger = Ledger::create(settings.place(), kind, context.clock.now(), settings.detect.window)?;
     lock.write_record(&ledger.record_of(0, None, 0), true)?;
     Ok((lock, ledger))
 }

@@ -24,6 +24,8 @@ use crate::clock::Clock;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, Kind, Ledger};
 use crate::output::Output;
+use crate::run;
+use crate::run_lock::RunLock;
 use crate::settings::Settings;
 
 /// What every command is given.
@@ -40,8 +42,13 @@ impl Context<'_> {
 
     /// Opens the ledger for a command that takes no lock.
     fn ledger(&self, settings: &Settings, access: Access) -> Result<Ledger, Failure> {
-        let ledger = Ledger::open(&settings.ledger, access)?;
+        let ledger = Ledger::open(settings.place(), access)?;
         if access == Access::Write { self.may_write(ledger) } else { Ok(ledger) }
+    }
+
+    /// Opens the ledger for a command that holds the run lock, in this version's schema.
+    fn ledger_locked(&self, settings: &Settings, lock: &RunLock) -> Result<Ledger, Failure> {
+        self.may_write(run::open_locked(settings, lock)?)
     }
 
     /// The ledger, unless `--now` would write invented instants into a live one.

@@ -15,7 +15,6 @@ use crate::domain::instant;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, InDoubt, Ledger, LogFilter};
 use crate::output::count;
-use crate::run;
 use crate::run_lock::{Found, RunLock};
 use crate::settings::Settings;
 
@@ -29,12 +28,15 @@ pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
     }
     match (args.restored, args.hold_back) {
         (false, _) => list(context, &settings),
-        (true, false) => list_planned(context, &context.ledger(&settings, Access::Read)?),
+        (true, false) => {
+            let remembered = RunLock::peek(&settings.ledger).unwrap_or(Found::Empty);
+            list_planned(context, &context.ledger(&settings, Access::Read)?, &remembered)
+        }
         (true, true) => {
-            Ledger::check_path(&settings.ledger)?;
+            Ledger::check_path(settings.place())?;
             let lock = take_lock(context, &settings)?;
-            let mut ledger = context.ledger(&settings, Access::Write)?;
-            hold_back(context, &lock, &mut ledger)
+            let ledger = context.may_write(Ledger::open(settings.place(), Access::Decided)?)?;
+            hold_back(context, &lock, ledger)
         }
     }
 }
@@ -46,13 +48,9 @@ fn take_lock(context: &Context<'_>, settings: &Settings) -> Result<RunLock, Fail
 /// The lock and the ledger for settling. What stops sending stops this too: in an old copy, or by a wrong clock, a
 /// message would be planned again that has long gone out.
 fn open_to_settle(context: &Context<'_>, settings: &Settings) -> Result<(RunLock, Ledger), Failure> {
-    Ledger::check_path(&settings.ledger)?;
+    Ledger::check_path(settings.place())?;
     let lock = take_lock(context, settings)?;
-    let found = lock.record()?;
-    let ledger = context.may_write(run::open_whole(settings, &found)?)?;
-    if let Found::Record(record) = found {
-        ledger.check_not_restored(&record)?;
-    }
+    let ledger = context.ledger_locked(settings, &lock)?;
     ledger.check_clock(context.clock.now())?;
     Ok((lock, ledger))
 }
@@ -121,10 +119,10 @@ fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
     }
 }
 
-fn list_planned(context: &Context<'_>, ledger: &Ledger) -> Result<Exit> {
+fn list_planned(context: &Context<'_>, ledger: &Ledger, remembered: &Found) -> Result<Exit> {
     let filter = LogFilter { state: Some("planned".into()), limit: u64::from(u32::MAX), ..LogFilter::default() };
     let messages = ledger.messages(&filter)?;
-    context.output.document(&json!({ "messages": messages }));
+    context.output.document(&json!({ "messages": messages, "newest_at": instant::text(ledger.newest_at()?) }));
     for message in &messages {
         let reply = message.last_reply.as_deref().unwrap_or("no reply");
         context
@@ -132,28 +130,43 @@ fn list_planned(context: &Context<'_>, ledger: &Ledger) -> Result<Exit> {
             .print(format!("{}  {}  {reply}  {}", message.recipient, message.message_id, message.message_key));
     }
     context.output.print(format!("{} planned", count(messages.len() as u64, "message")));
+    if ledger.look(remembered).is_err() {
+        say_what_is_lost(context, ledger.newest_at()?);
+    }
     Ok(Exit::Done)
 }
 
 /// Goes on with an old copy of the ledger: nothing that was planned in it, and no cart touched before now, is written to.
-fn hold_back(context: &Context<'_>, lock: &RunLock, ledger: &mut Ledger) -> Result<Exit> {
-    let record = lock.record()?;
-    let Found::Record(record) = record else {
-        return Err(
-            Failure::usage("the lock file knows nothing of a newer run", "run the sending command again").into()
-        );
-    };
-    if ledger.check_not_restored(&record).is_ok() {
-        return Err(Failure::usage("the ledger is not older than its lock file", "nothing to do").into());
+fn hold_back(context: &Context<'_>, lock: &RunLock, mut ledger: Ledger) -> Result<Exit> {
+    let found = lock.record()?;
+    if ledger.look(&found).is_ok() {
+        return Err(Failure::usage(
+            "the ledger is not older than its lock file, and no run has lost its log",
+            "nothing to do",
+        )
+        .into());
     }
+    ledger.migrate()?;
+    let newer_epoch = if let Found::Record(record) = found { record.epoch } else { 0 };
+    let copy_of = ledger.newest_at()?;
     let now = context.clock.now();
-    let held = ledger.hold_back_planned(record.epoch, now)?;
+    let held = ledger.hold_back_planned(newer_epoch, now)?;
     let record = ledger.record_of(ledger.epoch_and_armed()?.0, Some(now), 0);
     lock.write_record(&record, true)?;
-    context.output.document(&json!({ "held_back": held }));
+    context.output.document(&json!({ "held_back": held, "copy_of": instant::text(copy_of) }));
     context.output.print(format!(
-        "{} held back (skipped: cancelled); carts touched before now are left alone; runs go on from here",
+        "{} held back (skipped: held_back) for good; carts touched before now are left alone; runs go on from here",
         count(held, "planned message")
     ));
+    say_what_is_lost(context, copy_of);
     Ok(Exit::Done)
+}
+
+/// What a copy cannot know, and where it can be had from.
+fn say_what_is_lost(context: &Context<'_>, copy_of: instant::Instant) {
+    context.output.print(format!(
+        "this copy was made at {} or later, as far as it tells; suppressions added or removed since are lost: bring the shop's \
+         own opt-outs back with `mailonce import suppressions FILE`, single ones with `mailonce suppress add ADDRESS`",
+        instant::text(copy_of)
+    ));
 }

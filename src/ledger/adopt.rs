@@ -122,11 +122,8 @@ fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusql
     }
     tx.execute_batch("DROP TABLE IF EXISTS cleanup")?;
     tx.execute_batch(SCHEMA_SQL)?;
-    let mut indexes = index_statements(tx, LOG)?;
-    indexes.extend(index_statements(tx, "removed_duplicate")?);
-    for (name, _) in &indexes {
-        tx.execute_batch(&format!("DROP INDEX {name}"))?;
-    }
+    let mut set_aside = set_aside_indexes(tx, LOG)?;
+    set_aside.extend(set_aside_indexes(tx, "removed_duplicate")?);
     let mut adopted = Adopted::default();
     let table = OldTable { name: "old_log", ..table.clone() };
     let mut insert = tx.prepare(INSERT_ROW)?;
@@ -149,7 +146,7 @@ fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusql
             insert_removed(&mut insert, &row, "adopted", None, (Some(removed_row), kept_row, &at))
         })?;
     }
-    for (_, sql) in &indexes {
+    for sql in &set_aside {
         tx.execute_batch(sql)?;
     }
     write_head(tx, adoption.kind, adoption.born_at, adoption.detect_window_in_seconds)?;
@@ -170,10 +167,19 @@ fn drop_indexes_and_triggers(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The indexes of a table that is to be filled: made after that, they are written in order, once.
-pub(super) fn index_statements(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String, String)>> {
-    conn.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL")?
-        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?
+/// Takes the indexes off a table that is to be filled, and the triggers that would look into them for each row. The
+/// statements that are returned make them again, each index written in order, once; what it must hold, it still refuses.
+pub(super) fn set_aside_indexes(conn: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let parts: Vec<(String, String, String)> = conn
+        .prepare(
+            "SELECT type, name, sql FROM sqlite_schema
+             WHERE type IN ('index', 'trigger') AND tbl_name = ?1 AND sql IS NOT NULL ORDER BY type",
+        )?
+        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    parts
+        .into_iter()
+        .map(|(kind, name, sql)| conn.execute_batch(&format!("DROP {kind} {}", quoted(&name))).map(|()| sql))
         .collect()
 }
 

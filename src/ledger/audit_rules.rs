@@ -41,6 +41,28 @@ pub(super) const RULES: &[(&str, &str)] = &[
              AND NOT EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND armed_at = m.armed_at AND outcome = 'in_doubt')",
     ),
     (
+        // What is planned or skipped has no begun body; what is armed has no ended try yet.
+        "armed_as_tried",
+        "SELECT message_id || ' is ' || state || ', begun ' || coalesce('at ' || armed_at || ' by run ' || coalesce(epoch, '(none)'), 'never')
+             || ', but its newest try says ' || coalesce('at ' || tried_at || ' by run ' || tried_by, 'never')
+         FROM (SELECT m.message_id, m.state, m.armed_at, m.epoch, a.armed_at AS tried_at, a.epoch AS tried_by
+               FROM message AS m LEFT JOIN attempt AS a ON a.id = (SELECT max(id) FROM attempt WHERE message = m.id)
+               WHERE m.state IN ('sent', 'refused', 'in_doubt'))
+         WHERE armed_at IS NOT tried_at OR (armed_at IS NOT NULL AND epoch IS NOT tried_by)
+         UNION ALL
+         SELECT message_id || ' is skipped, yet begun at ' || armed_at FROM message WHERE state = 'skipped' AND armed_at IS NOT NULL
+         UNION ALL
+         SELECT message_id || ' was begun at ' || armed_at || ', before the run that began it, of ' || started_at
+         FROM message JOIN run USING (epoch) WHERE state = 'armed' AND unixepoch(armed_at) < unixepoch(started_at) - 300",
+    ),
+    (
+        "settled_as_tried",
+        "SELECT message_id || ' is ' || state || ', settled at ' || settled_at || ', but no try and no resolution of it is of then'
+         FROM message AS m WHERE state IN ('sent', 'refused', 'in_doubt')
+             AND NOT EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND ended_at = m.settled_at)
+             AND NOT EXISTS (SELECT 1 FROM resolution WHERE message = m.id AND decided_at = m.settled_at)",
+    ),
+    (
         "resolution_has_its_try",
         "SELECT 'the resolution ' || r.id || ' is about a try that no one made' FROM resolution AS r
          WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE message = r.message AND armed_at = r.armed_at)",
@@ -67,13 +89,18 @@ pub(super) const RULES: &[(&str, &str)] = &[
         "email_sent_means_sent",
         "SELECT m.message_id || ' is ' || m.state || ', but its email_sent is ' || l.email_sent
          FROM cart_abandonment_log AS l JOIN message AS m ON m.message_key = l.message_key
-         WHERE l.email_sent <> (m.state = 'sent') OR (l.email_sent = 1 AND l.last_sent_at IS NULL)",
+         WHERE l.email_sent <> (m.state = 'sent') OR (l.email_sent = 1 AND l.last_sent_at IS NULL)
+         UNION ALL
+         SELECT m.message_id || ' was begun at ' || m.armed_at || ' and settled at ' || m.settled_at || ', but its last_sent_at is ' || l.last_sent_at
+         FROM cart_abandonment_log AS l JOIN message AS m ON m.message_key = l.message_key
+         WHERE m.state = 'sent' AND l.last_sent_at <> m.settled_at AND l.last_sent_at <> m.armed_at",
     ),
     (
         "episode_is_its_messages",
         "SELECT 'the episode ' || l.id || ' is not that of its message' FROM cart_abandonment_log AS l
          JOIN message AS m ON m.message_key = l.message_key
-         WHERE (l.identity, l.cart_id, l.cart_hash) IS NOT (m.identity, m.cart_id, m.cart_hash)",
+         WHERE (l.identity, l.cart_id, l.cart_hash) IS NOT (m.identity, m.cart_id, m.cart_hash)
+             OR m.message_key <> 'cart/' || l.identity || '/' || l.cart_hash || '/' || l.created_at",
     ),
     (
         "books_of_an_opening",

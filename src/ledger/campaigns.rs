@@ -112,9 +112,13 @@ impl Ledger {
         let (now, next_run) = (instant::text(now), instant::text(next_run));
         self.write(Durability::Full, |tx| {
             tx.execute(
+                "UPDATE scheduled_campaign SET next_run = ?2, schedule = ?3, defined = 1 WHERE campaign_id = ?1",
+                (campaign_id, &next_run, schedule),
+            )?;
+            tx.execute(
                 "INSERT INTO scheduled_campaign (campaign_id, next_run, status, enabled, first_seen_at, schedule)
-                 VALUES (?1, ?2, 'pending', 1, ?3, ?4)
-                 ON CONFLICT (campaign_id) DO UPDATE SET next_run = excluded.next_run, schedule = excluded.schedule, defined = 1",
+                 SELECT ?1, ?2, 'pending', 1, ?3, ?4
+                 WHERE NOT EXISTS (SELECT 1 FROM scheduled_campaign WHERE campaign_id = ?1)",
                 (campaign_id, &next_run, &now, schedule),
             )?;
             Ok(())
@@ -129,7 +133,8 @@ impl Ledger {
                 tx.execute(
                     "INSERT INTO scheduled_campaign (campaign_id, next_run, last_run, total_runs, status, enabled, first_seen_at,
                          schedule, notes)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+                     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+                     WHERE NOT EXISTS (SELECT 1 FROM scheduled_campaign WHERE campaign_id = ?1)",
                     (
                         &campaign.campaign_id,
                         campaign.next_run.map(instant::text),
@@ -428,6 +433,19 @@ impl Ledger {
         })
     }
 
+    /// How many messages of an occurrence were held back when an old copy of the ledger was put back: nothing plans them
+    /// again, as they may have gone out.
+    pub fn count_held_back(&self, occurrence: i64) -> Result<u64, Failure> {
+        self.read(|conn| {
+            conn.query_row(
+                "SELECT count(*) FROM message
+                 WHERE kind = 'campaign' AND occurrence = ?1 AND state = 'skipped' AND reason = 'held_back'",
+                [occurrence],
+                |row| row.get(0),
+            )
+        })
+    }
+
     /// A campaign's newest occurrences, the newest first, each with its messages by state.
     pub fn occurrences_of(&self, campaign_id: &str, limit: u64) -> Result<Vec<OccurrenceRow>, Failure> {
         self.occurrences("campaign_id = ?1 AND ?2 IS NULL", campaign_id, None, limit)
@@ -555,7 +573,8 @@ pub(super) fn record_missed(
     for planned_at in newest {
         tx.execute(
             "INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule)
-             VALUES (?1, ?2, 'not_in_time', ?3, ?4) ON CONFLICT DO NOTHING",
+             SELECT ?1, ?2, 'not_in_time', ?3, ?4
+             WHERE NOT EXISTS (SELECT 1 FROM campaign_occurrence WHERE campaign_id = ?1 AND planned_at = ?2)",
             (campaign_id, instant::text(*planned_at), at, schedule),
         )?;
     }

@@ -1,17 +1,19 @@
 //! What must hold before anything is sent: the clock has not gone back, and this is not an old copy of the ledger.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 
-use super::runs::Epoch;
+use super::runs::{Epoch, WRITTEN_HERE};
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::failure::Failure;
-use crate::run_lock::Record;
+use crate::run_lock::{Found, Record};
 
 /// A clock may be this far behind the newest thing done before nothing is sent.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
@@ -36,6 +38,53 @@ impl Ledger {
         ))
     }
 
+    /// What stops every command that writes: an old copy, or a run whose log was taken away.
+    ///
+    /// `remembered` was read from the lock file before the ledger was opened.
+    ///
+    /// # Errors
+    /// Exit 74, as [`Ledger::check_not_restored`]; or a run began, never ended, and left no log.
+    pub fn look(&self, remembered: &Found) -> Result<(), Failure> {
+        if let Found::Record(record) = remembered {
+            self.check_not_restored(record)?;
+        }
+        self.check_log_was_left(remembered)
+    }
+
+    /// A run brings its beginning into the ledger's own file before it arms anything, and a killed one leaves its log. A
+    /// file that knows of a beginning and of no end, and has no log, has lost what that run armed.
+    fn check_log_was_left(&self, remembered: &Found) -> Result<(), Failure> {
+        // In this order: while this connection is open, a run that ends just now leaves its log.
+        if !self.newest_run_is_open()? || Ledger::has_left_log(&self.path) {
+            return Ok(());
+        }
+        let (epoch, _) = self.epoch_and_armed()?;
+        if let Found::Record(record) = remembered {
+            // Its record is written before it arms anything: without one, that run armed nothing.
+            let began_only = record.epoch < epoch;
+            // Another program has brought the log into the file and taken it away. What the record counts is all there.
+            let was_brought_in = record.epoch == epoch && record.file != Ledger::mark_of(&self.path);
+            if began_only || was_brought_in {
+                return Ok(());
+            }
+        }
+        let path = self.path.display();
+        Err(Failure::ledger(
+            format!("run {epoch} of the ledger {path} never ended, and the log it left, {path}-wal, is gone: what that run had begun stood there"),
+            format!("put that file back beside the ledger, under its name; if it is lost, {}", self.way_on()?),
+        )
+        .kept("nothing is sent: what that run sent would go out again"))
+    }
+
+    /// How to go on with a ledger that has lost what was done last.
+    fn way_on(&self) -> Result<String, Failure> {
+        Ok(format!(
+            "`mailonce resolve --restored` lists what is due for you to decide; suppressions added since {} are lost too: \
+             bring them back with `mailonce import suppressions FILE` before you go on",
+            instant::text(self.newest_at()?)
+        ))
+    }
+
     /// Compares the ledger with what the lock file remembers of the last run.
     ///
     /// # Errors
@@ -44,11 +93,8 @@ impl Ledger {
     pub fn check_not_restored(&self, record: &Record) -> Result<(), Failure> {
         let (epoch, armed) = self.epoch_and_armed()?;
         let refuse = |what: String| {
-            Err(Failure::ledger(
-                what,
-                "if it was restored from a backup: `mailonce resolve --restored` lists what is due for you to decide",
-            )
-            .kept("nothing is sent: what went out since that copy was made would go out again"))
+            Err(Failure::ledger(what, format!("if it was restored from a backup: {}", self.way_on()?))
+                .kept("nothing is sent: what went out since that copy was made would go out again"))
         };
         if record.ledger_id != self.id {
             return refuse(format!(
@@ -58,7 +104,31 @@ impl Ledger {
                 record.ledger_id
             ));
         }
-        let ended_missing = record.epoch == epoch && record.ended_at.is_some() && self.newest_run_ended_at()?.is_none();
+        // The lock file saw this run, or a later one, on a machine that the ledger knows nothing of.
+        if let (Some(other), Some((host, since))) = (&record.host, self.written_by()?)
+            && *other != host.id
+            && record.epoch >= since
+        {
+            return refuse(format!(
+                "two copies of {} were used on two machines: the lock file beside it saw run {} on the machine {other}, and this copy was written on {} ({}) since run {since}",
+                self.path.display(),
+                record.epoch,
+                host.name,
+                host.id
+            ));
+        }
+        let newest_ended_at = self.newest_run_ended_at()?;
+        if record.epoch == epoch
+            && record.ended_at.is_some()
+            && newest_ended_at.is_some()
+            && record.ended_at != newest_ended_at
+        {
+            return refuse(format!(
+                "{} is a copy that was used elsewhere: its run {epoch} is not the one that the lock file beside it saw",
+                self.path.display()
+            ));
+        }
+        let ended_missing = record.epoch == epoch && record.ended_at.is_some() && newest_ended_at.is_none();
         if record.epoch > epoch || (record.epoch == epoch && record.armed > armed) || ended_missing {
             return refuse(format!(
                 "{} is older than its lock file remembers: run {} with {armed} messages begun, lock file run {} with {}",
@@ -75,7 +145,9 @@ impl Ledger {
     pub fn has_left_log(path: &Path) -> bool {
         let mut log = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
         log.push("-wal");
-        std::fs::metadata(log).is_ok_and(|meta| meta.len() > 0)
+        let mut magic = [0; 4];
+        let read = File::open(log).and_then(|mut file| file.read_exact(&mut magic));
+        read.is_ok() && matches!(u32::from_be_bytes(magic), 0x377f_0682 | 0x377f_0683)
     }
 
     /// What a ledger's file looks like from outside: its device, inode, size and last write. Only a checkpoint writes to it,
@@ -89,7 +161,8 @@ impl Ledger {
 
     /// What the lock file is to remember of a run of this ledger, after its commit.
     pub fn record_of(&self, epoch: Epoch, ended_at: Option<Instant>, armed: u64) -> Record {
-        Record { ledger_id: self.id.clone(), epoch, ended_at, armed, file: Ledger::mark_of(&self.path) }
+        let host = self.host.as_ref().map(|host| host.id.clone());
+        Record { ledger_id: self.id.clone(), epoch, ended_at, armed, file: Ledger::mark_of(&self.path), host }
     }
 
     /// Looks at every page. For a ledger with a log that a dead run left: SQLite puts that log on whatever file has the
@@ -112,19 +185,20 @@ impl Ledger {
         .kept("nothing is sent"))
     }
 
-    /// Goes on with an old copy: every planned message becomes `skipped: cancelled`, and carts touched before `now` are
+    /// Goes on with an old copy: every planned message becomes `skipped: held_back`, and carts touched before `now` are
     /// left alone, because what went out since the copy was made is not known. Says how many were planned.
     pub fn hold_back_planned(&mut self, newer_epoch: i64, now: Instant) -> Result<u64, Failure> {
         let now = instant::text(now);
+        let (host_id, host_name) = self.host_columns();
         self.write(Durability::Full, |tx| {
             let held = tx.execute(
-                "UPDATE message SET state = 'skipped', reason = 'cancelled', settled_at = ?1,
+                "UPDATE message SET state = 'skipped', reason = 'held_back', settled_at = ?1,
                      last_reply = 'the ledger was put back from a backup' WHERE state = 'planned'",
                 [&now],
             )?;
             tx.execute(
-                "UPDATE ledger SET epoch = max(epoch, ?2) + 1, held_back_at = ?1, newest_at = max(newest_at, ?1)",
-                (&now, newer_epoch),
+                &format!("UPDATE ledger SET epoch = max(epoch, ?2) + 1, held_back_at = ?1, newest_at = max(newest_at, ?1), {WRITTEN_HERE}"),
+                (&now, newer_epoch, host_id, host_name),
             )?;
             tx.execute(
                 "INSERT INTO run (epoch, command, started_at, ended_at, ending, attempt_after)

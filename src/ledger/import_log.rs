@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
-use super::adopt::index_statements;
+use super::adopt::set_aside_indexes;
 use super::{Ledger, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::OldRow;
@@ -235,10 +235,7 @@ fn add(conn: &Connection, base: i64, added: u64, left_out: Vec<u64>) -> rusqlite
     })?;
     // Row ids are given out one after the other, so the highest says about how many rows there are.
     let anew = added > base.unsigned_abs() / 2;
-    let indexes = if anew { index_statements(conn, "cart_abandonment_log")? } else { Vec::new() };
-    for (name, _) in &indexes {
-        conn.execute_batch(&format!("DROP INDEX {name}"))?;
-    }
+    let set_aside = if anew { set_aside_indexes(conn, "cart_abandonment_log")? } else { Vec::new() };
     conn.execute(
         &format!(
             "INSERT INTO cart_abandonment_log (id, {COLUMNS}, origin)
@@ -246,7 +243,7 @@ fn add(conn: &Connection, base: i64, added: u64, left_out: Vec<u64>) -> rusqlite
         ),
         [base],
     )?;
-    for (_, sql) in &indexes {
+    for sql in &set_aside {
         conn.execute_batch(sql)?;
     }
     Ok(())

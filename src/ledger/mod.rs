@@ -30,11 +30,13 @@ mod candidates;
 mod duplicates;
 mod guards;
 mod import_log;
+mod migrate;
 mod notices;
 mod old_log;
 mod old_rows;
 mod old_table;
 mod open;
+mod place;
 mod plan;
 mod recover;
 mod report;
@@ -59,6 +61,7 @@ pub use duplicates::{Rules, Survey, no_zone, span};
 pub use notices::{MOST_KEPT, News, Notice};
 pub use old_log::{OldLog, Restored};
 pub use open::{Access, Kind};
+pub use place::Place;
 pub use plan::{Due, PlanRules, Standing};
 pub use recover::Recovered;
 pub use report::{LogFilter, StateCount};
@@ -67,6 +70,7 @@ pub use settle::{Outcome, Settled};
 pub use streak::PastRefusal;
 
 use crate::failure::Failure;
+use crate::host::Host;
 
 /// The ledger, open.
 #[derive(Debug)]
@@ -75,8 +79,12 @@ pub struct Ledger {
     path: PathBuf,
     id: String,
     kind: Kind,
+    /// `user_version`: 1 until a command with the run lock has brought it up to date.
+    schema: i64,
     /// What the connection is set to; `None` before the first commit.
     durability: Option<Durability>,
+    /// This machine, where it has an identity.
+    host: Option<Host>,
     /// Device and inode of the file that was opened.
     file: (u64, u64),
     /// How many commits this connection made.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 use super::duplicates::{self, Rules, Survey};
 use super::old_table::{OldTable, not_understood, quoted};
 use super::open::refuse_what_is_no_ledger;
-use super::{Access, unusable};
+use super::{Access, Place, unusable};
 use crate::domain::instant::Instant;
 use crate::domain::old_log::Column;
 use crate::failure::Failure;
@@ -57,11 +57,12 @@ impl OldLog {
     ///
     /// # Errors
     /// Exit 78 as for a ledger; exit 65 when the table lacks a column that is needed.
-    pub fn open(path: &Path, access: Access) -> Result<Option<OldLog>, Failure> {
-        refuse_what_is_no_ledger(path)?;
+    pub fn open(place: Place<'_>, access: Access) -> Result<Option<OldLog>, Failure> {
+        refuse_what_is_no_ledger(place)?;
+        let path = place.path;
         let flags = match access {
             Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            Access::Write | Access::Decided => OpenFlags::SQLITE_OPEN_READ_WRITE,
         };
         let opened = || -> rusqlite::Result<_> {
             let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

@@ -1,25 +1,29 @@
 //! Making and opening the ledger, and refusing what only looks like one.
 
 use std::cell::Cell;
-use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 
-use super::{Ledger, unusable};
+use super::{Ledger, Place, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
+use crate::host::Host;
+use crate::run_lock::{Found, RunLock};
 
 /// `user_version` of the schema this program writes.
-const SCHEMA: i64 = 1;
+pub(super) const SCHEMA: i64 = 2;
+/// The oldest that it reads, and that a command with the run lock brings up to date.
+const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".
 const APPLICATION_ID: i32 = 0x4d4f_4e43;
 pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
 /// How long a write waits for another writer, such as `suppress add`.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a ledger is for; decided when it is made, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +48,11 @@ impl Kind {
 pub enum Access {
     /// Reads, in a consistent state, while others write.
     Read,
-    /// Reads and writes.
+    /// Reads and writes, after a look that a run would take too: nothing is written to an old copy, nor over the traces of
+    /// a run whose log was taken away.
     Write,
+    /// Writes without that look: the ledger was made just now, or a person goes on with an old copy.
+    Decided,
 }
 
 impl Ledger {
@@ -57,10 +64,10 @@ impl Ledger {
     /// Makes a new ledger, born at `born_at`, in one transaction: it is there complete, or not at all. Mode 0600.
     ///
     /// # Errors
-    /// Exit 74 when the disk refuses; exit 78 on a network file system.
-    pub fn create(path: &Path, kind: Kind, born_at: Instant, window: Duration) -> Result<Ledger, Failure> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        refuse_network_file_system(folder)?;
+    /// Exit 74 when the disk refuses; exit 78 on a file system that is not known to be sound.
+    pub fn create(place: Place<'_>, kind: Kind, born_at: Instant, window: Duration) -> Result<Ledger, Failure> {
+        let path = place.path;
+        place.check_new()?;
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|err| {
             Failure::ledger(
                 format!("could not make the ledger {}: {err}", path.display()),
@@ -77,28 +84,37 @@ impl Ledger {
             transaction.commit()
         };
         made().map_err(|err| unusable(path, &err))?;
-        Ledger::open(path, Access::Write)
+        Ledger::open(place, Access::Decided)
     }
 
     /// Refuses a path that holds no usable ledger file, before anything is made beside it.
-    pub fn check_path(path: &Path) -> Result<(), Failure> {
-        refuse_what_is_no_ledger(path)
+    pub fn check_path(place: Place<'_>) -> Result<(), Failure> {
+        refuse_what_is_no_ledger(place)
     }
 
     /// Opens an existing ledger.
     ///
     /// # Errors
-    /// Exit 78: there is none (a new one would mail everyone again), it is an old log that was not adopted, it lies on a
-    /// network file system or has a second hard link. Exit 74: a newer schema, damage, no permission.
-    pub fn open(path: &Path, access: Access) -> Result<Ledger, Failure> {
-        refuse_what_is_no_ledger(path)?;
-        let flags = match access {
-            Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    /// Exit 78: there is none (a new one would mail everyone again), it is an old log that was not adopted, it lies on an
+    /// unsound file system, is mounted alone or has a second hard link. Exit 74: a newer schema, damage, no permission;
+    /// and, for [`Access::Write`], an old copy or a log that was taken away, as [`Ledger::look`] tells.
+    pub fn open(place: Place<'_>, access: Access) -> Result<Ledger, Failure> {
+        refuse_what_is_no_ledger(place)?;
+        let path = place.path;
+        let writes = access != Access::Read;
+        // Read before the ledger, which is written first: it may lag behind what is read next, never be ahead.
+        let remembered = RunLock::peek(path).unwrap_or(Found::Empty);
+        let is_its_file = matches!(&remembered, Found::Record(record) if record.file == Ledger::mark_of(path));
+        let has_foreign_log = writes && !is_its_file && Ledger::has_left_log(path);
+        let flags = match writes {
+            false => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            true => OpenFlags::SQLITE_OPEN_READ_WRITE,
         };
         let opened = || -> rusqlite::Result<_> {
             let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             conn.busy_timeout(BUSY_TIMEOUT)?;
+            // Closing puts the log into the file and takes it away, and with it what the next look needs.
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             conn.set_prepared_statement_cache_capacity(64);
             conn.pragma_update(None, "foreign_keys", true)?;
             let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -120,7 +136,7 @@ impl Ledger {
         if !is_ledger {
             return Err(no_ledger(path, "is not a mailonce ledger"));
         }
-        if version != SCHEMA {
+        if !(OLDEST_SCHEMA..=SCHEMA).contains(&version) {
             return Err(Failure::ledger(
                 format!("the ledger {} has schema {version}; this mailonce knows {SCHEMA}", path.display()),
                 "use the mailonce that wrote it, or a newer one",
@@ -129,7 +145,33 @@ impl Ledger {
         let (id, kind): (String, String) = conn
             .query_row("SELECT ledger_id, kind FROM ledger", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(|err| unusable(path, &err))?;
+        let kind = if kind == "live" { Kind::Live } else { Kind::Rehearsal };
+        let file = inode(path).map_err(|err| {
+            Failure::ledger(format!("could not look at the ledger {}: {err}", path.display()), "check its permissions")
+        })?;
+        let ledger = Ledger {
+            conn: Some(conn),
+            path: path.to_owned(),
+            id,
+            kind,
+            schema: version,
+            host: if writes { Host::this() } else { None },
+            file,
+            durability: None,
+            commits: 0,
+            version: Cell::new(None),
+            broken: Cell::new(false),
+        };
+        if has_foreign_log {
+            // SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the
+            // run wrote it belongs, which the record tells; on any other only a look at every page does.
+            ledger.check_whole()?;
+        }
         if access == Access::Write {
+            ledger.look(&remembered)?;
+        }
+        if writes {
+            let conn = ledger.conn();
             // A copy made by `VACUUM INTO` keeps a rollback journal. Its commit ends with a deletion that is not synced: after a
             // power loss what was armed could be rolled back.
             let mode: String = conn
@@ -148,21 +190,16 @@ impl Ledger {
                 let _ = std::fs::set_permissions(file, PermissionsExt::from_mode(0o600));
             }
         }
-        let kind = if kind == "live" { Kind::Live } else { Kind::Rehearsal };
-        let file = inode(path).map_err(|err| {
-            Failure::ledger(format!("could not look at the ledger {}: {err}", path.display()), "check its permissions")
-        })?;
-        Ok(Ledger {
-            conn: Some(conn),
-            path: path.to_owned(),
-            id,
-            kind,
-            file,
-            durability: None,
-            commits: 0,
-            version: Cell::new(None),
-            broken: Cell::new(false),
-        })
+        // While a run is under way, or as long as a dead one has not been dealt with, the log stays.
+        if writes && (access == Access::Decided || !ledger.newest_run_is_open()?) {
+            ledger.close_with_checkpoint()?;
+        }
+        Ok(ledger)
+    }
+
+    /// From here on, closing puts the log into the file and takes it away.
+    pub(super) fn close_with_checkpoint(&self) -> Result<(), Failure> {
+        self.read(|conn| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(|_| ()))
     }
 }
 
@@ -194,7 +231,8 @@ fn no_ledger(path: &Path, what: &str) -> Failure {
     )
 }
 
-pub(super) fn refuse_what_is_no_ledger(path: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_what_is_no_ledger(place: Place<'_>) -> Result<(), Failure> {
+    let path = place.path;
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
@@ -216,36 +254,5 @@ pub(super) fn refuse_what_is_no_ledger(path: &Path) -> Result<(), Failure> {
             format!("remove the other names; `find / -xdev -inum {}` lists them", meta.ino()),
         ));
     }
-    refuse_network_file_system(path)
-}
-
-/// SQLite's WAL and `flock` need one machine: NFS, SMB and the like are refused.
-fn refuse_network_file_system(path: &Path) -> Result<(), Failure> {
-    const NETWORK: [(i64, &str); 9] = [
-        (0x6969, "NFS"),
-        (0x517b, "SMB"),
-        (0xff53_4d42, "CIFS"),
-        (0xfe53_4d42, "SMB2"),
-        (0x0102_1997, "9P"),
-        (0x5346_414f, "AFS"),
-        (0x00c3_6400, "Ceph"),
-        (0x7461_636f, "OCFS2"),
-        (0x0116_1970, "GFS2"),
-    ];
-    let Ok(name) = CString::new(path.as_os_str().as_encoded_bytes()) else { return Ok(()) };
-    // SAFETY: statfs is plain data, and both pointers are valid for the call.
-    let kind = unsafe {
-        let mut stat: libc::statfs = std::mem::zeroed();
-        if libc::statfs(name.as_ptr(), &mut stat) != 0 {
-            return Ok(());
-        }
-        stat.f_type as i64 & 0xffff_ffff
-    };
-    match NETWORK.iter().find(|(magic, _)| *magic == kind) {
-        Some((_, name)) => Err(Failure::config(
-            format!("{} lies on a network file system ({name}), where locks and WAL cannot be trusted", path.display()),
-            "put the ledger on a local disk",
-        )),
-        None => Ok(()),
-    }
+    place.check_files()
 }

@@ -111,6 +111,8 @@ pub enum Resolved {
 pub struct Named {
     pub id: i64,
     pub state: String,
+    /// Why it was skipped.
+    pub reason: Option<String>,
     pub is_cart: bool,
     pub message_id: String,
 }
@@ -172,9 +174,9 @@ impl Ledger {
         self.read(|conn| {
             let bare = name.trim_matches(['<', '>']);
             conn.query_row(
-                "SELECT id, state, kind = 'cart', message_id FROM message WHERE message_key = ?1 OR message_id = ?2",
+                "SELECT id, state, kind = 'cart', message_id, reason FROM message WHERE message_key = ?1 OR message_id = ?2",
                 (name, format!("<{bare}>")),
-                |row| Ok(Named { id: row.get(0)?, state: row.get(1)?, is_cart: row.get(2)?, message_id: row.get(3)? }),
+                |row| Ok(Named { id: row.get(0)?, state: row.get(1)?, is_cart: row.get(2)?, message_id: row.get(3)?, reason: row.get(4)? }),
             )
             .optional()
         })

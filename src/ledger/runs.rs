@@ -2,12 +2,22 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::OptionalExtension;
 
+use super::open::BUSY_TIMEOUT;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
+use crate::host::Host;
+
+/// How long a beginning run waits for readers of an older state.
+const READERS_MAY_TAKE: Duration = Duration::from_secs(1);
+/// What every beginning says of the machine it is on. One without an identity changes nothing.
+pub(super) const WRITTEN_HERE: &str =
+    "host_since = CASE WHEN :host IS NULL OR host_id IS :host THEN host_since ELSE epoch + 1 END,
+    host_id = coalesce(:host, host_id), host_name = CASE WHEN :host IS NULL THEN host_name ELSE :name END";
 
 /// A run's number, which is its epoch.
 pub type Epoch = i64;
@@ -25,12 +35,14 @@ impl Ledger {
     ) -> Result<Epoch, Failure> {
         let now = instant::text(now);
         self.sync_folder()?;
-        self.write(Durability::Full, |tx| {
+        let (host_id, host_name) = self.host_columns();
+        let epoch = self.write(Durability::Full, |tx| {
             tx.execute(
-                "UPDATE ledger SET epoch = epoch + 1, window_seconds = ?1, least_window_seconds = min(coalesce(least_window_seconds, ?1), ?1),
+                &format!("UPDATE ledger SET epoch = epoch + 1, window_seconds = ?1, least_window_seconds = min(coalesce(least_window_seconds, ?1), ?1),
                      newest_at = CASE WHEN ?3 THEN ?2 ELSE max(newest_at, ?2) END,
-                     newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt)",
-                (window_seconds, &now, accept_clock),
+                     newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt), {WRITTEN_HERE}"
+                ),
+                (window_seconds, &now, accept_clock, host_id, host_name),
             )?;
             if accept_clock {
                 // What a clock that was ahead found too late is not late yet, and every campaign is looked at anew.
@@ -43,6 +55,58 @@ impl Ledger {
                 (command, &now, accept_clock),
             )?;
             tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))
+        })?;
+        self.bring_to_file()?;
+        self.close_with_checkpoint()?;
+        Ok(epoch)
+    }
+
+    /// Brings the log into the ledger's own file, and that to the disk: a file that has lost its log then still knows that
+    /// a run began. A reader that holds on to an older state for more than a second puts this off to a later checkpoint.
+    fn bring_to_file(&self) -> Result<(), Failure> {
+        let brought = self.read(|conn| {
+            conn.busy_timeout(READERS_MAY_TAKE)?;
+            conn.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
+            conn.busy_timeout(BUSY_TIMEOUT)
+        });
+        if brought.is_err() {
+            self.broken.set(true);
+        }
+        brought
+    }
+
+    /// The machine that wrote last, and since which run it does; `None` when it is not known.
+    pub fn written_by(&self) -> Result<Option<(Host, Epoch)>, Failure> {
+        if self.is_of_an_older_schema() {
+            return Ok(None);
+        }
+        self.read(|conn| {
+            conn.query_row("SELECT host_id, coalesce(host_name, ''), coalesce(host_since, 0) FROM ledger", [], |row| {
+                let id: Option<String> = row.get(0)?;
+                let (name, since) = (row.get(1)?, row.get(2)?);
+                Ok(id.map(|id| (Host { id, name }, since)))
+            })
+        })
+    }
+
+    /// The machine that wrote last, when that is not this one.
+    pub fn came_from(&self) -> Result<Option<Host>, Failure> {
+        let Some(here) = &self.host else { return Ok(None) };
+        Ok(self.written_by()?.map(|(host, _)| host).filter(|host| host.id != here.id))
+    }
+
+    pub(super) fn host_columns(&self) -> (Option<String>, Option<String>) {
+        self.host.clone().map(|host| (host.id, host.name)).unzip()
+    }
+
+    /// Whether the newest run has not ended: it is under way, or it died.
+    pub fn newest_run_is_open(&self) -> Result<bool, Failure> {
+        self.read(|conn| {
+            conn.query_row(
+                "SELECT EXISTS (SELECT 1 FROM run JOIN ledger USING (epoch) WHERE ended_at IS NULL)",
+                [],
+                |row| row.get(0),
+            )
         })
     }
 

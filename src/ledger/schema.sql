@@ -1,4 +1,4 @@
--- The ledger, schema 1. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 2. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -16,8 +16,17 @@ CREATE TABLE ledger (
     -- How long one cart message keeps the next for the same shopper and contents away; the triggers use it.
     window_seconds INTEGER NOT NULL CONSTRAINT window_is_positive CHECK (window_seconds > 0),
     -- The shortest it ever was: `audit` holds the whole history to this one. NULL: as it is.
-    least_window_seconds INTEGER
+    least_window_seconds INTEGER,
+    -- The machine that wrote last (NULL: one without an identity), its name for people, and since which run it does.
+    host_id        TEXT,
+    host_name      TEXT,
+    host_since     INTEGER
 ) STRICT;
+
+CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger
+BEGIN
+    SELECT RAISE(ABORT, 'ledger_is_kept: what the ledger says of itself is never deleted');
+END;
 
 CREATE TABLE run (
     epoch          INTEGER PRIMARY KEY,
@@ -50,7 +59,7 @@ CREATE TABLE message (
                             OR state = 'refused' OR state = 'skipped' OR state = 'in_doubt'),
     reason           TEXT CONSTRAINT skipped_has_reason CHECK (
                          (state = 'skipped') = (reason IS NOT NULL) AND (reason IS NULL OR reason IN
-                         ('ordered', 'changed', 'empty', 'superseded', 'suppressed', 'expired', 'cancelled'))),
+                         ('ordered', 'changed', 'empty', 'superseded', 'suppressed', 'expired', 'cancelled', 'held_back'))),
     recipient        TEXT NOT NULL,
     folded_address   TEXT NOT NULL,
     message_id       TEXT NOT NULL,
@@ -59,9 +68,9 @@ CREATE TABLE message (
     expires_at       TEXT NOT NULL,
     armed_at         TEXT,
     settled_at       TEXT,
-    -- From when the window counts: it was armed, refused, suppressed or cancelled then.
+    -- From when the window counts: it was armed, refused, suppressed, cancelled or held back then.
     blocking_at      TEXT GENERATED ALWAYS AS (
-                         max(coalesce(armed_at, ''), CASE WHEN state = 'refused' OR reason IN ('suppressed', 'cancelled')
+                         max(coalesce(armed_at, ''), CASE WHEN state = 'refused' OR reason IN ('suppressed', 'cancelled', 'held_back')
                                                           THEN coalesce(settled_at, '') ELSE '' END)) VIRTUAL,
     -- The run that armed it.
     epoch            INTEGER,
@@ -244,7 +253,7 @@ BEGIN
     SELECT RAISE(ABORT, 'occurrence_is_kept: an opened occurrence is never deleted');
 END;
 
-CREATE TRIGGER occurrence_is_decided_once BEFORE UPDATE OF campaign_id, planned_at, state ON campaign_occurrence
+CREATE TRIGGER occurrence_is_decided_once BEFORE UPDATE OF id, campaign_id, planned_at, state ON campaign_occurrence
 BEGIN
     SELECT RAISE(ABORT, 'occurrence_is_decided_once: what was decided about an occurrence stands');
 END;
@@ -294,6 +303,138 @@ BEGIN
       AND campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = NEW.occurrence);
 END;
 
+-- Held back, because an old copy of the ledger was put back: it may have gone out, so that nothing plans it again.
+CREATE TRIGGER held_back_for_good BEFORE UPDATE OF reason ON message
+WHEN OLD.reason = 'held_back' AND NEW.reason IS NOT 'held_back'
+BEGIN
+    SELECT RAISE(ABORT, 'held_back_for_good: a message that was held back may have gone out');
+END;
+
+-- REPLACE deletes the row in its way, and no trigger on DELETE hears of it. So a row whose place is taken is refused before.
+-- Not on idle_run, notice and pace, which mailonce itself writes over; removed_duplicate has no key that could be taken.
+CREATE TRIGGER ledger_is_not_replaced BEFORE INSERT ON ledger
+WHEN EXISTS (SELECT 1 FROM ledger)
+BEGIN
+    SELECT RAISE(ABORT, 'ledger_is_not_replaced: a ledger says one thing of itself');
+END;
+
+CREATE TRIGGER run_is_not_replaced BEFORE INSERT ON run
+WHEN EXISTS (SELECT 1 FROM run WHERE epoch = NEW.epoch)
+BEGIN
+    SELECT RAISE(ABORT, 'run_is_not_replaced: there is a run of this epoch');
+END;
+
+CREATE TRIGGER run_is_itself BEFORE UPDATE OF epoch ON run
+BEGIN
+    SELECT RAISE(ABORT, 'run_is_itself: the epoch of a run never changes');
+END;
+
+CREATE TRIGGER message_is_not_replaced BEFORE INSERT ON message
+WHEN EXISTS (SELECT 1 FROM message WHERE message_key = NEW.message_key)
+    OR EXISTS (SELECT 1 FROM message WHERE id = NEW.id)
+    OR (NEW.kind = 'campaign' AND EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'campaign'
+            AND other.occurrence = NEW.occurrence AND other.folded_address = NEW.folded_address))
+    OR (NEW.kind = 'cart' AND NEW.state = 'planned' AND (
+            EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'cart' AND other.state = 'planned'
+                    AND other.folded_address = NEW.folded_address)
+            OR EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'cart' AND other.state = 'planned'
+                       AND other.cart_id = NEW.cart_id)))
+BEGIN
+    SELECT RAISE(ABORT, 'message_is_not_replaced: there is a message with this key, or in this place');
+END;
+
+CREATE TRIGGER planned_again_replaces_none BEFORE UPDATE OF state ON message
+WHEN NEW.state = 'planned' AND NEW.kind = 'cart' AND (
+    EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'cart' AND other.state = 'planned'
+            AND other.folded_address = NEW.folded_address AND other.id <> OLD.id)
+    OR EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'cart' AND other.state = 'planned'
+               AND other.cart_id = NEW.cart_id AND other.id <> OLD.id))
+BEGIN
+    SELECT RAISE(ABORT, 'planned_again_replaces_none: another message to this address, or about this cart, is planned');
+END;
+
+CREATE TRIGGER attempt_is_not_replaced BEFORE INSERT ON attempt
+WHEN EXISTS (SELECT 1 FROM attempt WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'attempt_is_not_replaced: there is a try with this id');
+END;
+
+CREATE TRIGGER attempt_is_kept BEFORE DELETE ON attempt
+BEGIN
+    SELECT RAISE(ABORT, 'attempt_is_kept: tries are never deleted');
+END;
+
+CREATE TRIGGER attempt_stands BEFORE UPDATE ON attempt
+BEGIN
+    SELECT RAISE(ABORT, 'attempt_stands: a try is never changed');
+END;
+
+CREATE TRIGGER resolution_is_not_replaced BEFORE INSERT ON resolution
+WHEN EXISTS (SELECT 1 FROM resolution WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'resolution_is_not_replaced: there is a resolution with this id');
+END;
+
+CREATE TRIGGER episode_is_not_replaced BEFORE INSERT ON cart_abandonment_log
+WHEN EXISTS (SELECT 1 FROM cart_abandonment_log WHERE id = NEW.id)
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log WHERE message_key = NEW.message_key)
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log
+               WHERE user_id = NEW.user_id AND cart_hash = NEW.cart_hash AND created_at = NEW.created_at)
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log
+               WHERE identity = NEW.identity AND cart_hash = NEW.cart_hash AND created_at = NEW.created_at)
+BEGIN
+    SELECT RAISE(ABORT, 'episode_is_not_replaced: there is a row with this id, or of this shopper, cart and second');
+END;
+
+CREATE TRIGGER episode_is_kept BEFORE DELETE ON cart_abandonment_log WHEN OLD.message_key IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'episode_is_kept: the row of a message is never deleted');
+END;
+
+CREATE TRIGGER episode_is_itself BEFORE UPDATE OF id, identity, user_id, cart_id, cart_hash, created_at, message_key ON cart_abandonment_log
+WHEN OLD.message_key IS NOT NULL OR NEW.message_key IS NOT NULL
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log AS other WHERE other.id <> OLD.id AND (other.id = NEW.id
+               OR (other.user_id = NEW.user_id AND other.cart_hash = NEW.cart_hash AND other.created_at = NEW.created_at)))
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log AS other WHERE other.id <> OLD.id
+               AND other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.created_at = NEW.created_at)
+BEGIN
+    SELECT RAISE(ABORT, 'episode_is_itself: what identifies the row of a message never changes, and none takes the place of another');
+END;
+
+CREATE TRIGGER suppression_is_not_replaced BEFORE INSERT ON suppression
+WHEN EXISTS (SELECT 1 FROM suppression WHERE folded_address = NEW.folded_address)
+BEGIN
+    SELECT RAISE(ABORT, 'suppression_is_not_replaced: this address is on the list, with its first reason and date');
+END;
+
+CREATE TRIGGER suppression_is_itself BEFORE UPDATE OF folded_address ON suppression
+BEGIN
+    SELECT RAISE(ABORT, 'suppression_is_itself: remove the address and add the other');
+END;
+
+CREATE TRIGGER campaign_is_not_replaced BEFORE INSERT ON scheduled_campaign
+WHEN EXISTS (SELECT 1 FROM scheduled_campaign WHERE campaign_id = NEW.campaign_id)
+BEGIN
+    SELECT RAISE(ABORT, 'campaign_is_not_replaced: there is a campaign with this id');
+END;
+
+CREATE TRIGGER campaign_is_itself BEFORE UPDATE OF campaign_id ON scheduled_campaign
+BEGIN
+    SELECT RAISE(ABORT, 'campaign_is_itself: the id of a campaign never changes');
+END;
+
+CREATE TRIGGER campaign_is_kept BEFORE DELETE ON scheduled_campaign
+BEGIN
+    SELECT RAISE(ABORT, 'campaign_is_kept: what is known of a campaign is never deleted');
+END;
+
+CREATE TRIGGER occurrence_is_not_replaced BEFORE INSERT ON campaign_occurrence
+WHEN EXISTS (SELECT 1 FROM campaign_occurrence WHERE campaign_id = NEW.campaign_id AND planned_at = NEW.planned_at)
+    OR EXISTS (SELECT 1 FROM campaign_occurrence WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'occurrence_is_not_replaced: something was decided about this occurrence already');
+END;
+
 CREATE TRIGGER message_is_kept BEFORE DELETE ON message
 BEGIN
     SELECT RAISE(ABORT, 'message_is_kept: messages are never deleted');
@@ -317,7 +458,7 @@ BEGIN
 END;
 
 -- The window: nothing for the same shopper (or address) and contents while one is open or in doubt, nor within the
--- window of one that was armed, refused, suppressed or cancelled; nor within it of an older system's row, whatever the
+-- window of one that was armed, refused, suppressed, cancelled or held back; nor within it of an older system's row, whatever the
 -- contents, unless its hash is one of ours.
 CREATE TRIGGER window_on_planning BEFORE INSERT ON message
 WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'planned'

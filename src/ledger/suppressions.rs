@@ -22,7 +22,10 @@ impl Ledger {
             let mut added = 0;
             for (address, reason) in addresses {
                 added += tx
-                    .prepare_cached("INSERT INTO suppression (folded_address, reason, added_at, origin) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
+                    .prepare_cached(
+                        "INSERT INTO suppression (folded_address, reason, added_at, origin) SELECT ?1, ?2, ?3, ?4
+                         WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE folded_address = ?1)",
+                    )?
                     .execute((address.folded(), reason, &now, origin))?;
             }
             Ok(added as u64)

@@ -15,6 +15,8 @@ use crate::domain::instant;
 #[serde(deny_unknown_fields)]
 struct File {
     ledger: String,
+    #[serde(default)]
+    trusted_file_systems: Vec<String>,
     shop: Shop,
     source: Source,
     mail: Mail,
@@ -286,6 +288,7 @@ impl Checker<'_> {
         Ok(Settings {
             folder: self.folder.to_owned(),
             ledger: self.at(&file.ledger),
+            trusted_file_systems: file.trusted_file_systems,
             shop: ShopSettings { name: file.shop.name, url: file.shop.url, timezone: file.shop.timezone.0 },
             source,
             detect: self.detect(file.detect)?,

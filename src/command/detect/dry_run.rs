@@ -51,7 +51,7 @@ struct DryRun {
 pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect) -> Result<Exit> {
     let now = context.clock.now();
     Stationery::load(settings, now)?;
-    let mut ledger = Ledger::open(&settings.ledger, Access::Read)?;
+    let mut ledger = Ledger::open(settings.place(), Access::Read)?;
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &mut ledger)?;

@@ -128,6 +128,12 @@ fn chosen(ledger: &Ledger, args: &cli::Resolve) -> Result<(Vec<InDoubt>, Vec<Nam
             Some(named) if named.state == "refused" && args.resend => {
                 (format!("{name} is refused"), "`mailonce campaign retry ID --state refused` plans such ones again")
             }
+            Some(named) if named.reason.as_deref() == Some("held_back") => (
+                format!(
+                    "{name} was held back when an old copy of the ledger was put back: it may have gone out already"
+                ),
+                "it is never sent again; a cart touched since then gets a message of its own",
+            ),
             Some(named) => {
                 (format!("{name} is {}, not in doubt", named.state), "`mailonce resolve` lists those in doubt")
             }

@@ -280,7 +280,7 @@ pub(super) fn dry_run(
     only: Option<&str>,
 ) -> Result<Exit> {
     let now = context.clock.now();
-    let mut ledger = Ledger::open(&settings.ledger, Access::Read)?;
+    let mut ledger = Ledger::open(settings.place(), Access::Read)?;
     let mut documents = Vec::new();
     let mut exit = Exit::Done;
     for broken in &definitions.broken {

@@ -1,0 +1,151 @@
+//! A ledger of an older schema is brought up to date, in one transaction: killed at any instant, it is the old or the new.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Transaction};
+
+use super::old_table::quoted;
+use super::open::{SCHEMA, SCHEMA_SQL};
+use super::{Durability, Ledger};
+use crate::failure::Failure;
+
+/// Indexes and triggers that an earlier schema had. What this one has no longer is dropped; what a person added stays.
+const ONCE_OURS: [&str; 31] = [
+    "message_by_state",
+    "message_armed",
+    "message_in_doubt",
+    "message_of_shopper",
+    "message_of_address",
+    "message_of_cart",
+    "one_planned_per_address",
+    "one_planned_per_cart",
+    "one_per_occurrence_and_address",
+    "attempt_of_message",
+    "resolution_of_message",
+    "idx_user_cart_unique",
+    "episode_once",
+    "episode_of_address",
+    "removed_duplicate_of_identity",
+    "removed_duplicate_of_address",
+    "occurrence_is_kept",
+    "occurrence_is_decided_once",
+    "message_begins_planned",
+    "message_moves",
+    "doubt_is_settled_on_record",
+    "resolution_is_kept",
+    "resolution_stands",
+    "planned_again_runs_again",
+    "message_is_kept",
+    "message_is_itself",
+    "arming_is_of_the_newest_run",
+    "settling_is_of_the_arming_run",
+    "window_on_planning",
+    "window_on_arming",
+    "email_sent_means_sent",
+];
+
+/// Type and name of a part of the schema, and the statement that makes it.
+type Parts = BTreeMap<(String, String), String>;
+
+impl Ledger {
+    /// Brings the ledger to this program's schema; says whether it was an older one. The caller holds the run lock.
+    ///
+    /// # Errors
+    /// Exit 74: the disk refuses, or a table was changed by hand so that it cannot become the new one. Nothing is changed.
+    pub fn migrate(&mut self) -> Result<bool, Failure> {
+        if self.schema == SCHEMA {
+            return Ok(false);
+        }
+        self.write(Durability::Full, |tx| {
+            let expected = model()?;
+            change_tables(tx, &expected)?;
+            change_indexes_and_triggers(tx, &expected)?;
+            // Schema 1 had no reason of its own for what an old copy held back.
+            tx.execute(
+                "UPDATE message SET reason = 'held_back' WHERE state = 'skipped' AND reason = 'cancelled'
+                     AND last_reply = 'the ledger was put back from a backup'",
+                [],
+            )?;
+            tx.pragma_update(None, "user_version", SCHEMA)
+        })?;
+        self.schema = SCHEMA;
+        Ok(true)
+    }
+
+    /// Whether a command with the run lock would bring it up to date first.
+    pub fn is_of_an_older_schema(&self) -> bool {
+        self.schema < SCHEMA
+    }
+}
+
+/// The schema as this program makes it.
+fn model() -> rusqlite::Result<Parts> {
+    let model = Connection::open_in_memory()?;
+    model.execute_batch(SCHEMA_SQL)?;
+    parts(&model)
+}
+
+fn parts(conn: &Connection) -> rusqlite::Result<Parts> {
+    let mut rows = conn.prepare("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+    rows.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?.collect()
+}
+
+/// Gives each table the statement it has today, in constant time: what is stored stays as it is. That is sound for
+/// constraints, generated columns that are not stored, and columns added behind the others, which read as NULL.
+fn change_tables(tx: &Transaction<'_>, expected: &Parts) -> rusqlite::Result<()> {
+    let found = parts(tx)?;
+    let fresh = Connection::open_in_memory()?;
+    fresh.execute_batch(SCHEMA_SQL)?;
+    let mut changed = Vec::new();
+    for ((kind, name), sql) in expected.iter().filter(|((kind, _), _)| kind == "table") {
+        match found.get(&(kind.clone(), name.clone())) {
+            None => tx.execute_batch(sql)?,
+            Some(same) if same == sql => {}
+            Some(_) => {
+                let (before, after) = (stored_columns(tx, name)?, stored_columns(&fresh, name)?);
+                let added = after.get(before.len()..).unwrap_or_default();
+                if !after.starts_with(&before) || added.iter().any(|(_, _, not_null)| *not_null) {
+                    let what = format!("the table {name} was changed by hand and cannot be brought up to date");
+                    return Err(rusqlite::Error::ToSqlConversionFailure(what.into()));
+                }
+                changed.push((name, sql));
+            }
+        }
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let version: i64 = tx.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+    tx.pragma_update(None, "writable_schema", true)?;
+    for (name, sql) in changed {
+        tx.execute("UPDATE sqlite_schema SET sql = ?2 WHERE type = 'table' AND name = ?1", (name, sql))?;
+    }
+    tx.pragma_update(None, "schema_version", version + 1)?;
+    // Switches it off, and reads the tables as they are described now.
+    tx.execute_batch("PRAGMA writable_schema = RESET")
+}
+
+/// Name, type and NOT NULL of what a row of this table holds.
+fn stored_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String, String, bool)>> {
+    let mut rows = conn.prepare("SELECT name, type, \"notnull\" FROM pragma_table_xinfo(?1) WHERE hidden <> 2")?;
+    rows.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+fn change_indexes_and_triggers(tx: &Transaction<'_>, expected: &Parts) -> rusqlite::Result<()> {
+    let found = parts(tx)?;
+    let not_table = |(kind, _): &(String, String)| kind != "table";
+    for ((kind, name), sql) in found.iter().filter(|(part, _)| not_table(part)) {
+        let outdated = match expected.get(&(kind.clone(), name.clone())) {
+            Some(other) => other != sql,
+            None => ONCE_OURS.contains(&name.as_str()),
+        };
+        if outdated {
+            tx.execute_batch(&format!("DROP {kind} {}", quoted(name)))?;
+        }
+    }
+    let found = parts(tx)?;
+    for (_, sql) in expected.iter().filter(|(part, _)| not_table(part) && !found.contains_key(*part)) {
+        tx.execute_batch(sql)?;
+    }
+    Ok(())
+}
