@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 
 use super::old_table::quoted;
 use super::open::{SCHEMA, SCHEMA_SQL};
@@ -92,7 +92,7 @@ fn parts(conn: &Connection) -> rusqlite::Result<Parts> {
 
 /// Gives each table the statement it has today, in constant time: what is stored stays as it is. That is sound for
 /// constraints, generated columns that are not stored, and columns added behind the others, which read as NULL.
-fn change_tables(tx: &Transaction<'_>, expected: &Parts) -> rusqlite::Result<()> {
+fn change_tables(tx: &Connection, expected: &Parts) -> rusqlite::Result<()> {
     let found = parts(tx)?;
     let fresh = Connection::open_in_memory()?;
     fresh.execute_batch(SCHEMA_SQL)?;
@@ -131,7 +131,7 @@ fn stored_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(Strin
     rows.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-fn change_indexes_and_triggers(tx: &Transaction<'_>, expected: &Parts) -> rusqlite::Result<()> {
+fn change_indexes_and_triggers(tx: &Connection, expected: &Parts) -> rusqlite::Result<()> {
     let found = parts(tx)?;
     let not_table = |(kind, _): &(String, String)| kind != "table";
     for ((kind, name), sql) in found.iter().filter(|(part, _)| not_table(part)) {
