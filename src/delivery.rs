@@ -34,7 +34,7 @@ use books::Books;
 use breaker::{Breaker, Tripped};
 use room::Room;
 pub use worker::Job;
-use worker::{Answer, Event, Then, Worker};
+use worker::{Answer, Event, Then, Unproven, Worker};
 
 /// How long a stopped run waits for the reply to a dot before it holds the message as in doubt.
 const WAIT_FOR_DOT_WHEN_STOPPED: Duration = Duration::from_secs(30);
@@ -242,7 +242,7 @@ impl Round {
             let idle = self.workers.iter().position(|worker| worker.in_hand.is_none() && !worker.is_retired);
             // While refusals of everyone stand, one message is tried before the others.
             let most = if self.breaker.stands() { 1 } else { delivery.transport.connections() };
-            let at_work = self.workers.iter().filter(|worker| worker.message_in_hand().is_some()).count();
+            let at_work = self.workers.iter().filter(|worker| worker.is_at_work()).count();
             if (idle.is_none() && self.workers.len() >= delivery.transport.connections()) || at_work >= most {
                 return Ok(());
             }
@@ -287,9 +287,15 @@ impl Round {
         }
         while let Some(job) = self.ready.pop_front() {
             // One that lay too long stays planned: a later run looks at it again.
-            self.given_back.retain(|id| *id != job.id);
+            let was_given_back = self.given_back.iter().position(|id| *id == job.id);
+            let was_given_back = was_given_back.map(|at| self.given_back.swap_remove(at)).is_some();
             if job.is_fresh() {
                 return Ok(Some(job));
+            }
+            if was_given_back {
+                summary.put_back += 1;
+                let why = "a connection took too long to come about: what it was to send is looked at again";
+                summary.stopped.get_or_insert_with(|| why.into());
             }
         }
         self.read(delivery, feed, summary)
@@ -352,8 +358,9 @@ impl Round {
     fn close_idle(&mut self) {
         let no_more = self.gives_no_more();
         for worker in self.workers.iter_mut().filter(|worker| worker.in_hand.is_none()) {
-            let waited = worker.idle_since.elapsed() >= UNPROVEN_GRACE;
-            if worker.unproven.is_some() && (no_more || waited) || (no_more && worker.may_hold_connection) {
+            // While refusals of everyone stand, what the one that is tried brings is wanted at once.
+            let waited = worker.idle_since.elapsed() >= UNPROVEN_GRACE || self.breaker.stands();
+            if !worker.unproven.is_empty() && (no_more || waited) || (no_more && worker.may_hold_connection) {
                 worker.close();
             }
         }
@@ -413,15 +420,8 @@ impl Round {
         }
         if let Some((fate, proven)) = event.finished {
             let (id, label) = self.workers[worker].finish();
-            if matches!(fate, Fate::Sent { .. }) {
-                self.breaker.accepted();
-            }
-            match fate {
-                Fate::Sent { reply } if !proven => {
-                    self.workers[worker].unproven = Some((id, label, reply));
-                }
-                fate => self.judge(delivery, summary, id, label, true, fate)?,
-            }
+            let proven = proven || !matches!(fate, Fate::Sent { .. });
+            self.take_fate(delivery, summary, worker, proven, Unproven { id, label, armed: true, fate })?;
         }
         match event.then {
             Then::WishToArm | Then::GoesOn => {}
@@ -431,17 +431,17 @@ impl Round {
                 // A session that has nothing to prove by has ended: that leaves the message sent.
                 self.take_proof(delivery, summary, worker, in_step.unwrap_or(InStep::Yes))?;
             }
-            Then::Judged(fate) => {
+            Then::Judged(fate, proven) => {
                 let (id, label) = self.workers[worker].finish();
-                self.judge(delivery, summary, id, label, false, fate)?;
+                self.take_fate(delivery, summary, worker, proven, Unproven { id, label, armed: false, fate })?;
             }
             Then::Abandoned => {
                 self.workers[worker].finish();
             }
-            Then::Unusable(Unusable { what: Extent::Recipient, why }) => {
+            Then::Unusable(Unusable { what: what @ (Extent::Recipient | Extent::SilentRecipient), why }) => {
                 let (id, label) = self.workers[worker].finish();
                 summary.ended = Some((summary.ended.take().map_or(0, |(number, _)| number) + 1, why.clone()));
-                self.trip(summary, |breaker| breaker.ended(&why));
+                self.trip(summary, |breaker| breaker.ended(&why, what == Extent::SilentRecipient));
                 self.books.note(id, label, false, Fate::Deferred { reply: why });
             }
             Then::Unusable(Unusable { what: Extent::Server | Extent::Connection, why }) => {
@@ -484,17 +484,38 @@ impl Round {
 
     fn take_proof(
         &mut self,
-        delivery: &Delivery<'_>,
+        delivery: &mut Delivery<'_>,
         summary: &mut Summary,
         worker: usize,
         in_step: InStep,
     ) -> Result<(), Failure> {
-        let Some((id, label, reply)) = self.workers[worker].unproven.take() else { return Ok(()) };
-        let fate = match in_step {
-            InStep::Yes => Fate::Sent { reply },
-            InStep::No { why } => Fate::InDoubt { why },
-        };
-        self.judge(delivery, summary, id, label, true, fate)
+        for Unproven { id, label, armed, fate } in std::mem::take(&mut self.workers[worker].unproven) {
+            match &in_step {
+                InStep::Yes => self.judge(delivery, summary, id, label, armed, fate)?,
+                InStep::No { why } if armed => {
+                    self.judge(delivery, summary, id, label, armed, Fate::InDoubt { why: why.clone() })?;
+                }
+                // Not judged after all.
+                InStep::No { why } => self.put_back(delivery, summary, id, why)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_fate(
+        &mut self,
+        delivery: &Delivery<'_>,
+        summary: &mut Summary,
+        worker: usize,
+        proven: bool,
+        judged: Unproven,
+    ) -> Result<(), Failure> {
+        if !proven {
+            self.workers[worker].unproven.push(judged);
+            return Ok(());
+        }
+        let Unproven { id, label, armed, fate } = judged;
+        self.judge(delivery, summary, id, label, armed, fate)
     }
 
     fn judge(

@@ -210,7 +210,7 @@ impl Delivered {
             + self.recovered_in_doubt
             + self.put_back
             + self.planned_again;
-        touched == 0 && self.skipped.is_empty() && self.trouble.is_empty()
+        touched == 0 && self.skipped.is_empty() && self.trouble.is_empty() && self.stopped.is_none()
     }
 
     fn ending(&self) -> String {

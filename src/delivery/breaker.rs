@@ -45,20 +45,15 @@ impl Breaker {
         breaker
     }
 
-    /// A server took a message.
-    pub fn accepted(&mut self) {
-        *self = Breaker::default();
-    }
-
     /// Whether a pattern stands: then one message is tried before the others.
     pub fn stands(&self) -> bool {
         self.refused.iter().any(|(_, messages)| messages.len() >= REFUSALS)
     }
 
-    /// A connection ended when it was told a recipient.
-    pub fn ended(&mut self, why: &str) -> Option<Tripped> {
-        self.ends += 1;
-        let why = || format!("{ENDS_IN_A_ROW} connections in a row ended at a recipient (the last: {why})");
+    /// A connection ended when it was told a recipient. One that was `waited` for in vain counts for five.
+    pub fn ended(&mut self, why: &str, waited: bool) -> Option<Tripped> {
+        self.ends += if waited { ENDS_IN_A_ROW / 2 } else { 1 };
+        let why = || format!("too many connections in a row ended at a recipient (the last: {why})");
         (self.ends >= ENDS_IN_A_ROW).then(|| Tripped { why: why(), again: Vec::new() })
     }
 
@@ -71,7 +66,12 @@ impl Breaker {
             self.in_doubt = 0;
         }
         match fate {
-            Fate::Sent { .. } | Fate::Deferred { .. } => None,
+            // A server took a message.
+            Fate::Sent { .. } => {
+                *self = Breaker::default();
+                None
+            }
+            Fate::Deferred { .. } => None,
             Fate::InDoubt { why } => {
                 self.in_doubt += 1;
                 (self.in_doubt >= IN_DOUBT_IN_A_ROW).then(|| Tripped {
@@ -179,7 +179,7 @@ mod tests {
             for n in 0..9 {
                 assert_eq!(breaker.judged(n, &refused("550 5.1.1 no such user"), false), None, "round {round}");
             }
-            breaker.accepted();
+            assert_eq!(breaker.judged(99, &Fate::Sent { reply: "250 ok".into() }, false), None);
         }
         for n in 0..30 {
             assert_eq!(breaker.judged(n, &refused("550 5.1.1 no such user"), true), None);
@@ -201,10 +201,10 @@ mod tests {
     fn ten_connections_that_end_trip_it_unless_another_answer_comes_between() {
         let mut breaker = Breaker::default();
         for _ in 0..9 {
-            assert_eq!(breaker.ended("x"), None);
+            assert_eq!(breaker.ended("x", false), None);
         }
         assert_eq!(breaker.judged(1, &Fate::Deferred { reply: "450 later".into() }, false), None);
-        assert_eq!((0..9).find_map(|_| breaker.ended("x")), None);
-        assert!(breaker.ended("x").is_some());
+        assert_eq!((0..9).find_map(|_| breaker.ended("x", false)), None);
+        assert!(breaker.ended("x", false).is_some());
     }
 }

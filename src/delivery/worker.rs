@@ -55,10 +55,10 @@ pub(super) enum Answer {
 
 /// What a worker tells the coordinator, in the order in which it happened.
 pub(super) struct Event {
-    /// About the message before the one in hand.
+    /// About the messages before the one in hand.
     pub proof: Option<InStep>,
-    /// How the message in hand ended, its body begun; `true` when a `Sent` needs no more proof. What was to follow is
-    /// in hand from here on.
+    /// How the message in hand ended, its body begun; `true` when it needs no more proof. What was to follow is in hand
+    /// from here on.
     pub finished: Option<(Fate, bool)>,
     pub then: Then,
 }
@@ -69,8 +69,8 @@ pub(super) enum Then {
     GoesOn,
     /// The server waits for the body.
     WishToArm,
-    /// The body was not begun, and the server (or the template) judged the message.
-    Judged(Fate),
+    /// The body was not begun, and the server (or the template) judged the message; `true` when that needs no more proof.
+    Judged(Fate, bool),
     /// The wish to arm was denied, and the connection dropped.
     Abandoned,
     /// Nothing of the body was begun, and no one has judged the message.
@@ -90,14 +90,23 @@ pub(super) struct Worker {
     pub in_hand: Option<InHand>,
     /// Given to the worker to follow the message in hand.
     prepared: Option<Message>,
-    /// Accepted, but not yet proven in step: id, label and reply.
-    pub unproven: Option<(i64, String, String)>,
+    /// What was said of these is not yet proven in step.
+    pub unproven: Vec<Unproven>,
     pub idle_since: Monotonic,
     pub may_hold_connection: bool,
     /// Its connection did not come about while others did: it is given nothing more in this run.
     pub is_retired: bool,
     granted_at: Monotonic,
     brisk: bool,
+}
+
+/// A message that was judged, if replies are in step.
+pub(super) struct Unproven {
+    pub id: i64,
+    pub label: String,
+    /// Its body was begun.
+    pub armed: bool,
+    pub fate: Fate,
 }
 
 /// A message, as the coordinator knows it.
@@ -125,7 +134,7 @@ impl Worker {
             door,
             in_hand: None,
             prepared: None,
-            unproven: None,
+            unproven: Vec::new(),
             idle_since: Monotonic::now(),
             may_hold_connection: false,
             is_retired: false,
@@ -198,7 +207,7 @@ impl Worker {
     pub fn bury(&mut self) {
         self.in_hand = Some(InHand::Nothing);
         self.prepared = None;
-        self.unproven = None;
+        self.unproven.clear();
         self.may_hold_connection = false;
     }
 
@@ -207,6 +216,11 @@ impl Worker {
             Some(InHand::Message(message)) => Some(message),
             _ => None,
         }
+    }
+
+    /// Whether it has a message, or waits for what proves the last ones.
+    pub fn is_at_work(&self) -> bool {
+        self.message_in_hand().is_some() || !self.unproven.is_empty()
     }
 
     /// Whether a message may be given to it to follow the one in hand.
@@ -222,7 +236,7 @@ impl Worker {
 
     /// Nothing in hand, nothing unproven, no connection open.
     pub fn is_done(&self) -> bool {
-        matches!(self.in_hand, None | Some(InHand::Nothing)) && self.unproven.is_none() && !self.may_hold_connection
+        matches!(self.in_hand, None | Some(InHand::Nothing)) && self.unproven.is_empty() && !self.may_hold_connection
     }
 
     pub fn has_body_out(&self) -> bool {
@@ -232,7 +246,7 @@ impl Worker {
     /// The messages whose body is out and whose outcome is not recorded: id and label.
     pub fn bodies_out(&self) -> impl Iterator<Item = (i64, String)> + '_ {
         let in_hand = self.message_in_hand().filter(|message| message.armed);
-        let unproven = self.unproven.as_ref().map(|(id, label, _)| (*id, label.clone()));
+        let unproven = self.unproven.iter().filter(|one| one.armed).map(|one| (one.id, one.label.clone()));
         in_hand.map(|message| (message.id, message.label.clone())).into_iter().chain(unproven)
     }
 }
@@ -308,7 +322,8 @@ impl<S: Session> Conversation<S> {
         let mut outgoing = match composed {
             Ok(outgoing) => outgoing,
             Err(problem) => {
-                return self.say(Then::Judged(Fate::Refused { reply: format!("{CANNOT_BE_RENDERED}: {problem}") }));
+                let fate = Fate::Refused { reply: format!("{CANNOT_BE_RENDERED}: {problem}") };
+                return self.say(Then::Judged(fate, true));
             }
         };
         let opening = self.session.open(&outgoing).await;
@@ -340,14 +355,14 @@ impl<S: Session> Conversation<S> {
                 }
             };
             let passing = self.session.finish_and_open(&outgoing, &next).await;
+            let finished = Some((passing.fate, passing.proven));
             match passing.next {
                 Next::Begun(opened) => {
-                    event = Event { proof: None, finished: Some((passing.fate, true)), then: opened.into() };
+                    event = Event { proof: None, finished, then: opened.into() };
                     outgoing = next;
                 }
-                Next::NotBegun { proven } => {
+                Next::NotBegun => {
                     self.next = Some(Ok(next));
-                    let finished = Some((passing.fate, proven));
                     return self.say(Event { proof: None, finished, then: Then::GoesOn });
                 }
             }
@@ -374,7 +389,7 @@ impl From<Result<Opened, Unusable>> for Then {
     fn from(opened: Result<Opened, Unusable>) -> Then {
         match opened {
             Err(unusable) => Then::Unusable(unusable),
-            Ok(Opened::Judged(fate)) => Then::Judged(fate),
+            Ok(Opened::Judged { fate, proven }) => Then::Judged(fate, proven),
             Ok(Opened::Ready) => Then::WishToArm,
         }
     }

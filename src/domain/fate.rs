@@ -30,6 +30,8 @@ pub enum Extent {
     Connection,
     /// The connection ended when it was told this recipient, or at the DATA after it. Perhaps only for this one.
     Recipient,
+    /// The same, and the server was waited for in vain.
+    SilentRecipient,
 }
 
 impl Unusable {

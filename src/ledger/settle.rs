@@ -175,7 +175,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ledger::{Armed, At, Kind};
+    use crate::ledger::{Armed, At, Kind, Place};
 
     const NOW: &str = "2026-03-01T12:00:00Z";
 
@@ -184,7 +184,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let now = instant::from_text(NOW).expect("an instant");
         let path = folder.path().join("mailonce.db");
-        let mut ledger = Ledger::create(&path, Kind::Rehearsal, now, Duration::from_secs(60)).expect("a ledger");
+        let place = Place { path: &path, trusted: &[] };
+        let mut ledger = Ledger::create(place, Kind::Rehearsal, now, Duration::from_secs(60)).expect("a ledger");
         let epoch = ledger.begin_run("run-campaigns", now, 60, false).expect("a run");
         ledger
             .conn()

@@ -8,7 +8,7 @@ use crate::domain::back_off;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 
-/// So many of the latest tries are looked at for a pattern.
+/// So many of the latest refusals are looked at for a pattern.
 const LATEST: u32 = 200;
 /// Deferrals alone for this long are told to a person.
 const LONG_DEFERRED: TimeDelta = TimeDelta::hours(1);
@@ -22,37 +22,19 @@ pub struct PastRefusal {
 }
 
 impl Ledger {
-    /// The refusals since the last acceptance, oldest first, of the latest tries. Left out is what was refused before that
+    /// The latest refusals since the last acceptance, oldest first. Left out is what was refused before that
     /// acceptance already: it is the recipient's own.
     pub fn refusals_since_acceptance(&self) -> Result<Vec<PastRefusal>, Failure> {
         self.read(|conn| {
-            let mut rows = conn.prepare("SELECT id, message, outcome, reply FROM attempt ORDER BY id DESC LIMIT ?1")?;
-            let mut rows = rows.query([LATEST])?;
-            let (mut refusals, mut accepted) = (Vec::new(), None);
-            while let Some(row) = rows.next()? {
-                let outcome: String = row.get("outcome")?;
-                match outcome.as_str() {
-                    "sent" => {
-                        accepted = Some(row.get::<_, i64>("id")?);
-                        break;
-                    }
-                    "refused" => {
-                        refusals.push(PastRefusal { message: row.get("message")?, reply: row.get("reply")? });
-                    }
-                    _ => {}
-                }
-            }
-            if let Some(accepted) = accepted {
-                let mut earlier = conn
-                    .prepare("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'refused' AND id < ?2 LIMIT 1")?;
-                let mut left = Vec::with_capacity(refusals.len());
-                for refusal in refusals {
-                    if !earlier.exists((refusal.message, accepted))? {
-                        left.push(refusal);
-                    }
-                }
-                refusals = left;
-            }
+            let mut rows = conn.prepare(
+                "WITH acceptance (at) AS (SELECT coalesce((SELECT id FROM attempt WHERE outcome = 'sent' ORDER BY id DESC LIMIT 1), 0))
+                 SELECT message, reply FROM attempt AS this, acceptance WHERE this.id > at AND outcome = 'refused'
+                     AND NOT EXISTS (SELECT 1 FROM attempt AS earlier
+                                     WHERE earlier.message = this.message AND earlier.outcome = 'refused' AND earlier.id < at)
+                 ORDER BY this.id DESC LIMIT ?1",
+            )?;
+            let refusals = rows.query_map([LATEST], |row| Ok(PastRefusal { message: row.get(0)?, reply: row.get(1)? }))?;
+            let mut refusals = refusals.collect::<rusqlite::Result<Vec<_>>>()?;
             refusals.reverse();
             Ok(refusals)
         })

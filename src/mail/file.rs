@@ -158,7 +158,7 @@ impl Session for FileSession {
         let previous = self.close().await;
         if !is_file_name(&outgoing.token) {
             let reply = format!("not sent: {:?} cannot be a file name", outgoing.token);
-            return Opening { previous, opened: Ok(Opened::Judged(Fate::Refused { reply })) };
+            return Opening { previous, opened: Ok(Opened::Judged { fate: Fate::Refused { reply }, proven: true }) };
         }
         let opened = match self.folder.write(outgoing) {
             Ok(path) => {
@@ -328,7 +328,10 @@ mod tests {
         let (_temp, _dir, outbox) = outbox();
         for token in ["", "../t1", "a/b", ".hidden", "a.b", "a\0b"] {
             let opened = driven(&outbox).open(&outgoing(token, "a")).opened;
-            assert!(matches!(opened, Ok(Opened::Judged(Fate::Refused { .. }))), "{token:?}: {opened:?}");
+            assert!(
+                matches!(opened, Ok(Opened::Judged { fate: Fate::Refused { .. }, proven: true })),
+                "{token:?}: {opened:?}"
+            );
             assert!(!outbox.holds(token).unwrap());
         }
     }

@@ -23,23 +23,25 @@ pub struct Outgoing {
 pub enum Opened {
     /// The body may follow.
     Ready,
-    /// Deferred or Refused: the server judged this message, and holds nothing of it.
-    Judged(Fate),
+    /// Deferred or Refused: the server judged this message, and holds nothing of it. Unless `proven`, the next
+    /// [`InStep`] says whether that stands.
+    Judged { fate: Fate, proven: bool },
 }
 
-/// Whether the 2yz read for the previous message's final dot was really the dot's.
+/// Whether the replies that were provisional were really those of their commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InStep {
-    /// Nothing speaks against it: that message is sent.
+    /// Nothing speaks against it: a message is sent, or refused, as they said.
     Yes,
-    /// That 2yz, or what follows it, belongs to another command: that message is in doubt.
+    /// One of them, or what follows, belongs to another command: a message that was called sent is in doubt, and one that
+    /// was judged before its body is not judged.
     No { why: String },
 }
 
-/// What [`Session::open`] found out, about this message and about the one before it.
+/// What [`Session::open`] found out, about this message and about those before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// `Some` exactly when a provisional [`Fate::Sent`] was waiting for its proof.
+    /// About everything that waits for its proof, without what `opened` says. `None`: nothing waits, or it waits on.
     pub previous: Option<InStep>,
     pub opened: Result<Opened, Unusable>,
 }
@@ -49,21 +51,22 @@ pub struct Opening {
 pub struct Passing {
     /// How the message whose body went out ended.
     pub fate: Fate,
+    /// Whether a `Sent` is final; else the next [`InStep`] settles it.
+    pub proven: bool,
     pub next: Next,
 }
 
 /// What became of the message that was to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Its transaction was begun, with this result; the fate of the one before is final.
+    /// Its transaction was begun, with this result.
     Begun(Result<Opened, Unusable>),
-    /// Nothing of it was begun. A `Sent` of the one before is final when `proven`; else the next `open` or `close` settles it.
-    NotBegun { proven: bool },
+    NotBegun,
 }
 
 /// One conversation with whatever takes the messages.
 ///
-/// Every provisional `Sent` that `finish` returns is settled by the very next `open` or `close`, whatever comes of that.
+/// What is provisional is settled by a later `open`, at the latest by the next [`Opened::Ready`] or by `close`.
 /// What waits, waits without holding its thread: many sessions share one.
 pub trait Session: Send {
     /// Goes up to the point where the body may follow, connecting first when there is no connection.
@@ -71,19 +74,19 @@ pub trait Session: Send {
 
     /// Sends the body and reads the answer to it. Only after [`Opened::Ready`], and with the same message.
     ///
-    /// A `Fate::Sent` is provisional: the next `open` or `close` says whether it stands.
+    /// A `Fate::Sent` is provisional.
     fn finish(&mut self, outgoing: &Outgoing) -> impl Future<Output = Fate> + Send;
 
     /// Sends the body, and where the other side lets it, the envelope of `next` in the same write. Only after
     /// [`Opened::Ready`], and with the same message. When this says [`Opened::Ready`], the body of `next` may follow.
     fn finish_and_open(&mut self, outgoing: &Outgoing, _next: &Outgoing) -> impl Future<Output = Passing> + Send {
-        async { Passing { fate: self.finish(outgoing).await, next: Next::NotBegun { proven: false } } }
+        async { Passing { fate: self.finish(outgoing).await, proven: false, next: Next::NotBegun } }
     }
 
     /// Leaves an opened transaction with nothing of the body sent.
     fn abandon(&mut self);
 
-    /// Ends the conversation, and settles the last provisional `Sent`; `None` when there was none.
+    /// Ends the conversation, and settles what is provisional; `None` when nothing is.
     fn close(&mut self) -> impl Future<Output = Option<InStep>> + Send;
 }
 

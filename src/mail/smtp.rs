@@ -5,7 +5,8 @@
 //! Who: `verdict` says which replies judge a message and which only say that the server cannot be used.
 //! Which: one stray line makes every later reply answer the command before. What has come unasked is looked for before
 //! each command, at the 354 and just before the dot; what comes later than that shows in the next reply. So a reply to the
-//! final dot is provisional until the next one on that connection, or the one to QUIT, proves that replies are in step.
+//! final dot, and a no to a recipient after which the connection is kept, are provisional until a later one on that
+//! connection proves that replies are in step.
 //!
 //! | next on the connection                                | a 2yz to the dot before it | a 4yz or 5yz, 421 too |
 //! |-------------------------------------------------------|----------------------------|-----------------------|
@@ -13,7 +14,7 @@
 //! | it ends, falls silent, or says 421                    | stands: nothing speaks against it | in doubt       |
 //! | a reply that the command cannot have, or half of one  | in doubt                   | in doubt              |
 //! | a refusal, then 221 to QUIT                           | stands                     | stands                |
-//! | a refusal of RCPT or DATA, then 250 to RSET           | stands                     | (is not asked)        |
+//! | a refusal of RCPT or DATA, then 250 to RSET           | waits on, and the refusal with it | (is not asked) |
 //! | a refusal, then another reply to QUIT or RSET         | in doubt; the refusal judges nothing either | in doubt |
 //! | a refusal of RCPT or DATA, then the connection ends   | stands: if late by one, the dot's own is MAIL's 250 | in doubt |
 //! | a refusal of MAIL, then the connection ends           | in doubt: the refusal may be the dot's own | in doubt |
@@ -51,6 +52,9 @@ use self::reply::{Reply, Trouble};
 use self::tls::TlsClient;
 use self::verdict::{After, Heard, Verdict, verdict};
 
+/// So many answers of one connection may wait for their proof; then it is asked for, by QUIT.
+const MOST_UNPROVEN: usize = 5;
+
 /// A mail server that sessions can be had of.
 pub struct SmtpServer {
     server: Arc<Server>,
@@ -65,7 +69,7 @@ struct Server {
     /// `None` only when plain text was asked for.
     tls: Option<TlsClient>,
     credentials: Option<Credentials>,
-    secrets: Vec<String>,
+    secrets: Arc<[String]>,
 }
 
 /// One conversation with the server, over one connection after the other.
@@ -78,21 +82,17 @@ pub struct SmtpSession {
 }
 
 /// A connection that was used and can be used again.
-enum Kept {
-    /// After a provisional `Sent`: the next reply on it is the proof.
-    Unproven(Line),
-    /// After a refused recipient: nothing waits for a proof.
-    Idle(Line),
+struct Kept {
+    line: Line,
+    /// How many answers on it wait for the 354 or 221 that proves them: a 2yz to a dot, noes to recipients.
+    unproven: usize,
 }
 
-/// What came just before on the connection of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    /// It is new.
-    Nothing,
-    Idle,
-    /// A provisional `Sent`.
-    Unproven,
+/// What the answers to MAIL, RCPT and DATA say.
+struct Concluded {
+    /// Of the answers before them; `None` when those wait on, and the judgement of this message with them.
+    before: Option<InStep>,
+    opened: Result<Opened, Broken>,
 }
 
 /// A transaction that did not get to a 354.
@@ -129,7 +129,7 @@ impl SmtpServer {
             _ => Vec::new(),
         };
         let name = format!("{}:{}", settings.host, settings.port);
-        let server = Server { settings: settings.clone(), name, hello, tls, credentials, secrets };
+        let server = Server { settings: settings.clone(), name, hello, tls, credentials, secrets: secrets.into() };
         Ok(SmtpServer { server: Arc::new(server) })
     }
 
@@ -139,43 +139,25 @@ impl SmtpServer {
     }
 }
 
-impl Server {
-    /// A text without anything that the server could repeat of the password.
-    fn without_secrets(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[password]"))
-    }
-}
-
 impl Session for SmtpSession {
     async fn open(&mut self, outgoing: &Outgoing) -> Opening {
         self.abandon();
         if let Some(reply) = body::unfit(outgoing) {
-            return Opening { previous: self.close().await, opened: Ok(Opened::Judged(Fate::Refused { reply })) };
+            let judged = Opened::Judged { fate: Fate::Refused { reply }, proven: true };
+            return Opening { previous: self.close().await, opened: Ok(judged) };
         }
         let mut previous = None;
-        match self.kept.take() {
-            Some(Kept::Unproven(line)) => {
-                let (proof, opened) = self.attempt(line, outgoing, Before::Unproven).await;
-                previous = Some(proof);
-                match opened {
-                    Err(broken) if broken.worn_out => {}
-                    opened => return Opening { previous, opened: opened.map_err(Unusable::from) },
-                }
+        if let Some(Kept { line, unproven }) = self.kept.take() {
+            let concluded = self.attempt(line, outgoing, unproven).await;
+            previous = concluded.before;
+            match concluded.opened {
+                Err(broken) if broken.worn_out => {}
+                opened => return Opening { previous, opened: opened.map_err(Unusable::from) },
             }
-            Some(Kept::Idle(mut line)) => {
-                // It may have lain for long: a server that has said goodbye since means no one by it.
-                if line.unasked().await.is_none() {
-                    match self.attempt(line, outgoing, Before::Idle).await.1 {
-                        Err(broken) if broken.worn_out => {}
-                        opened => return Opening { previous, opened: opened.map_err(Unusable::from) },
-                    }
-                }
-            }
-            None => {}
         }
         let opened = match Line::connect(&self.server).await {
             Err(why) => Err(Unusable { what: Extent::Connection, why }),
-            Ok(line) => self.attempt(line, outgoing, Before::Nothing).await.1.map_err(Unusable::from),
+            Ok(line) => self.attempt(line, outgoing, 0).await.opened.map_err(Unusable::from),
         };
         Opening { previous, opened }
     }
@@ -190,7 +172,7 @@ impl Session for SmtpSession {
         };
         line.wait_at_most(self.server.settings.timeout);
         if reply.takes_a_message() {
-            self.kept = Some(Kept::Unproven(line));
+            self.kept = Some(Kept { line, unproven: 1 });
             return Fate::Sent { reply: reply.text() };
         }
         if !reply.is_negative() {
@@ -213,9 +195,9 @@ impl Session for SmtpSession {
                 && body::unfit(next).is_none()
         };
         let Some(mut line) = self.opened.take_if(fits) else {
-            return Passing { fate: self.finish(outgoing).await, next: Next::NotBegun { proven: false } };
+            return Passing { fate: self.finish(outgoing).await, proven: false, next: Next::NotBegun };
         };
-        let over = |fate| Passing { fate, next: Next::NotBegun { proven: true } };
+        let over = |fate| Passing { fate, proven: true, next: Next::NotBegun };
         let server = Arc::clone(&self.server);
         let (settings, name) = (&server.settings, &server.name);
         line.wait_at_most(settings.dot_timeout);
@@ -225,15 +207,15 @@ impl Session for SmtpSession {
             Err(no_answer) => return over(unanswered(no_answer, name)),
         };
         if reply.takes_a_message() {
-            return match self.conclude(line, &heard, Before::Unproven).await {
-                (InStep::Yes, Err(broken)) if broken.worn_out => over(Fate::Sent { reply: reply.text() }),
-                (InStep::Yes, opened) => Passing {
-                    fate: Fate::Sent { reply: reply.text() },
-                    next: Next::Begun(opened.map_err(Unusable::from)),
-                },
-                (InStep::No { why }, opened) => {
-                    Passing { fate: Fate::InDoubt { why }, next: Next::Begun(opened.map_err(Unusable::from)) }
-                }
+            let Concluded { before, opened } = self.conclude(line, &heard, 1).await;
+            let (fate, proven) = match before {
+                None => (Fate::Sent { reply: reply.text() }, false),
+                Some(InStep::Yes) => (Fate::Sent { reply: reply.text() }, true),
+                Some(InStep::No { why }) => (Fate::InDoubt { why }, true),
+            };
+            return match opened {
+                Err(broken) if broken.worn_out => over(fate),
+                opened => Passing { fate, proven, next: Next::Begun(opened.map_err(Unusable::from)) },
             };
         }
         if !reply.is_negative() {
@@ -254,114 +236,108 @@ impl Session for SmtpSession {
 
     async fn close(&mut self) -> Option<InStep> {
         self.abandon();
-        match self.kept.take()? {
-            Kept::Unproven(line) => Some(match line.quit().await {
-                Farewell::Goodbye | Farewell::Gone | Farewell::Silent => InStep::Yes,
-                Farewell::OutOfStep(text) => InStep::No { why: self.out_of_step("QUIT", &text) },
-            }),
-            Kept::Idle(line) => {
-                line.quit().await;
-                None
-            }
-        }
+        Some(match self.kept.take()?.line.quit().await {
+            Farewell::Goodbye | Farewell::Gone | Farewell::Silent => InStep::Yes,
+            Farewell::OutOfStep(text) => InStep::No { why: self.out_of_step("QUIT", &text) },
+        })
     }
 }
 
 impl SmtpSession {
-    /// One transaction on one connection, up to the 354.
-    async fn attempt(
-        &mut self,
-        mut line: Line,
-        outgoing: &Outgoing,
-        before: Before,
-    ) -> (InStep, Result<Opened, Broken>) {
-        if let Some(reply) = line.offers.cannot_take(outgoing, &self.server.name) {
-            let judged = Ok(Opened::Judged(Fate::Refused { reply }));
+    /// One transaction on one connection, up to the 354; `unproven` answers before it wait for their proof.
+    async fn attempt(&mut self, mut line: Line, outgoing: &Outgoing, unproven: usize) -> Concluded {
+        if let Some(fate) = line.offers.cannot_take(outgoing, &self.server.name) {
+            let judged = Ok(Opened::Judged { fate, proven: true });
             return match line.quit().await {
-                Farewell::OutOfStep(text) => (InStep::No { why: self.out_of_step("QUIT", &text) }, judged),
-                _ => (InStep::Yes, judged),
+                Farewell::OutOfStep(text) => Concluded::out_of_step(self.out_of_step("QUIT", &text), judged),
+                _ => Concluded::in_step(judged),
             };
         }
         line.wait_at_most(self.server.settings.timeout);
         let heard = line.transact(outgoing).await;
-        self.conclude(line, &heard, before).await
+        self.conclude(line, &heard, unproven).await
     }
 
-    /// What the answers to MAIL, RCPT and DATA say of the message before and of this one.
-    async fn conclude(&mut self, mut line: Line, heard: &Heard, before: Before) -> (InStep, Result<Opened, Broken>) {
+    /// What the answers to MAIL, RCPT and DATA say of the messages before and of this one.
+    async fn conclude(&mut self, mut line: Line, heard: &Heard, unproven: usize) -> Concluded {
         let name = &self.server.name;
+        let broken = |unusable| Concluded::in_step(Err(Broken { unusable, worn_out: false }));
         match verdict(heard, name) {
-            // The 354 is where it belongs, so the message before is sound. What follows it unasked would be taken for
-            // the answer to the dot of this one.
-            Verdict::Ready => {
-                let unusable = match line.unasked().await {
-                    None => {
-                        self.opened = Some(line);
-                        return (InStep::Yes, Ok(Opened::Ready));
-                    }
-                    Some(Ok(reply)) if reply.code == 421 => {
-                        at_recipient(format!("{name} said {} after 354", reply.text()))
-                    }
-                    Some(Ok(reply)) => {
-                        Unusable::server(format!("{name} said {} unasked after 354: out of step", reply.text()))
-                    }
-                    Some(Err(Trouble::Closed | Trouble::Broken(_))) => {
-                        at_recipient(format!("{name} ended the connection after 354"))
-                    }
-                    Some(Err(trouble)) => Unusable::server(trouble.at(name, "DATA")),
-                };
-                (InStep::Yes, Err(Broken { unusable, worn_out: false }))
+            // The 354 is where it belongs, so what was before is sound. What follows it unasked would be taken for the
+            // answer to the dot of this one.
+            Verdict::Ready => match line.unasked().await {
+                None => {
+                    self.opened = Some(line);
+                    Concluded::in_step(Ok(Opened::Ready))
+                }
+                Some(Ok(reply)) if reply.code == 421 => {
+                    broken(at_recipient(format!("{name} said {} after 354", reply.text())))
+                }
+                Some(Ok(reply)) => {
+                    broken(Unusable::server(format!("{name} said {} unasked after 354: out of step", reply.text())))
+                }
+                Some(Err(Trouble::Closed | Trouble::Broken(_))) => {
+                    broken(at_recipient(format!("{name} ended the connection after 354")))
+                }
+                Some(Err(trouble)) => broken(Unusable::server(trouble.at(name, "DATA"))),
+            },
+            Verdict::Judged { fate, after } => {
+                self.refused(line, heard, after, unproven, Ok(Opened::Judged { fate, proven: true })).await
             }
-            Verdict::Judged { fate, after } => self.refused(line, heard, after, before, Ok(Opened::Judged(fate))).await,
             Verdict::TurnedAway { why, after } => {
-                self.refused(line, heard, after, before, Err(Broken::server(why))).await
+                self.refused(line, heard, after, unproven, Err(Broken::server(why))).await
             }
             Verdict::Gone { why, at_mail: true } => {
-                (InStep::Yes, Err(Broken { unusable: Unusable::server(why), worn_out: before != Before::Nothing }))
+                Concluded::in_step(Err(Broken { unusable: Unusable::server(why), worn_out: unproven > 0 }))
             }
-            Verdict::Gone { why, at_mail: false } => {
-                (InStep::Yes, Err(Broken { unusable: at_recipient(why), worn_out: false }))
-            }
-            Verdict::Silent { why } => (InStep::Yes, Err(Broken::server(why))),
-            Verdict::OutOfStep { why } => (InStep::No { why: why.clone() }, Err(Broken::server(why))),
+            Verdict::Silent { why, at_mail: true } => broken(Unusable::server(why)),
+            Verdict::Gone { why, at_mail: false } => broken(at_recipient(why)),
+            Verdict::Silent { why, at_mail: false } => broken(Unusable { what: Extent::SilentRecipient, why }),
+            Verdict::OutOfStep { why } => Concluded::out_of_step(why.clone(), Err(Broken::server(why))),
         }
     }
 
-    /// After a refusal: whether it, and the 2yz before it, can be believed. A connection on which a recipient was refused
-    /// is kept.
+    /// After a no: whether it, and what was before it, can be believed. A connection on which a recipient was refused is
+    /// kept: a 250 to RSET shows that it is ready, and not that replies are in step, for MAIL and RCPT have the same.
     async fn refused(
         &mut self,
         mut line: Line,
         heard: &Heard,
         after: After,
-        before: Before,
+        unproven: usize,
         opened: Result<Opened, Broken>,
-    ) -> (InStep, Result<Opened, Broken>) {
-        let why = match after {
+    ) -> Concluded {
+        let why = match (after, opened) {
             // The 354 is where it belongs. The line is dropped without a word.
-            After::AwaitsBody => return (InStep::Yes, opened),
-            // MAIL's own yes has come. Were replies late by one, RSET would be answered by a refusal of RCPT or DATA.
-            After::Quit if !heard.begins_with_a_refusal() => match line.reset().await {
-                Ok(reply) if reply.code == 250 => {
-                    self.kept = Some(Kept::Idle(line));
-                    return (InStep::Yes, opened);
+            (After::AwaitsBody, opened) => return Concluded::in_step(opened),
+            (After::Quit, Ok(Opened::Judged { fate, .. }))
+                if !heard.begins_with_a_refusal() && unproven + 1 < MOST_UNPROVEN =>
+            {
+                let judged = |proven| Ok(Opened::Judged { fate, proven });
+                match line.reset().await {
+                    Ok(reply) if reply.code == 250 => {
+                        self.kept = Some(Kept { line, unproven: unproven + 1 });
+                        return Concluded { before: None, opened: judged(false) };
+                    }
+                    Ok(reply) if reply.code == 421 => return Concluded::in_step(judged(true)),
+                    Err(Trouble::Silent(_)) => return Concluded::in_step(judged(true)),
+                    Err(trouble) if trouble.is_mere_end("250") => return Concluded::in_step(judged(true)),
+                    Ok(reply) => self.out_of_step("RSET", &reply.text()),
+                    Err(trouble) => trouble.at(&self.server.name, "RSET"),
                 }
-                Ok(reply) if reply.code == 421 => return (InStep::Yes, opened),
-                Err(Trouble::Silent(_)) => return (InStep::Yes, opened),
-                Err(trouble) if trouble.is_mere_end("250") => return (InStep::Yes, opened),
-                Ok(reply) => self.out_of_step("RSET", &reply.text()),
-                Err(trouble) => trouble.at(&self.server.name, "RSET"),
-            },
-            After::Quit => match line.quit().await {
-                Farewell::Goodbye => return (InStep::Yes, opened),
+            }
+            (After::Quit, opened) => match line.quit().await {
+                Farewell::Goodbye => return Concluded::in_step(opened),
                 Farewell::OutOfStep(text) => self.out_of_step("QUIT", &text),
-                Farewell::Gone | Farewell::Silent if before != Before::Unproven => return (InStep::Yes, opened),
+                Farewell::Gone | Farewell::Silent if unproven == 0 || !heard.begins_with_a_refusal() => {
+                    return Concluded::in_step(opened);
+                }
                 Farewell::Gone | Farewell::Silent => self.perhaps_the_dots(heard),
             },
-            After::Gone if heard.begins_with_a_refusal() && before == Before::Unproven => self.perhaps_the_dots(heard),
-            After::Gone => return (InStep::Yes, opened),
+            (After::Gone, _) if heard.begins_with_a_refusal() && unproven > 0 => self.perhaps_the_dots(heard),
+            (After::Gone, opened) => return Concluded::in_step(opened),
         };
-        (InStep::No { why: why.clone() }, Err(Broken::server(why)))
+        Concluded::out_of_step(why.clone(), Err(Broken::server(why)))
     }
 
     /// What makes a refusal of the dot, with the next envelope in the same write, no answer to the dot; `None` when it
@@ -377,7 +353,7 @@ impl SmtpSession {
                     Farewell::Gone | Farewell::Silent => Some(format!("{name} said nothing to QUIT")),
                 }
             }
-            Verdict::OutOfStep { why } | Verdict::Silent { why } | Verdict::Gone { why, .. } => Some(why),
+            Verdict::OutOfStep { why } | Verdict::Silent { why, .. } | Verdict::Gone { why, .. } => Some(why),
             Verdict::Judged { .. } | Verdict::TurnedAway { .. } => {
                 Some(format!("{name} ended the connection before DATA was answered"))
             }
@@ -421,6 +397,16 @@ fn unanswered(no_answer: NoAnswer, name: &str) -> Fate {
 /// The connection ended at this recipient.
 fn at_recipient(why: String) -> Unusable {
     Unusable { what: Extent::Recipient, why }
+}
+
+impl Concluded {
+    fn in_step(opened: Result<Opened, Broken>) -> Concluded {
+        Concluded { before: Some(InStep::Yes), opened }
+    }
+
+    fn out_of_step(why: String, opened: Result<Opened, Broken>) -> Concluded {
+        Concluded { before: Some(InStep::No { why }), opened }
+    }
 }
 
 impl Broken {

@@ -4,6 +4,7 @@
 //! unasked. What comes later by any number of replies fails one of the strict checks before a body is written: the
 //! greeting is 220, EHLO 250, STARTTLS 220 and then TLS, AUTH 235, DATA exactly 354.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -12,10 +13,11 @@ use lettre::transport::smtp::response::{Category, Code, Detail, Response, Severi
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use crate::domain::fate::Fate;
 use crate::mail::session::Outgoing;
 use crate::settings;
 
-use super::reply::{Reply, Trouble, clean, seconds};
+use super::reply::{Reply, Trouble, seconds};
 use super::verdict::{COMMANDS, Heard, goes_on};
 use super::wire::{Deadline, Wire};
 use super::{Server, body};
@@ -45,6 +47,8 @@ pub(super) struct Offers {
     /// SIZE was offered; with the limit, if there is one (RFC 1870 §4: 0 is none).
     pub size: Option<Option<usize>>,
     pub smtputf8: bool,
+    /// It was greeted with HELO: what it could do is not known.
+    knows_only_helo: bool,
     starttls: bool,
     auth_plain: bool,
     auth_login: bool,
@@ -81,7 +85,7 @@ impl Line {
     pub async fn connect(server: &Server) -> Result<Line, String> {
         let settings = &server.settings;
         let waits = settings.connect_timeout.max(LEAST_TIMEOUT);
-        let wire = Wire::new(reach(server, waits).await?);
+        let wire = Wire::new(reach(server, waits).await?, Arc::clone(&server.secrets));
         let mut line = Line { wire, waits, offers: Offers::default() };
         let deadline = Deadline::after(waits);
         if settings.tls == settings::Tls::Implicit {
@@ -124,12 +128,15 @@ impl Line {
             return Ok(());
         }
         let wants_more = server.credentials.is_some() || server.settings.tls != settings::Tls::None;
-        if reply.code < 500 || wants_more {
+        if !matches!(reply.code, 500 | 501 | 502 | 504 | 550) || wants_more {
             return Err(turned_away(server, &reply));
         }
         let second = self.ask(&format!("HELO {}\r\n", server.hello), deadline).await.map_err(&no_answer)?;
         match second.code {
-            250 => Ok(()),
+            250 => {
+                self.offers.knows_only_helo = true;
+                Ok(())
+            }
             _ => Err(turned_away(server, &reply)),
         }
     }
@@ -178,12 +185,9 @@ impl Line {
             match self.say(&word?).await {
                 Ok(reply) if reply.code == wanted => {}
                 Ok(reply) => {
-                    return Err(format!(
-                        "{name} answered AUTH with {}",
-                        clean(&server.without_secrets(&reply.whole()))
-                    ));
+                    return Err(format!("{name} answered AUTH with {}", reply.text()));
                 }
-                Err(trouble) => return Err(server.without_secrets(&trouble.at(name, "AUTH"))),
+                Err(trouble) => return Err(trouble.at(name, "AUTH")),
             }
         }
         Ok(())
@@ -209,6 +213,7 @@ impl Line {
             // It has gone, and may have said so before it went; nothing else would be an answer.
             return match self.wire.unasked().await {
                 Some(Ok(reply)) if reply.code == 421 => Ok(reply),
+                Some(Ok(reply)) => Err(Trouble::Unasked(reply)),
                 _ => Err(trouble),
             };
         }
@@ -223,7 +228,7 @@ impl Line {
     /// MAIL, RCPT and DATA: in one write where the server offers PIPELINING (RFC 2920), else one by one.
     pub async fn transact(&mut self, outgoing: &Outgoing) -> Heard {
         let commands = self.commands(outgoing);
-        let mut heard = Heard::default();
+        let mut heard = Heard::of(needs_smtputf8(outgoing));
         if self.offers.pipelining {
             if heard.take(self.say(&commands.concat()).await) {
                 self.hear_the_rest(&mut heard).await;
@@ -274,7 +279,7 @@ impl Line {
             // Mostly nothing more comes.
             self.wait_at_most(timeout.min(QUIT_TIMEOUT));
         }
-        let mut heard = Heard::default();
+        let mut heard = Heard::of(needs_smtputf8(next));
         self.hear_the_rest(&mut heard).await;
         Ok((reply, heard))
     }
@@ -362,13 +367,16 @@ impl Offers {
         offers
     }
 
-    /// Says why this server cannot take this message; `None` when it can.
-    pub fn cannot_take(&self, outgoing: &Outgoing, server: &str) -> Option<String> {
+    /// Says why this server cannot take this message; `None` when it can. A server that was greeted with HELO may offer
+    /// more another time.
+    pub fn cannot_take(&self, outgoing: &Outgoing, server: &str) -> Option<Fate> {
         if needs_smtputf8(outgoing) && !self.smtputf8 {
-            return Some(format!("not sent: the address needs SMTPUTF8, which {server} does not offer"));
+            let reply = format!("not sent: the address needs SMTPUTF8, which {server} does not offer");
+            return Some(if self.knows_only_helo { Fate::Deferred { reply } } else { Fate::Refused { reply } });
         }
         let (size, limit) = (body::size(outgoing), self.size.flatten()?);
-        (size > limit).then(|| format!("not sent: {size} octets, and {server} takes at most {limit} (SIZE)"))
+        let reply = || format!("not sent: {size} octets, and {server} takes at most {limit} (SIZE)");
+        (size > limit).then(|| Fate::Refused { reply: reply() })
     }
 }
 

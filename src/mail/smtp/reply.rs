@@ -53,36 +53,49 @@ pub(super) enum Trouble {
 
 /// The lines of a reply that have come so far.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct Lines<'a> {
+    /// What a server might repeat and no text may show.
+    secrets: &'a [String],
     code: Option<u16>,
     lines: Vec<String>,
     octets: usize,
 }
 
-impl Lines {
+impl<'a> Lines<'a> {
+    pub fn without(secrets: &'a [String]) -> Lines<'a> {
+        Lines { secrets, ..Lines::default() }
+    }
+
+    /// Octets as people read them: UTF-8, or else Latin-1; without secrets.
+    fn text(&self, octets: &[u8]) -> String {
+        let text = std::str::from_utf8(octets)
+            .map_or_else(|_| octets.iter().copied().map(char::from).collect(), str::to_owned);
+        self.secrets.iter().fold(text, |text, secret| text.replace(secret, "[password]"))
+    }
+
     /// Takes one more line, without its end; says whether it is the last one.
     ///
     /// # Errors
     /// The line belongs to no reply, or there is too much of it: what it says, for people.
     pub fn take(&mut self, line: &[u8]) -> Result<bool, String> {
-        let nonsense = || Err(clean(&text(line)));
+        let nonsense = |lines: &Lines<'_>| Err(clean(&lines.text(line)));
         self.octets += line.len();
         if line.len() > LONGEST_LINE || self.octets > MOST_OCTETS || self.lines.len() == MOST_LINES {
             return Err(too_much());
         }
-        let Some((digits, rest)) = line.split_at_checked(3) else { return nonsense() };
+        let Some((digits, rest)) = line.split_at_checked(3) else { return nonsense(self) };
         let code = match digits {
             [first @ b'2'..=b'5', second @ b'0'..=b'9', third @ b'0'..=b'9'] => {
                 100 * u16::from(first - b'0') + 10 * u16::from(second - b'0') + u16::from(third - b'0')
             }
-            _ => return nonsense(),
+            _ => return nonsense(self),
         };
         if self.code.is_some_and(|before| before != code) {
             return Err(clean(&format!(
                 "{} {}, then {}",
                 self.code.unwrap_or_default(),
                 self.lines.join(" "),
-                text(line)
+                self.text(line)
             )));
         }
         self.code = Some(code);
@@ -90,9 +103,10 @@ impl Lines {
             [] => (true, rest),
             [b' ', words @ ..] => (true, words),
             [b'-', words @ ..] => (false, words),
-            _ => return nonsense(),
+            _ => return nonsense(self),
         };
-        self.lines.push(text(words));
+        let words = self.text(words);
+        self.lines.push(words);
         Ok(is_last)
     }
 
@@ -105,7 +119,7 @@ impl Lines {
     /// end. `None` when nothing has come.
     pub fn half(&self, begun: &[u8]) -> Option<String> {
         let code = self.code.map(|code| format!("{code}-{} ", self.lines.join(" ")));
-        let said = code.unwrap_or_default() + &text(begun);
+        let said = code.unwrap_or_default() + &self.text(begun);
         (!said.is_empty()).then(|| clean(&said))
     }
 }
@@ -133,11 +147,6 @@ impl Reply {
             text.push_str(again.unwrap_or(line).trim_start());
         }
         clean(&text)
-    }
-
-    /// The code and all lines, as they came.
-    pub fn whole(&self) -> String {
-        format!("{} {}", self.code, self.lines.join(" "))
     }
 
     /// What a negative reply makes of the message that it judges.
@@ -186,11 +195,6 @@ pub(super) fn too_much() -> String {
     "more than a reply may have (4 KB a line, 100 lines, 64 KB)".to_owned()
 }
 
-/// Octets as people read them: UTF-8, or else Latin-1.
-fn text(octets: &[u8]) -> String {
-    std::str::from_utf8(octets).map_or_else(|_| octets.iter().copied().map(char::from).collect(), str::to_owned)
-}
-
 /// One line without control characters, at most [`LONGEST_TEXT`] characters.
 pub(super) fn clean(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '?' } else { c };
@@ -221,17 +225,17 @@ mod tests {
     fn the_table_holds() {
         for (octets, whole) in [
             (&b"250 ok\r\n"[..], "250 ok"),
-            (b"250\r\n", "250 "),
-            (b"250 \r\n", "250 "),
+            (b"250\r\n", "250"),
+            (b"250 \r\n", "250"),
             (b"250 ok\n", "250 ok"),
             (b"250-a\r\n250-\r\n250 b\r\n", "250 a  b"),
-            (b"250-a\n250\n", "250 a "),
+            (b"250-a\n250\n", "250 a"),
             (b"550 5.1.1 Empf\xe4nger\r\n", "550 5.1.1 Empfänger"),
             ("550 5.1.1 Empfänger\r\n".as_bytes(), "550 5.1.1 Empfänger"),
             (b"250 5.1.1 no such user\r\n", "250 5.1.1 no such user"),
-            (b"421\n", "421 "),
+            (b"421\n", "421"),
         ] {
-            assert_eq!(read(octets).unwrap().map(|reply| reply.whole()).as_deref(), Some(whole), "{octets:?}");
+            assert_eq!(read(octets).unwrap().map(|reply| reply.text()).as_deref(), Some(whole), "{octets:?}");
         }
         for octets in [
             &b"\r\n"[..],

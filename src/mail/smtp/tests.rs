@@ -78,7 +78,7 @@ fn send(session: &mut Driven<SmtpSession>, messages: &[Outgoing], record: impl F
             }
             Ok(opened) => {
                 let (prefix, fate) = match opened {
-                    Opened::Judged(fate) => ("judged ", fate),
+                    Opened::Judged { fate, .. } => ("judged ", fate),
                     Opened::Ready => ("", session.finish(message)),
                 };
                 texts.push(fate.reply().to_owned());
@@ -110,7 +110,7 @@ fn hand_over(session: &mut Driven<SmtpSession>, messages: &[Outgoing], record: i
                 texts.push(unusable.why);
                 "unusable".to_owned()
             }
-            (Ok(Opened::Judged(fate)), _) => {
+            (Ok(Opened::Judged { fate, .. }), _) => {
                 texts.push(fate.reply().to_owned());
                 format!("judged {}", fate.word())
             }
@@ -125,11 +125,12 @@ fn hand_over(session: &mut Driven<SmtpSession>, messages: &[Outgoing], record: i
                 let sent = matches!(passing.fate, Fate::Sent { .. });
                 match passing.next {
                     Next::Begun(opened) => {
-                        handed_over = Some((if sent { "yes" } else { "no" }, opened));
+                        let waits = if passing.proven { "yes" } else { "-" };
+                        handed_over = Some((if sent { waits } else { "no" }, opened));
                         "sent".to_owned()
                     }
-                    Next::NotBegun { proven: is_proven } => {
-                        proven = sent && is_proven;
+                    Next::NotBegun => {
+                        proven = sent && passing.proven;
                         passing.fate.word().to_owned()
                     }
                 }
@@ -180,6 +181,20 @@ fn stories(count: usize, table: &[(&[Odd], &str)]) {
     handed_over(count, table);
 }
 
+/// As [`stories`], where a no keeps the connection when commands go one by one; the last is for the other ways, in which
+/// this server answers DATA with 354 all the same.
+fn stories_of_noes(count: usize, table: &[(&[Odd], &str, &str)]) {
+    for (odd, one_by_one, otherwise) in table {
+        for (way, run, story) in [
+            ("one by one", run(false, odd, count), one_by_one),
+            ("pipelining", run(true, odd, count), otherwise),
+            ("handed over", run_handing_over(odd, count), otherwise),
+        ] {
+            assert_eq!(run.story, **story, "{odd:?}, {way}\n{:#?}\n{:#?}", run.texts, run.record);
+        }
+    }
+}
+
 /// Each row: departures, and the story expected with envelopes handed over.
 fn handed_over(count: usize, table: &[(&[Odd], &str)]) {
     for (odd, story) in table {
@@ -227,15 +242,15 @@ fn handed_over_a_message_takes_one_write_and_its_body_waits_for_its_own_354() {
     let mut session = Driven::new(SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session());
     assert_eq!(session.open(&outgoing(1)).opened, Ok(Opened::Ready));
     let passing = session.finish_and_open(&outgoing(1), &outgoing(2));
-    assert_eq!(passing.next, Next::NotBegun { proven: false });
+    assert_eq!((passing.next, passing.proven), (Next::NotBegun, false));
     assert_eq!(session.close(), Some(InStep::Yes));
     assert_eq!(told.stop().lines.iter().filter(|line| line.starts_with("MAIL")).count(), 1);
     let told = Told::start(manner(true, &[]));
     let mut session = Driven::new(SmtpServer::new(&settings(told.port, PATIENCE)).unwrap().session());
     assert_eq!(session.open(&outgoing(1)).opened, Ok(Opened::Ready));
     let broken = Outgoing { bytes: b"a\n.\n".to_vec(), ..outgoing(2) };
-    assert_eq!(session.finish_and_open(&outgoing(1), &broken).next, Next::NotBegun { proven: false });
-    assert!(matches!(session.open(&broken).opened, Ok(Opened::Judged(Fate::Refused { .. }))));
+    assert_eq!(session.finish_and_open(&outgoing(1), &broken).next, Next::NotBegun);
+    assert!(matches!(session.open(&broken).opened, Ok(Opened::Judged { fate: Fate::Refused { .. }, .. })));
 }
 
 #[test]
@@ -309,13 +324,11 @@ fn only_some_replies_judge_the_message() {
             (&[Odd("MAIL", 1, Say("550 5.7.1 you may not\r\n"))], "- unusable, -"),
             (&[Odd("MAIL", 1, Say("421 4.7.0 closing\r\n"))], "- unusable, -"),
             (&[Odd("RCPT", 1, Say("421 4.7.0 closing\r\n"))], "- unusable, -"),
-            (&[Odd("RCPT", 1, Say("450 4.2.0 greylisted\r\n"))], "- judged deferred, -"),
-            (&[Odd("RCPT", 1, Say("550 5.1.1 unknown\r\n"))], "- judged refused, -"),
             (&[Odd("RCPT", 1, Say("251 will forward\r\n"))], "- sent, yes"),
             (&[Odd("RCPT", 1, Say("252 cannot verify\r\n"))], "- sent, yes"),
             (&[Odd("DATA", 1, Say("421 4.7.0 closing\r\n"))], "- unusable, -"),
-            (&[Odd("DATA", 1, Say("451 4.3.0 later\r\n"))], "- judged deferred, -"),
-            (&[Odd("DATA", 1, Say("554 5.7.1 no\r\n"))], "- judged refused, -"),
+            (&[Odd("DATA", 1, Say("451 4.3.0 later\r\n"))], "- judged deferred, yes"),
+            (&[Odd("DATA", 1, Say("554 5.7.1 no\r\n"))], "- judged refused, yes"),
             (&[Odd(".", 1, Say("421 4.7.0 closing\r\n"))], "- deferred, -"),
             (&[Odd(".", 1, Say("451 4.3.0 later\r\n"))], "- deferred, -"),
             (&[Odd(".", 1, Say("554 5.7.1 spam\r\n"))], "- refused, -"),
@@ -327,6 +340,13 @@ fn only_some_replies_judge_the_message() {
             (&[Odd(".", 1, Say("250\r\n"))], "- sent, yes"),
             (&[Odd(".", 1, Say("250-2.0.0 queued\n250 as 7\n"))], "- sent, yes"),
             (&[Odd(".", 1, Say("250-2.0.0 queued\r\n250 as 7\r\n"))], "- sent, yes"),
+        ],
+    );
+    stories_of_noes(
+        1,
+        &[
+            (&[Odd("RCPT", 1, Say("450 4.2.0 greylisted\r\n"))], "- judged deferred, yes", "- judged deferred, -"),
+            (&[Odd("RCPT", 1, Say("550 5.1.1 unknown\r\n"))], "- judged refused, yes", "- judged refused, -"),
         ],
     );
     for code in ["552 5.3.4 too big\r\n", "553 5.1.8 no such sender\r\n"] {
@@ -431,9 +451,11 @@ fn quit_proves_the_last_message() {
 
 #[test]
 fn the_next_message_proves_the_one_before() {
+    for (no, word) in [("550 no\r\n", "refused"), ("450 no\r\n", "deferred")] {
+        let (waits, stands) = (format!("- sent, - judged {word}, yes"), format!("- sent, yes judged {word}, -"));
+        stories_of_noes(2, &[(&[Odd("RCPT", 2, Say(no))], &waits, &stands)]);
+    }
     for (act, story) in [
-        (Say("550 no\r\n"), "- sent, yes judged refused, -"),
-        (Say("450 no\r\n"), "- sent, yes judged deferred, -"),
         (SayAndClose("550 no\r\n"), "- sent, yes judged refused, -"),
         (Say("421 closing\r\n"), "- sent, yes unusable, -"),
         (Close, "- sent, yes unusable, -"),
@@ -441,14 +463,15 @@ fn the_next_message_proves_the_one_before() {
         (Hang, "- sent, yes unusable, -"),
         (Say("354 go\r\n"), "- sent, no unusable, -"),
         (Say("221 bye\r\n"), "- sent, no unusable, -"),
-        (Say("garbage\r\n"), "- sent, no unusable, -"),
+        // MAIL's own yes has come.
+        (Say("garbage\r\n"), "- sent, yes unusable, -"),
     ] {
         stories(2, &[(&[Odd("RCPT", 2, act)], story)]);
     }
     stories(
         2,
         &[
-            (&[Odd("DATA", 2, Say("451 later\r\n"))], "- sent, yes judged deferred, -"),
+            (&[Odd("DATA", 2, Say("451 later\r\n"))], "- sent, - judged deferred, yes"),
             (&[Odd("DATA", 2, Say("250 ok\r\n"))], "- sent, no unusable, -"),
             (&[Odd("DATA", 2, Close)], "- sent, yes unusable, -"),
             (&[Odd("DATA", 2, Say("451 later\r\n")), Odd("RSET", 1, Say("503 no\r\n"))], "- sent, no unusable, -"),
@@ -499,21 +522,47 @@ fn a_refused_recipient_costs_no_connection() {
         let odd = [Odd("RCPT", 1, Say("550 5.1.1 unknown\r\n")), refused];
         let odd = if pipelining { &odd[..] } else { &odd[..1] };
         let run = run(pipelining, odd, 2);
-        assert_eq!(run.story, "- judged refused, - sent, yes");
+        assert_eq!(run.story, "- judged refused, yes sent, yes");
         assert_eq!(run.record.lines.iter().filter(|line| *line == "<connection>").count(), 1);
         assert_eq!(run.record.lines.iter().filter(|line| *line == "RSET").count(), 1);
     }
 }
 
 #[test]
-fn a_kept_connection_that_has_ended_meanwhile_is_replaced() {
-    for goodbye in ["421 4.4.2 idle\r\n", "451 4.7.0 timeout\r\n", "garbage\r\n"] {
+fn a_kept_connection_that_ends_is_replaced_and_one_out_of_step_judges_nothing() {
+    for (goodbye, story) in [
+        ("421 4.4.2 idle\r\n", "- judged refused, yes sent, yes"),
+        ("451 4.7.0 timeout\r\n", "- judged refused, no unusable, -"),
+        ("garbage\r\n", "- judged refused, no unusable, -"),
+    ] {
         let both: &'static str = format!("250 ok\r\n{goodbye}").leak();
         let odd = [Odd("RCPT", 1, Say("550 5.1.1 unknown\r\n")), Odd("RSET", 1, SayAndClose(both))];
-        let run = run(false, &odd, 2);
-        assert_eq!(run.story, "- judged refused, - sent, yes", "{goodbye:?}");
-        assert_eq!(run.record.lines.iter().filter(|line| *line == "<connection>").count(), 2);
+        assert_eq!(run(false, &odd, 2).story, story, "{goodbye:?}");
     }
+}
+
+#[test]
+fn a_no_that_was_not_the_recipients_is_found_out() {
+    // A stray no in the place of RCPT's own yes, which RSET then hears.
+    let stray = Odd("RCPT", 1, Say("550 5.1.1 stray\r\n"));
+    let late = [stray, Odd("RSET", 1, Say("250 2.1.5 recipient ok\r\n")), Odd("QUIT", 1, Say("250 2.0.0 reset\r\n"))];
+    assert_eq!(run(false, &late, 1).story, "- judged refused, no");
+    // The dot's own no, late by two: MAIL and RSET hear a yes each, and neither proves anything.
+    let two = [
+        Odd("RCPT", 2, Say("554 5.6.0 the body was bad\r\n")),
+        Odd("RSET", 1, Say("250 2.1.0 sender ok\r\n")),
+        Odd("QUIT", 1, Say("503 5.5.1 no sender\r\n")),
+    ];
+    assert_eq!(run(false, &two, 2).story, "- sent, - judged refused, no");
+}
+
+#[test]
+fn answers_wait_for_their_proof_only_for_so_long() {
+    let odd: Vec<Odd> = (1..=6).map(|nth| Odd("RCPT", nth, Say("550 5.1.1 unknown\r\n"))).collect();
+    let run = run(false, &odd, 6);
+    let refused = "- judged refused, ".repeat(4);
+    assert_eq!(run.story, format!("{refused}yes judged refused, - judged refused, yes"), "{:#?}", run.record);
+    assert_eq!(run.record.lines.iter().filter(|line| *line == "<connection>").count(), 2);
 }
 
 #[test]

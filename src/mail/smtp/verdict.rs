@@ -5,10 +5,11 @@
 //! | 250 to MAIL, 250/251/252 to RCPT, 354 to DATA     | ready                                                  |
 //! | 4yz or 5yz to RCPT, or to DATA after it           | judges the message                                     |
 //! | 552 or 553 to MAIL (RFC 5321 §4.2.2: size, name)  | judges the message                                     |
+//! | 501, 504, 550 or 555 to MAIL with SMTPUTF8        | judges the message                                     |
 //! | any other 4yz or 5yz to MAIL                      | turned away: says nothing about the message            |
 //! | 421, or the connection's end, instead of MAIL's   | gone: says nothing about the message                   |
-//! | the same instead of RCPT's or DATA's              | gone, perhaps because of this recipient                |
-//! | silence                                           | says nothing about the message                         |
+//! | the same, or what is no reply, instead of RCPT's or DATA's | gone, perhaps because of this recipient       |
+//! | silence                                           | as the end of the connection                           |
 //! | a reply that the command cannot have, half of one that MAIL cannot have, or something unasked | out of step: no reply on this connection can be trusted |
 
 use crate::domain::fate::Fate;
@@ -21,6 +22,8 @@ pub(super) const COMMANDS: [&str; 3] = ["MAIL", "RCPT", "DATA"];
 /// What came back for MAIL, RCPT and DATA, in order, and what ended the listening early.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
+    /// MAIL said SMTPUTF8 (RFC 6531 §3.5), which a server may offer and still refuse.
+    smtputf8: bool,
     pub replies: Vec<Reply>,
     pub trouble: Option<Trouble>,
 }
@@ -44,6 +47,7 @@ pub(super) enum Verdict {
     },
     Silent {
         why: String,
+        at_mail: bool,
     },
     OutOfStep {
         why: String,
@@ -62,6 +66,10 @@ pub(super) enum After {
 }
 
 impl Heard {
+    pub fn of(smtputf8: bool) -> Heard {
+        Heard { smtputf8, ..Heard::default() }
+    }
+
     /// Takes one more answer, or what came in its place; says whether another can follow it.
     pub fn take(&mut self, answer: Result<Reply, Trouble>) -> bool {
         match answer {
@@ -110,7 +118,7 @@ pub(super) fn verdict(heard: &Heard, server: &str) -> Verdict {
         }
         return match after(heard, at, server) {
             Err(why) => Verdict::OutOfStep { why },
-            Ok(after) if at > 0 || matches!(reply.code, 552 | 553) => {
+            Ok(after) if at > 0 || judges_at_mail(reply, heard.smtputf8) => {
                 Verdict::Judged { fate: reply.judgement(), after }
             }
             Ok(after) => Verdict::TurnedAway { why: answered(), after },
@@ -119,13 +127,18 @@ pub(super) fn verdict(heard: &Heard, server: &str) -> Verdict {
     Verdict::Ready
 }
 
+/// Whether a no to MAIL is about this message: its size or name (RFC 5321 §4.2.2), or the SMTPUTF8 that it needs.
+fn judges_at_mail(reply: &Reply, smtputf8: bool) -> bool {
+    matches!(reply.code, 552 | 553) || (smtputf8 && matches!(reply.code, 501 | 504 | 550 | 555))
+}
+
 fn unanswered(trouble: &Trouble, server: &str, command: &str) -> Verdict {
     let (why, at_mail) = (trouble.at(server, command), command == COMMANDS[0]);
     match trouble {
-        Trouble::Silent(_) => Verdict::Silent { why },
+        Trouble::Silent(_) => Verdict::Silent { why, at_mail },
         _ if trouble.is_mere_end("250") => Verdict::Gone { why, at_mail },
         // MAIL's own yes has come, so what was before it is sound, whatever this was to become.
-        Trouble::Half { .. } if !at_mail => Verdict::Gone { why, at_mail },
+        Trouble::Half { .. } | Trouble::Nonsense(_) if !at_mail => Verdict::Gone { why, at_mail },
         _ => Verdict::OutOfStep { why },
     }
 }

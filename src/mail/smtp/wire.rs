@@ -45,6 +45,8 @@ pub(super) struct Wire {
     buffer: Vec<u8>,
     /// Why no more can be read.
     end: Option<Trouble>,
+    /// What no text of this server may show.
+    secrets: Arc<[String]>,
 }
 
 enum Stream {
@@ -53,10 +55,10 @@ enum Stream {
 }
 
 impl Wire {
-    pub fn new(socket: TcpStream) -> Wire {
+    pub fn new(socket: TcpStream, secrets: Arc<[String]>) -> Wire {
         // Each write is a whole part of the dialogue; waiting for more of it costs 40 ms.
         let _ = socket.set_nodelay(true);
-        Wire { stream: Stream::Plain(socket), buffer: Vec::new(), end: None }
+        Wire { stream: Stream::Plain(socket), buffer: Vec::new(), end: None, secrets }
     }
 
     /// Goes over to TLS. The server must have said nothing that was not taken: it would count as said under TLS.
@@ -70,7 +72,10 @@ impl Wire {
             return Err(Trouble::Broken("TLS within TLS".to_owned()));
         };
         match timeout_at(deadline.at, TlsConnector::from(Arc::clone(config)).connect(host.clone(), socket)).await {
-            Ok(Ok(stream)) => Ok(Wire { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new(), end: None }),
+            Ok(Ok(stream)) => {
+                let stream = Stream::Tls(Box::new(stream));
+                Ok(Wire { stream, buffer: Vec::new(), end: None, secrets: self.secrets })
+            }
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Trouble::Closed),
             Ok(Err(error)) => Err(Trouble::Broken(error.to_string())),
             Err(_) => Err(Trouble::Silent(deadline.waited)),
@@ -103,7 +108,8 @@ impl Wire {
     /// # Errors
     /// There is none. Nothing that comes later is taken for anything: the connection has ended for us.
     pub async fn hear(&mut self, deadline: Deadline) -> Result<Reply, Trouble> {
-        let mut lines = Lines::default();
+        let secrets = Arc::clone(&self.secrets);
+        let mut lines = Lines::without(&secrets);
         let mut searched = 0;
         loop {
             while let Some(at) = memchr::memchr(b'\n', &self.buffer[searched..]) {
@@ -152,8 +158,9 @@ impl Wire {
         if let Stream::Plain(_) = self.stream {
             return self.lies_in_the_socket();
         }
-        // What lies there need not be the server's words: TLS 1.3 sends tickets of its own.
-        loop {
+        // What lies there need not be the server's words: TLS 1.3 sends tickets of its own. Without end they are no reply.
+        let until = Instant::now() + REST_OF_UNASKED;
+        while Instant::now() < until {
             let has_read = {
                 let mut reading = pin!(self.fill());
                 poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_ready())).await
@@ -168,6 +175,7 @@ impl Wire {
                 return true;
             }
         }
+        true
     }
 
     /// Asks the system itself: what tokio knows of the socket may be a moment old.
