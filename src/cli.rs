@@ -287,7 +287,7 @@ pub struct Resolve {
     /// After a backup of the ledger was put back: list what is due, which may have gone out since
     #[arg(long, conflicts_with_all = ["all", "decision"])]
     pub restored: bool,
-    /// With --restored: hold all of it back (skipped: cancelled) and let runs go on from here
+    /// With --restored: hold all of it back for good (skipped: held_back) and let runs go on from here
     #[arg(long, requires = "restored")]
     pub hold_back: bool,
 }

@@ -80,7 +80,7 @@ impl Ledger {
     fn way_on(&self) -> Result<String, Failure> {
         Ok(format!(
             "`mailonce resolve --restored` lists what is due for you to decide; suppressions added since {} are lost too: \
-             bring them back with `mailonce import suppressions FILE` before you go on",
+             bring them back with `mailonce import suppressions FILE` once you have decided",
             instant::text(self.newest_at()?)
         ))
     }

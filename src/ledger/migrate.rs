@@ -91,7 +91,8 @@ fn parts(conn: &Connection) -> rusqlite::Result<Parts> {
 }
 
 /// Gives each table the statement it has today, in constant time: what is stored stays as it is. That is sound for
-/// constraints, generated columns that are not stored, and columns added behind the others, which read as NULL.
+/// constraints, generated columns that are not stored, and columns added behind the others, which read as their
+/// default or NULL.
 fn change_tables(tx: &Connection, expected: &Parts) -> rusqlite::Result<()> {
     let found = parts(tx)?;
     let fresh = Connection::open_in_memory()?;
@@ -104,7 +105,7 @@ fn change_tables(tx: &Connection, expected: &Parts) -> rusqlite::Result<()> {
             Some(_) => {
                 let (before, after) = (stored_columns(tx, name)?, stored_columns(&fresh, name)?);
                 let added = after.get(before.len()..).unwrap_or_default();
-                if !after.starts_with(&before) || added.iter().any(|(_, _, not_null)| *not_null) {
+                if !after.starts_with(&before) || added.iter().any(|(_, _, needed)| *needed) {
                     let what = format!("the table {name} was changed by hand and cannot be brought up to date");
                     return Err(rusqlite::Error::ToSqlConversionFailure(what.into()));
                 }
@@ -125,9 +126,11 @@ fn change_tables(tx: &Connection, expected: &Parts) -> rusqlite::Result<()> {
     tx.execute_batch("PRAGMA writable_schema = RESET")
 }
 
-/// Name, type and NOT NULL of what a row of this table holds.
+/// Name and type of what a row of this table holds, and whether a row that lacks it cannot be read: NOT NULL, no default.
 fn stored_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(String, String, bool)>> {
-    let mut rows = conn.prepare("SELECT name, type, \"notnull\" FROM pragma_table_xinfo(?1) WHERE hidden <> 2")?;
+    let mut rows = conn.prepare(
+        "SELECT name, type, \"notnull\" AND dflt_value IS NULL FROM pragma_table_xinfo(?1) WHERE hidden <> 2",
+    )?;
     rows.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 

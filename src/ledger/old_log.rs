@@ -67,9 +67,12 @@ impl OldLog {
         let opened = || -> rusqlite::Result<_> {
             let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             conn.busy_timeout(BUSY_TIMEOUT)?;
+            // What a dead run of a ledger left beside it is not to be taken away by this look.
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             if has_table(&conn, "ledger")? || !has_table(&conn, LOG)? {
                 return Ok(None);
             }
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
             // What the older system hung on its table is none of our doing: its triggers do not fire.
             conn.pragma_update(None, "foreign_keys", false)?;
             conn.pragma_update(None, "legacy_alter_table", true)?;

@@ -192,14 +192,15 @@ impl Ledger {
         }
         // While a run is under way, or as long as a dead one has not been dealt with, the log stays.
         if writes && (access == Access::Decided || !ledger.newest_run_is_open()?) {
-            ledger.close_with_checkpoint()?;
+            ledger.keep_log(false)?;
         }
         Ok(ledger)
     }
 
-    /// From here on, closing puts the log into the file and takes it away.
-    pub(super) fn close_with_checkpoint(&self) -> Result<(), Failure> {
-        self.read(|conn| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(|_| ()))
+    /// Whether the log stays when the ledger is closed, as from a beginning to its end; else closing puts it into the file
+    /// and takes it away.
+    pub(super) fn keep_log(&self, keep: bool) -> Result<(), Failure> {
+        self.read(|conn| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ()))
     }
 }
 

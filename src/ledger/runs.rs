@@ -35,6 +35,7 @@ impl Ledger {
     ) -> Result<Epoch, Failure> {
         let now = instant::text(now);
         self.sync_folder()?;
+        self.keep_log(true)?;
         let (host_id, host_name) = self.host_columns();
         let epoch = self.write(Durability::Full, |tx| {
             tx.execute(
@@ -57,7 +58,6 @@ impl Ledger {
             tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))
         })?;
         self.bring_to_file()?;
-        self.close_with_checkpoint()?;
         Ok(epoch)
     }
 
@@ -155,7 +155,8 @@ impl Ledger {
                 )?;
             }
             Ok(())
-        })
+        })?;
+        self.keep_log(false)
     }
 
     /// A number that changes whenever another process has changed the ledger, and never by this one's own commits.

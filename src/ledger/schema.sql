@@ -305,7 +305,7 @@ END;
 
 -- Held back, because an old copy of the ledger was put back: it may have gone out, so that nothing plans it again.
 CREATE TRIGGER held_back_for_good BEFORE UPDATE OF reason ON message
-WHEN OLD.reason = 'held_back' AND NEW.reason IS NOT 'held_back'
+WHEN OLD.reason = 'held_back' AND NEW.state = 'skipped' AND NEW.reason IS NOT 'held_back'
 BEGIN
     SELECT RAISE(ABORT, 'held_back_for_good: a message that was held back may have gone out');
 END;

@@ -124,7 +124,7 @@ fn where_all_is_in_place_it_says_so_and_what_is_missing_it_adds() {
         world.ok(["add-index"]).says("added: idx_user_cart_unique, window_on_arming").says("looks into the index");
         world.ok(["add-index"]).says("already in place");
         world.by_hand(
-            "DROP INDEX episode_once; DROP INDEX idx_user_cart_unique;
+            "DROP INDEX episode_once; DROP INDEX idx_user_cart_unique; DROP TRIGGER episode_is_not_replaced;
              INSERT INTO cart_abandonment_log (identity, email, cart_hash, created_at, origin)
              VALUES ('e:a@b.c', 'a@b.c', 'x', '2026-01-01T00:00:00Z', 'hand'), ('e:a@b.c', 'A@b.c', 'x', '2026-01-01T00:00:00Z', 'hand')",
         );

@@ -158,6 +158,13 @@ fn each_rule_finds_what_breaks_it() {
             "states",
             "PRAGMA ignore_check_constraints = 1; UPDATE message SET state = 'lost' WHERE id = 1".into(),
         ),
+        ("armed_as_tried", "UPDATE message SET armed_at = '2020-01-01T00:00:00Z' WHERE armed_at IS NOT NULL".into()),
+        ("armed_as_tried", "UPDATE message SET armed_at = '2020-01-01T00:00:00Z' WHERE state = 'refused'".into()),
+        ("armed_as_tried", "UPDATE message SET armed_at = planned_at WHERE state = 'skipped'".into()),
+        ("armed_as_tried", "UPDATE message SET epoch = epoch + 1 WHERE state = 'in_doubt'; UPDATE ledger SET epoch = 9".into()),
+        ("settled_as_tried", "UPDATE message SET settled_at = '2020-01-01T00:00:00Z' WHERE state = 'refused'".into()),
+        ("email_sent_means_sent", "UPDATE cart_abandonment_log SET last_sent_at = '2020-01-01T00:00:00Z' WHERE email_sent = 1".into()),
+        ("episode_is_its_messages", "UPDATE cart_abandonment_log SET created_at = '2020-01-01T00:00:00Z'".into()),
         ("lock_file", "UPDATE ledger SET epoch = 0".into()),
     ] {
         let world = world();
@@ -170,6 +177,14 @@ fn each_rule_finds_what_breaks_it() {
         let json = world.exits(1, ["audit", "--json"]).json();
         assert!(json["by_rule"][rule].as_u64() >= Some(1), "{json}");
     }
+}
+
+/// Plain SQL, past every trigger: the instant that the window counts from.
+#[test]
+fn an_instant_that_was_moved_by_hand_is_found() {
+    let world = world();
+    by_hand(&world).execute("UPDATE message SET armed_at = '2020-01-01T00:00:00Z' WHERE state = 'sent'", []).unwrap();
+    world.exits(1, ["audit"]).says("armed_as_tried: ").says("begun at 2020-01-01T00:00:00Z");
 }
 
 #[test]

@@ -65,11 +65,20 @@ mod restored_backup {
         let world = restored(&server);
         for minute in 20..23 {
             world.set_now(&format!("2026-03-01T12:{minute}:00Z"));
-            world.exits(74, ["detect"]).says("lock file").says("mailonce resolve --restored");
+            world
+                .exits(74, ["detect"])
+                .says("lock file")
+                .says("mailonce resolve --restored")
+                .says("suppressions added since 2026-03-01T12:00:00Z are lost");
         }
         world.has([("planned", 1)]);
         assert_eq!(server.accepted().len(), 1);
-        world.ok(["resolve", "--restored"]).says("old@example.com").says("1 message planned");
+        world
+            .ok(["resolve", "--restored"])
+            .says("old@example.com")
+            .says("1 message planned")
+            .says("made at 2026-03-01T12:00:00Z or later")
+            .says("mailonce import suppressions");
         world.exits(74, ["detect"]);
         assert_eq!(server.accepted().len(), 1, "listing decides nothing");
     }
@@ -82,7 +91,7 @@ mod restored_backup {
         world.put(Cart::of("touched"));
         world.set_now("2026-03-01T12:20:00Z");
         world.ok(["resolve", "--restored", "--hold-back"]).says("1 planned message");
-        assert_eq!(world.message().reason.as_deref(), Some("cancelled"));
+        assert_eq!(world.message().reason.as_deref(), Some("held_back"));
         for at in ["2026-03-01T12:21:00Z", "2026-03-01T13:30:00Z", "2026-03-02T13:00:00Z"] {
             world.set_now(at);
             world.ok(["detect"]);
@@ -95,6 +104,44 @@ mod restored_backup {
         world.set_now("2026-03-02T14:31:00Z");
         world.ok(["detect"]).is_silent();
         world.exits(2, ["resolve", "--restored", "--hold-back"]);
+    }
+
+    #[test]
+    fn what_was_held_back_is_planned_again_by_no_command() {
+        let later = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
+        let world = World::with_campaigns(&definition("once", "at = \"2026-03-01 13:00\"")).smtp(&later);
+        let world = world.cart(Cart::of("c1")).init();
+        world.ok(["run-campaigns"]);
+        world.ok(["detect"]);
+        world.campaigns_at("2026-03-01T13:00:00Z", 0);
+        let backup = back_up(&world);
+        let server = accepting();
+        world.send_to(&server);
+        world.campaigns_at("2026-03-01T13:10:00Z", 0);
+        world.ok(["detect"]);
+        assert_eq!(server.accepted().len(), 2);
+        put_back(&world, &backup);
+        world.set_now("2026-03-01T13:20:00Z");
+        // Nor does any command that writes touch the copy before a person has decided.
+        for command in [
+            &["suppress", "add", "x@example.com", "--reason", "x"][..],
+            &["campaign", "pause", "once"],
+            &["campaign", "retry", "once", "--state", "refused"],
+            &["resolve", "--all", "--sent", "--reason", "x"],
+            &["cleanup-duplicates"],
+            &["add-index"],
+        ] {
+            world.exits(74, command).says("mailonce resolve --restored");
+        }
+        world.ok(["resolve", "--restored", "--hold-back"]).says("2 planned messages held back").says("suppress add");
+        let retried = world.ok(["campaign", "retry", "once", "--state", "cancelled", "--state", "expired"]);
+        retried.says("0 messages").says("1 message held back");
+        let cart = world.messages()[0].message_key.clone();
+        world.exits(65, ["resolve", &cart, "--resend", "--reason", "x"]).says("may have gone out already");
+        world.ok(["run-campaigns"]);
+        world.ok(["detect"]);
+        assert_eq!(server.accepted().len(), 2);
+        world.ok(["audit"]).is_silent();
     }
 
     #[test]
@@ -308,9 +355,9 @@ mod ledger_file {
     fn a_newer_schema_is_left_alone() {
         let server = accepting();
         let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
-        by_hand(&world).pragma_update(None, "user_version", 2).unwrap();
-        world.exits(74, ["detect"]).says("schema 2");
-        world.exits(74, ["status"]).says("schema 2");
+        by_hand(&world).pragma_update(None, "user_version", 3).unwrap();
+        world.exits(74, ["detect"]).says("schema 3");
+        world.exits(74, ["status"]).says("schema 3");
         assert_eq!(server.connections(), 0);
     }
 
@@ -862,7 +909,8 @@ mod triggers {
     use super::*;
 
     const STATES: [&str; 6] = ["planned", "armed", "sent", "refused", "skipped", "in_doubt"];
-    const REASONS: [&str; 7] = ["ordered", "changed", "empty", "superseded", "suppressed", "expired", "cancelled"];
+    const REASONS: [&str; 8] =
+        ["ordered", "changed", "empty", "superseded", "suppressed", "expired", "cancelled", "held_back"];
 
     /// The README's table of states.
     const MOVES: [(&str, &str); 12] = [
@@ -976,6 +1024,87 @@ mod triggers {
             }
             ledger.execute_batch("ROLLBACK").unwrap();
         }
+    }
+
+    /// What went out after the copy was made may be among it: no reason that can be planned again may take its place.
+    #[test]
+    fn what_was_held_back_stays_so() {
+        let (_world, ledger) = fresh();
+        in_state(&ledger, "skipped", Some("held_back"));
+        let renamed = ledger.execute("UPDATE message SET reason = 'cancelled'", []);
+        assert!(refused_by("held_back_for_good", renamed));
+        assert!(refused_by("message_moves", move_to(&ledger, "planned", None)));
+        let blocking: String = ledger.query_row("SELECT blocking_at FROM message", [], |row| row.get(0)).unwrap();
+        assert_eq!(blocking, "2026-03-01T12:00:01Z", "it keeps the window's next message away");
+    }
+
+    /// REPLACE deletes what is in its way, and no trigger on DELETE hears of it.
+    #[test]
+    fn no_row_of_the_promise_can_be_replaced() {
+        let server = Server::start(Plan::accepting().for_recipient("c2@", Stage::Taken, Act::Close));
+        let world = World::with_campaigns(&definition("now", "at = \"2026-03-01 12:30\"")).smtp(&server);
+        let world = world.cart(Cart::of("c1").user("u1")).cart(Cart::of("c2").user("u2")).init();
+        world.ok(["run-campaigns"]);
+        world.exits(1, ["detect"]);
+        world.campaigns_at("2026-03-01T12:30:00Z", 0);
+        world.ok(["resolve", "--all", "--sent", "--reason", "x"]);
+        world.ok(["suppress", "add", "x@example.com", "--reason", "x"]);
+        let before = world.whole_file();
+        // As any other program opens it: without this one's settings.
+        let ledger = by_hand(&world);
+        ledger.pragma_update(None, "foreign_keys", false).unwrap();
+        let tables = [
+            "ledger",
+            "run",
+            "message",
+            "attempt",
+            "resolution",
+            "cart_abandonment_log",
+            "suppression",
+            "scheduled_campaign",
+            "campaign_occurrence",
+        ];
+        for table in tables {
+            let sql = format!("SELECT group_concat(name) FROM pragma_table_info('{table}')");
+            let columns: String = ledger.query_row(&sql, [], |row| row.get(0)).unwrap();
+            let rows: i64 = ledger.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+            assert!(rows > 0, "{table} has nothing to replace");
+            let replace = format!("INSERT OR REPLACE INTO {table} ({columns}) SELECT {columns} FROM {table}");
+            let err = ledger.execute(&replace, []).expect_err(table).to_string();
+            let is_named = err.contains("is_not_replaced: ") || err.starts_with("message_begins_planned: ");
+            assert!(is_named, "{table}: {err}");
+        }
+        for (name, sql) in [
+            ("message_is_itself", "UPDATE OR REPLACE message SET id = 1"),
+            ("run_is_itself", "UPDATE OR REPLACE run SET epoch = 1"),
+            ("attempt_stands", "UPDATE OR REPLACE attempt SET id = 1"),
+            ("attempt_is_kept", "DELETE FROM attempt"),
+            ("episode_is_itself", "UPDATE OR REPLACE cart_abandonment_log SET id = 1"),
+            ("episode_is_itself", "UPDATE cart_abandonment_log SET created_at = '2020-01-01T00:00:00Z'"),
+            ("episode_is_kept", "DELETE FROM cart_abandonment_log"),
+            ("suppression_is_itself", "UPDATE OR REPLACE suppression SET folded_address = 'y@example.com'"),
+            ("campaign_is_itself", "UPDATE OR REPLACE scheduled_campaign SET campaign_id = 'x'"),
+            ("campaign_is_kept", "DELETE FROM scheduled_campaign"),
+            ("occurrence_is_decided_once", "UPDATE OR REPLACE campaign_occurrence SET id = 1"),
+            ("ledger_is_kept", "DELETE FROM ledger"),
+        ] {
+            assert!(refused_by(name, ledger.execute(sql, [])), "{sql}");
+        }
+        drop(ledger);
+        assert_eq!(world.whole_file(), before);
+        world.ok(["audit"]).is_silent();
+    }
+
+    /// A planned message must not push another planned one of the same address out of its place.
+    #[test]
+    fn planning_again_replaces_no_planned_message() {
+        let (_world, ledger) = fresh();
+        in_state(&ledger, "skipped", Some("expired"));
+        assert_eq!(insert(&ledger, "k2", "a@example.com", "u:u2", "v1:y", "2026-03-01T12:00:00Z"), Ok(1));
+        let again = "UPDATE OR REPLACE message SET state = 'planned', reason = NULL, settled_at = NULL WHERE message_key = 'k1'";
+        assert!(refused_by("planned_again_replaces_none", ledger.execute(again, [])));
+        let rows: i64 = ledger.query_row("SELECT count(*) FROM message", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 2);
     }
 
     #[test]
