@@ -16,6 +16,7 @@ mod import_log;
 mod import_schedules;
 mod import_suppressions;
 mod init;
+mod judged;
 mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod proof;
@@ -26,3 +27,4 @@ mod status_and_log;
 mod support;
 mod support_itself;
 mod suppress;
+mod wire;
