@@ -138,7 +138,7 @@ mod refusals {
         for way in BOTH {
             let server = Server::start(way.plan().for_recipient("dead", Stage::Rcpt, Act::Code(550)));
             // Nine dead, one alive, nine dead, one alive.
-            let list = (1..=20).map(|n| if n % 10 == 0 { format!("n{n}") } else { format!("dead{n}") });
+            let list = (1..=20).map(|n| if n % 10 == 0 { format!("n{n:02}alive") } else { format!("n{n:02}dead") });
             let world = way.world_of(list, &server);
             assert_eq!(way.run(&world, 0).code, 0);
             world.has([("refused", 18), ("sent", 2)]);
