@@ -6,7 +6,9 @@
 #   tests/postfix.sh [ROUNDS] [CARTS]        as root, with Postfix installed; its own instance runs on loopback
 #   MAILONCE=target/release/mailonce         the program to try (default: target/debug/mailonce)
 #   KEEP=DIR                                 keep the logs there
-set -euo pipefail
+set -Eeuo pipefail
+# Nothing ends this script without a word.
+trap 'echo "FAIL  line $LINENO ended with exit code $?: $BASH_COMMAND"' ERR
 cd "$(dirname "$0")/.."
 rounds=${1:-10}
 carts=${2:-60}
@@ -77,20 +79,27 @@ CF
 }
 
 listens() { (exec 3<> "/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
+fail() { echo "FAIL  $1"; exit 1; }
+# The processes of one that was killed hold its lock for a moment: tried again until they have gone.
 start_postfix() {
-    local i
-    postfix -c "$world/etc" start >/dev/null 2>&1
+    local i said
+    for ((i = 0; i < 100; i++)); do
+        said=$(postfix -c "$world/etc" start 2>&1) && break
+        sleep 0.1
+    done
+    [ $i -lt 100 ] || fail "postfix start, tried $i times, ended with: $said; its log ends with: $(tail -3 "$world/log/mail.log" 2>&1)"
     for ((i = 0; i < 200; i++)); do listens && break; sleep 0.05; done
-    listens || { echo "FAIL  Postfix does not start"; exit 1; }
+    listens || fail "Postfix has started and does not listen on port $port; its log ends with: $(tail -3 "$world/log/mail.log" 2>&1)"
     master=$(cat "$world/queue/pid/master.pid")
     master=${master// /}
 }
 # As a power loss takes it: all at once, without a word.
 kill_postfix() {
-    local children
+    local children i
     children=$(pgrep -P "$master" || true)
     kill -9 "$master" $children 2>/dev/null || true
-    while listens; do sleep 0.05; done
+    for ((i = 0; i < 400; i++)); do listens || return 0; sleep 0.05; done
+    fail "something still listens on port $port although Postfix was killed"
 }
 smtpds() { pgrep -P "$master" -x smtpd || true; }
 accepted_lines() { grep -c '(queue active)' "$world/log/mail.log" 2>/dev/null || true; }
@@ -121,7 +130,9 @@ while True:
     threading.Thread(target=forward, args=(server, client, 10**9), daemon=True).start()
 PY
     cutter=$!
-    until (exec 3<> "/dev/tcp/127.0.0.1/$cutter_port") 2>/dev/null; do sleep 0.05; done
+    local i
+    for ((i = 0; i < 200; i++)); do (exec 3<> "/dev/tcp/127.0.0.1/$cutter_port") 2>/dev/null && return; sleep 0.05; done
+    fail "the bad network does not listen on port $cutter_port"
 }
 stop_cutter() {
     [ -n "$cutter" ] && kill "$cutter" 2>/dev/null && wait "$cutter" 2>/dev/null || true
@@ -175,8 +186,7 @@ wait_for_empty_queue() {
         postqueue -c "$world/etc" -f 2>/dev/null || true
         sleep 0.1
     done
-    echo "FAIL  the queue of Postfix does not empty"
-    exit 1
+    fail "the queue of Postfix does not empty: $(postqueue -c "$world/etc" -p 2>&1 | tail -5)"
 }
 
 broken=0
@@ -263,4 +273,4 @@ for ((round = 1; round <= rounds; round++)); do
     clean_up
 done
 echo "$rounds rounds of $carts carts: $total in doubt; by the log $total_sent sent, $total_again planned again, $total_refused refused; $total_left left; $broken wrong"
-[ $broken = 0 ]
+[ $broken = 0 ] || exit 1

@@ -24,17 +24,17 @@ const STRAY_GO: &str = "354 stray";
 const NO: &str = "550 5.7.1 not wanted here";
 const LATER: &str = "451 4.3.0 try later";
 
-fn accepting() -> Server {
+pub(crate) fn accepting() -> Server {
     Server::start(Plan::accepting())
 }
 
-fn carts(n: usize) -> impl Iterator<Item = Cart> {
+pub(crate) fn carts(n: usize) -> impl Iterator<Item = Cart> {
     (1..=n).map(|n| Cart::of(&format!("c{n}")))
 }
 
 /// A world with an empty rehearsal ledger, like `init` makes it but without the process, and with a template that is soon
 /// rendered: there are hundreds of worlds here.
-fn world_with_ledger() -> World {
+pub(crate) fn world_with_ledger() -> World {
     static LEDGER: OnceLock<Vec<u8>> = OnceLock::new();
     let ledger = LEDGER.get_or_init(|| std::fs::read(World::new().init().ledger_file()).expect("a new ledger"));
     let world = World::new().source(Kind::JsonLines).set("detect.template", "cart.html");
@@ -44,7 +44,7 @@ fn world_with_ledger() -> World {
 }
 
 /// What of the promise does not hold, given every server that this ledger ever sent to.
-fn broken_promises(world: &World, servers: &[&Server]) -> Vec<String> {
+pub(crate) fn broken_promises(world: &World, servers: &[&Server]) -> Vec<String> {
     let mut broken = Vec::new();
     let mut accepted: BTreeMap<String, usize> = BTreeMap::new();
     for server in servers {
@@ -116,7 +116,7 @@ fn until_quiet(world: &World, carts: usize) -> (Server, Vec<i32>, Vec<String>) {
 
 /// Checks every case, several at a time, and names all that failed.
 #[track_caller]
-fn check_all<T: Debug + Sync>(cases: &[T], at_once: usize, check: impl Fn(&T) -> Vec<String> + Sync) {
+pub(crate) fn check_all<T: Debug + Sync>(cases: &[T], at_once: usize, check: impl Fn(&T) -> Vec<String> + Sync) {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {

@@ -16,6 +16,7 @@ mod import_log;
 mod import_schedules;
 mod import_suppressions;
 mod init;
+mod judged;
 mod ledger_place;
 mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -28,3 +29,4 @@ mod support;
 mod support_itself;
 mod suppress;
 mod upgrade;
+mod wire;

@@ -1,6 +1,6 @@
 //! The support does what it says; nothing here runs the binary.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{Certificate, SmtpConnection, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 
-use crate::support::smtp::On;
+use crate::support::smtp::{FLOOD, On};
 use crate::support::{Act, Cart, Kind, Plan, Server, Spelling, Stage, World};
 
 const MESSAGE: &str = "Message-ID: <1@shop.example>\r\nSubject: hi\r\n\r\n..a line\r\n.\r\n";
@@ -103,6 +103,12 @@ fn each_act_at_each_stage_does_what_it_says() {
             (Act::StrayBefore("250 stray"), "250 stray"),
             (Act::StrayAfter("250 stray"), right),
             (Act::SplitReply, right),
+            (Act::Bytes(b"250-\xb2\xbb\n250\n"), "250"),
+            (Act::HalfThenClose(b"250-half"), "(closed)"),
+            (Act::SayAndClose("451 4.3.0 and goes"), "451 4.3.0 and goes"),
+            (Act::Bare, right),
+            (Act::Latin1, right),
+            (Act::LineFeeds, right),
         ];
         for (act, expected) in acts {
             let server = Server::start(Plan::accepting().at(stage, act));
@@ -123,7 +129,15 @@ fn each_act_at_each_stage_does_what_it_says() {
                 Act::StrayAfter(_) if !stray_is_ignored => assert_eq!(client.line(), "250 stray", "{stage:?} {act:?}"),
                 _ => (),
             }
-            let kept = matches!(act, Act::StrayBefore(_) | Act::StrayAfter(_) | Act::SplitReply);
+            match act {
+                Act::SayAndClose(_) => assert_eq!(client.line(), "(closed)", "{stage:?}"),
+                Act::Bytes(octets) => {
+                    assert!(server.transcript().contains(&octets.escape_ascii().to_string()), "{stage:?}");
+                }
+                _ => (),
+            }
+            let kept = matches!(act, Act::StrayBefore(_) | Act::StrayAfter(_) | Act::SplitReply)
+                || matches!(act, Act::Bytes(_) | Act::Bare | Act::Latin1 | Act::LineFeeds);
             let accepted = match stage {
                 Stage::Dot => kept,
                 Stage::Taken | Stage::AfterDot | Stage::Quit => true,
@@ -133,6 +147,68 @@ fn each_act_at_each_stage_does_what_it_says() {
             assert_eq!(server.violations(), [""; 0]);
         }
     }
+}
+
+#[test]
+fn a_reply_to_the_letter_is_just_that() {
+    let raw = |act: Act| {
+        let server = Server::start(Plan::accepting().at(Stage::Mail, act));
+        let mut client = Client::connect(&server);
+        client.up_to(2);
+        client.write("MAIL FROM:<>\r\n");
+        let mut line = Vec::new();
+        client.stream.read_until(b'\n', &mut line).unwrap();
+        line
+    };
+    assert_eq!(raw(Act::Bytes(b"250 \xd3\xca\n")), b"250 \xd3\xca\n");
+    assert_eq!(raw(Act::HalfThenClose(b"25")), b"25");
+    assert_eq!(raw(Act::Bare), b"250\r\n");
+    assert_eq!(raw(Act::Latin1), b"250 2.1.0 ok \xfcbernommen\r\n");
+    assert_eq!(raw(Act::LineFeeds), b"250 2.1.0 ok\n");
+    assert_eq!(raw(Act::EndlessReply), b"250-and more\r\n");
+    assert_eq!(raw(Act::Trickle), b"250-and more\r\n");
+}
+
+#[test]
+fn a_flood_ends_with_its_reader_and_is_bounded_without_it() {
+    let server = Server::start(Plan::accepting().at(Stage::Banner, Act::EndlessLine));
+    let mut client = Client::connect(&server);
+    let mut heard = [0; 4096];
+    client.stream.read_exact(&mut heard).unwrap();
+    assert!(heard.starts_with(b"220 AAA") && !heard.contains(&b'\n'));
+    drop(client);
+    server.wait_for_silence();
+    assert!(server.transcript().contains("cut short"));
+
+    let mut client = Client::connect(&server);
+    let mut all = Vec::new();
+    client.stream.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), FLOOD + "220 ".len());
+    assert!(server.transcript().contains("heard to the end"));
+}
+
+#[test]
+fn a_stray_line_of_any_class_comes_while_the_body_is_on_its_way() {
+    for stray in ["250 stray", "354 stray", "421 stray", "451 stray", "554 stray", "no reply"] {
+        let server = Server::start(Plan::accepting().at(Stage::Body, Act::Reply(stray)));
+        let mut client = Client::connect(&server);
+        client.up_to(5);
+        client.write("Subject: hi\r\n\r\nhalf");
+        assert_eq!(client.line(), stray);
+        client.write(" and half\r\n.\r\n");
+        assert_eq!(client.line(), "250 2.0.0 queued");
+        assert_eq!(server.accepted().len(), 1);
+    }
+}
+
+#[test]
+fn an_interjection_comes_at_any_time() {
+    let server = Server::start(Plan::accepting());
+    let mut client = Client::connect(&server);
+    client.up_to(2);
+    server.interject("421 4.3.2 going down");
+    assert_eq!(client.line(), "421 4.3.2 going down");
+    assert!(client.say("MAIL FROM:<>").starts_with("250"));
 }
 
 #[test]

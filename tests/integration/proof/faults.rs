@@ -22,7 +22,7 @@ const STAGES: [Stage; 13] = [
     Stage::Quit,
 ];
 
-const ACTS: [Act; 15] = [
+const ACTS: [Act; 32] = [
     Act::Code(421),
     Act::Code(451),
     Act::Code(550),
@@ -37,8 +37,36 @@ const ACTS: [Act; 15] = [
     Act::StrayAfter("451 4.3.0 stray"),
     Act::SplitReply,
     Act::WrongCode,
+    // At the body these are single stray lines of each class.
+    Act::Code(354),
+    Act::Code(554),
+    Act::StrayBefore("354 stray"),
+    Act::StrayBefore("421 4.3.2 stray"),
+    Act::StrayBefore("554 5.7.1 stray"),
+    Act::StrayAfter("421 4.3.2 stray"),
+    Act::StrayAfter("554 5.7.1 stray"),
+    // The right code, spelt otherwise.
+    Act::Latin1,
+    Act::LineFeeds,
+    Act::Bare,
+    // Refusals in Latin-1 and in GBK.
+    Act::Bytes(b"550 5.1.1 Empf\xe4nger unbekannt\r\n"),
+    Act::Bytes(b"451 4.7.1 \xc7\xeb\xc9\xd4\xba\xf3\r\n"),
+    Act::HalfThenClose(b"25"),
+    Act::HalfThenClose(b"250-half a reply\r\n"),
+    Act::HalfThenClose(b"55"),
+    Act::SayAndClose("421 4.3.2 going down"),
+    Act::EndlessLine,
     Act::TearTls,
 ];
+
+fn says_no(act: Act) -> bool {
+    match act {
+        Act::Code(code) => (400..600).contains(&code),
+        Act::Bytes(octets) => octets.starts_with(b"4") || octets.starts_with(b"5"),
+        _ => false,
+    }
+}
 
 /// Tries every fault at the first two arrivals at each stage, on which `wanted` says yes.
 pub fn faults(prepared: &Prepared, wanted: impl Fn(Stage, Act) -> bool) -> Tally {
@@ -47,7 +75,7 @@ pub fn faults(prepared: &Prepared, wanted: impl Fn(Stage, Act) -> bool) -> Tally
         for act in ACTS {
             let protected = prepared.scene.way == Way::Protected;
             // A server that takes a message and says that it does not lies: no client can help it.
-            let lie = stage == Stage::Taken && matches!(act, Act::Code(451 | 550));
+            let lie = stage == Stage::Taken && says_no(act);
             let nothing = !protected && (matches!(stage, Stage::Starttls | Stage::Auth) || act == Act::TearTls);
             if !lie && !nothing && wanted(stage, act) {
                 cases.extend([(stage, act, 1), (stage, act, 2)]);

@@ -20,6 +20,10 @@ use tempfile::TempDir;
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// So many octets of an endless line or reply are offered.
+pub const FLOOD: usize = 32 << 20;
+/// The pause between the lines of [`Act::Trickle`].
+const TRICKLE: Duration = Duration::from_millis(100);
 
 /// The instants of a dialogue at which the server can be told to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +45,7 @@ pub enum Stage {
     Taken,
     /// The first command after the reply to a final dot, whatever it is.
     AfterDot,
+    Rset,
     Quit,
 }
 
@@ -67,6 +72,24 @@ pub enum Act {
     StrayAfter(&'static str),
     /// The right reply, one byte at a time.
     SplitReply,
+    /// These octets to the letter, nothing added: another charset, other ends of lines, no reply at all.
+    Bytes(&'static [u8]),
+    /// These octets, then the end in order (FIN): half a reply.
+    HalfThenClose(&'static [u8]),
+    /// These lines and their CRLF, then the end in order.
+    SayAndClose(&'static str),
+    /// The right code and nothing after it, not even a space.
+    Bare,
+    /// The right reply, with Latin-1 at the end of its text.
+    Latin1,
+    /// The right reply, each line ended by LF alone.
+    LineFeeds,
+    /// The right code, and a line after it that does not end; over when the peer is gone or [`FLOOD`] octets are out.
+    EndlessLine,
+    /// Lines of the right reply, of which none is the last; over when the peer is gone or [`FLOOD`] octets are out.
+    EndlessReply,
+    /// The same, slowly: each line comes soon, the last one never. Over when the peer is gone.
+    Trickle,
     /// A reply that this command cannot have: 250 where 354 or 221 is due, else 354.
     WrongCode,
     /// TLS is torn down: an alert in the clear, and the end without `close_notify`. After STARTTLS and at the banner of an
@@ -374,6 +397,16 @@ impl Server {
         self.shared.change(|state| state.released = true);
     }
 
+    /// Says this line on every open connection now, in the clear, whatever was asked.
+    pub fn interject(&self, line: &str) {
+        self.shared.change(|state| {
+            for socket in state.open.values_mut() {
+                let _ = socket.write_all(format!("{line}\r\n").as_bytes());
+            }
+            state.transcript.push(format!("S: {line} (on every connection)"));
+        });
+    }
+
     /// How often a stage was reached.
     pub fn reached(&self, stage: Stage) -> usize {
         reached(&self.shared.state(), stage)
@@ -600,6 +633,7 @@ impl Session {
                 match act {
                     Act::Hang => self.hang()?,
                     Act::Accept | Act::StrayBefore(_) | Act::StrayAfter(_) | Act::SplitReply => (),
+                    Act::Bare | Act::Latin1 | Act::LineFeeds => (),
                     act => {
                         let right = if verb == "QUIT" { "221 2.0.0 bye" } else { "250 2.1.0 ok" };
                         self.perform(act, right)?;
@@ -616,7 +650,7 @@ impl Session {
                 "DATA" => self.data()?,
                 "RSET" => {
                     self.transaction = Transaction::default();
-                    self.say("250 2.0.0 ok")?;
+                    self.answer(Stage::Rset, "250 2.0.0 ok")?;
                 }
                 "NOOP" | "VRFY" => self.say("250 2.0.0 ok")?,
                 "QUIT" => {
@@ -780,9 +814,14 @@ impl Session {
             None | Some(Act::Accept) => (),
             Some(Act::Hang) => self.hang()?,
             Some(act) => {
-                let kept = matches!(act, Act::StrayBefore(_) | Act::StrayAfter(_) | Act::SplitReply)
-                    || matches!(act, Act::Code(200..=299))
-                    || matches!(act, Act::Reply(text) if text.starts_with('2'));
+                let kept = match act {
+                    Act::StrayBefore(_) | Act::StrayAfter(_) | Act::SplitReply => true,
+                    Act::Bare | Act::Latin1 | Act::LineFeeds => true,
+                    Act::Code(code) => (200..300).contains(&code),
+                    Act::Reply(text) | Act::SayAndClose(text) => text.starts_with('2'),
+                    Act::Bytes(octets) => octets.starts_with(b"2"),
+                    _ => false,
+                };
                 if kept && right.starts_with('2') {
                     self.take(body);
                     self.reach(Stage::Taken);
@@ -904,6 +943,35 @@ impl Session {
                 self.wire.write(b"\x00\xff\xfe this is no reply\r\n")?;
                 return Ok(0);
             }
+            Act::Bytes(octets) => {
+                self.out_of_step |= octets.split(|&octet| octet == b'\n').count() > 2;
+                self.octets(octets)?;
+                return Ok(code_of(&String::from_utf8_lossy(octets)));
+            }
+            Act::HalfThenClose(octets) => {
+                self.octets(octets)?;
+                return Err(self.end(Act::Close));
+            }
+            Act::SayAndClose(text) => {
+                self.say(text)?;
+                return Err(self.end(Act::Close));
+            }
+            Act::Bare => self.octets(format!("{:03}\r\n", code_of(right)).as_bytes())?,
+            Act::Latin1 => self.octets(&[right.as_bytes(), b" \xfcbernommen\r\n"].concat())?,
+            Act::LineFeeds => self.octets(format!("{}\n", right.replace("\r\n", "\n")).as_bytes())?,
+            Act::EndlessLine => {
+                self.wire.write(format!("{} ", code_of(right)).as_bytes())?;
+                return Err(self.flood(&[b'A'; 65_536]));
+            }
+            Act::EndlessReply => {
+                return Err(self.flood(format!("{}-and more\r\n", code_of(right)).repeat(4096).as_bytes()));
+            }
+            Act::Trickle => loop {
+                self.say(&format!("{}-and more", code_of(right)))?;
+                if self.shared.state().stopped || matches!(self.wire.fill(Some(TRICKLE)), Arrived::End) {
+                    return Err(Over);
+                }
+            },
             Act::StrayBefore(stray) => {
                 self.out_of_step = true;
                 self.say(&format!("{stray}\r\n{right}"))?;
@@ -939,6 +1007,24 @@ impl Session {
             }
         }
         Ok(code_of(right))
+    }
+
+    /// Says this over and over, and notes whether the peer took all of it.
+    fn flood(&mut self, octets: &[u8]) -> Over {
+        for _ in 0..FLOOD / octets.len() {
+            if self.wire.write(octets).is_err() {
+                self.note("S: (floods, and is cut short)");
+                return Over;
+            }
+        }
+        self.note("S: (floods, and is heard to the end)");
+        self.end(Act::Close)
+    }
+
+    /// Says octets that need not be lines.
+    fn octets(&mut self, octets: &[u8]) -> Result<(), Over> {
+        self.note(&format!("S: {}", octets.escape_ascii()));
+        self.wire.write(octets)
     }
 
     /// Says nothing until released; over when the peer is gone or the server stops.
