@@ -241,9 +241,8 @@ impl Round {
         while !self.gives_no_more() {
             let idle = self.workers.iter().position(|worker| worker.in_hand.is_none() && !worker.is_retired);
             // While refusals of everyone stand, one message is tried before the others.
-            let most = if self.breaker.stands() { 1 } else { delivery.transport.connections() };
-            let at_work = self.workers.iter().filter(|worker| worker.is_at_work()).count();
-            if (idle.is_none() && self.workers.len() >= delivery.transport.connections()) || at_work >= most {
+            let must_wait = self.breaker.stands() && self.workers.iter().any(Worker::is_at_work);
+            if must_wait || (idle.is_none() && self.workers.len() >= delivery.transport.connections()) {
                 return Ok(());
             }
             let Some(job) = self.next_job(delivery, feed, summary)? else { return Ok(()) };

@@ -113,7 +113,8 @@ mod restored_backup {
         let world = world.cart(Cart::of("c1")).init();
         world.ok(["run-campaigns"]);
         world.ok(["detect"]);
-        world.campaigns_at("2026-03-01T13:00:00Z", 0);
+        // Nothing but deferrals for an hour: a person is told.
+        world.campaigns_at("2026-03-01T13:00:00Z", 1);
         let backup = back_up(&world);
         let server = accepting();
         world.send_to(&server);
