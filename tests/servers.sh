@@ -2,7 +2,8 @@
 # Tries the program on real mail servers, each in an instance of its own on loopback: some carts accepted, an unknown
 # recipient refused, fewer connections let in than configured, and a restart in the middle of a run. Then every delivered
 # message is compared with the ledger: what is sent was delivered exactly once, and nothing is lost.
-# Exit 0: all held; 1: something did not; 77: no server could be tried here.
+# Exit 0: all held; 1: something did not; 77: no server could be tried here. A server that is not here is passed over.
+# The servers' packages exclude each other: `apt-get download` them and `dpkg -x` them into a folder.
 #
 #   tests/servers.sh [postfix|exim|opensmtpd]...   as root; all three without a word
 #   MAILONCE=target/release/mailonce               the program to try (default: target/debug/mailonce)
@@ -130,6 +131,8 @@ make_exim() {
 never_users =
 exim_path = $exim
 keep_environment = LD_LIBRARY_PATH
+# It is not setuid here: it delivers as the user it is.
+deliver_drop_privilege = true
 primary_hostname = mx.example.com
 spool_directory = $world/spool
 log_file_path = $world/log/%slog

@@ -184,9 +184,11 @@ mod deferrals {
     #[test]
     fn of_everyone_for_an_hour_are_told_once_until_something_is_accepted() {
         for way in BOTH {
-            for (stage, act) in
-                [(Stage::Rcpt, Act::Code(451)), (Stage::Rcpt, Act::Reply("450 4.2.0 greylisted")), (Stage::Dot, Act::Code(452))]
-            {
+            for (stage, act) in [
+                (Stage::Rcpt, Act::Code(451)),
+                (Stage::Rcpt, Act::Reply("450 4.2.0 greylisted")),
+                (Stage::Dot, Act::Code(452)),
+            ] {
                 let server = Server::start(way.plan().at(stage, act));
                 let world = way.world(3, &server);
                 let codes = runs(way, &world, 0, 24);
@@ -229,13 +231,8 @@ mod deferrals {
 mod ends {
     use super::*;
 
-    const ENDS: [Act; 5] = [
-        Act::Code(421),
-        Act::SayAndClose("421 4.3.0 go away"),
-        Act::Bytes(b"421\r\n"),
-        Act::Close,
-        Act::Reset,
-    ];
+    const ENDS: [Act; 5] =
+        [Act::Code(421), Act::SayAndClose("421 4.3.0 go away"), Act::Bytes(b"421\r\n"), Act::Close, Act::Reset];
 
     fn cases() -> Vec<(Way, Act, Stage)> {
         let without = Way { pipelining: false, ..DETECT };

@@ -469,8 +469,7 @@ mod at_the_dot {
 
     #[test]
     fn a_yes_stands_when_the_connection_then_merely_ends() {
-        let acts =
-            [Act::Close, Act::Reset, Act::Code(421), Act::SayAndClose("421 4.4.2 timeout"), Act::Hang];
+        let acts = [Act::Close, Act::Reset, Act::Code(421), Act::SayAndClose("421 4.4.2 timeout"), Act::Hang];
         let ways = [DETECT, WAYS[1], WAYS[3]];
         check_all(&each(&ways, &acts), 4, |&(way, act)| {
             let server = Server::start(way.plan().nth(Stage::AfterDot, 1, act));

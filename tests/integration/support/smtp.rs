@@ -963,7 +963,9 @@ impl Session {
                 self.wire.write(format!("{} ", code_of(right)).as_bytes())?;
                 return Err(self.flood(&[b'A'; 65_536]));
             }
-            Act::EndlessReply => return Err(self.flood(format!("{}-and more\r\n", code_of(right)).repeat(4096).as_bytes())),
+            Act::EndlessReply => {
+                return Err(self.flood(format!("{}-and more\r\n", code_of(right)).repeat(4096).as_bytes()));
+            }
             Act::Trickle => loop {
                 self.say(&format!("{}-and more", code_of(right)))?;
                 if self.shared.state().stopped || matches!(self.wire.fill(Some(TRICKLE)), Arrived::End) {
