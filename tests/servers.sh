@@ -237,7 +237,7 @@ TOML
 }
 run() { env -C "$world" -i PATH=/usr/bin:/bin HOME=/ "$mailonce" "$@"; }
 later() { date -u -d "+$1 minutes" +%FT%TZ; }
-states() { sqlite3 -readonly -separator ' ' "$world/mailonce.db" "SELECT state, trim(message_id, '<>'), recipient FROM message"; }
+states() { sqlite3 -cmd '.timeout 20000' -readonly -separator ' ' "$world/mailonce.db" "SELECT state, trim(message_id, '<>'), recipient FROM message"; }
 number() { awk -v state="$1" '$1 == state { n++ } END { print n + 0 }' < <(states); }
 copies() { "delivered_$server" | xargs -r grep -him1 '^message-id:' | tr -d '\r' | sed 's/^[^<]*<//; s/>.*//' | sort | uniq -c | awk '{ print $2, $1 }' | sort; }
 all_delivered() { [ "$(copies | wc -l)" -ge "$(number sent)" ]; }
