@@ -2,7 +2,8 @@
 # Tries the program on real mail servers, each in an instance of its own on loopback: some carts accepted, an unknown
 # recipient refused, fewer connections let in than configured, and a restart in the middle of a run. Then every delivered
 # message is compared with the ledger: what is sent was delivered exactly once, and nothing is lost.
-# Exit 0: all held; 1: something did not; 77: no server could be tried here.
+# Exit 0: all held; 1: something did not; 77: no server could be tried here. A server that is not here is passed over.
+# The servers' packages exclude each other: `apt-get download` them and `dpkg -x` them into a folder.
 #
 #   tests/servers.sh [postfix|exim|opensmtpd]...   as root; all three without a word
 #   MAILONCE=target/release/mailonce               the program to try (default: target/debug/mailonce)
@@ -20,6 +21,27 @@ say_skipped() { echo "skipped: $1"; }
 for program in sqlite3 setsid; do command -v $program >/dev/null || { say_skipped "no $program here"; exit 77; }; done
 [ -x "$mailonce" ] || { say_skipped "no $mailonce: cargo build"; exit 77; }
 
+# The users that the servers' packages would have made, and folders with built-in names, in a mount namespace of our own:
+# nothing of this machine changes.
+if [ -z "${SERVERS_NAMESPACE:-}" ]; then
+    unshare -m true 2>/dev/null || { say_skipped "no mount namespace can be had here"; exit 77; }
+    SERVERS_NAMESPACE=$(mktemp -d /tmp/mailonce-users.XXXXXX)
+    export SERVERS_NAMESPACE
+    code=0
+    MAILONCE=$mailonce unshare -m --propagation private "$PWD/tests/servers.sh" "$@" || code=$?
+    rm -rf "$SERVERS_NAMESPACE"
+    exit $code
+fi
+cp /etc/passwd /etc/group "$SERVERS_NAMESPACE"
+id=64990
+for user in Debian-exim opensmtpd opensmtpq; do
+    id=$((id + 1))
+    getent passwd $user >/dev/null || echo "$user:x:$id:$id::/nonexistent:/bin/false" >> "$SERVERS_NAMESPACE/passwd"
+    getent group $user >/dev/null || echo "$user:x:$id:" >> "$SERVERS_NAMESPACE/group"
+done
+mount --bind "$SERVERS_NAMESPACE/passwd" /etc/passwd
+mount --bind "$SERVERS_NAMESPACE/group" /etc/group
+
 world= port= server= broken=0 tried=0
 fail() { echo "FAIL  $server: $1"; broken=$((broken + 1)); }
 listens() { (exec 3<> "/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
@@ -34,6 +56,7 @@ silent() { ! listens; }
 clean_up() {
     if [ -n "$world" ]; then
         "stop_$server" >/dev/null 2>&1 || true
+        [ "$server" != opensmtpd ] || unmake_opensmtpd || true
         [ -n "${KEEP:-}" ] && mkdir -p "$KEEP" && cp -r "$world" "$KEEP/" || true
         rm -rf "$world"
     fi
@@ -101,13 +124,15 @@ stop_postfix() { postfix -c "$world/etc" stop; }
 delivered_postfix() { find "$world/mail" -type f -path '*/new/*'; }
 
 exim=${EXIM:-$(command -v exim4 || command -v exim || true)}
-has_exim() { [ -n "$exim" ] && "$exim" -bV -C /dev/null >/dev/null 2>&1 && getent passwd mail >/dev/null; }
+has_exim() { [ -n "$exim" ] && "$exim" -bV -C /dev/null >/dev/null 2>&1; }
 make_exim() {
     mkdir -p "$world"/{spool,log,mail/new}
     cat > "$world/exim.conf" <<CF
-exim_user = mail
-exim_group = mail
 never_users =
+exim_path = $exim
+keep_environment = LD_LIBRARY_PATH
+# It is not setuid here: it delivers as the user it is.
+deliver_drop_privilege = true
 primary_hostname = mx.example.com
 spool_directory = $world/spool
 log_file_path = $world/log/%slog
@@ -138,10 +163,10 @@ box:
   maildir_format = false
   mailstore_format = false
   directory_file = \$message_exim_id
-  user = mail
+  user = Debian-exim
   envelope_to_add
 CF
-    chown -R mail:mail "$world"/{spool,log,mail}
+    chown -R Debian-exim:Debian-exim "$world"/{spool,log,mail}
     chmod 644 "$world/exim.conf"
 }
 # exim refuses a configuration of another owner than root; this one is root's.
@@ -155,16 +180,22 @@ stop_exim() {
 delivered_exim() { find "$world/mail/new" -type f; }
 
 smtpd=${SMTPD:-$(command -v smtpd || true)}
-# Its paths are built in: it needs users of its own, and /var/spool/smtpd for its own as long as it runs.
-has_opensmtpd() {
-    [ -n "$smtpd" ] && getent passwd opensmtpd >/dev/null && getent passwd opensmtpq >/dev/null || return 1
-    [ ! -S /var/run/smtpd.sock ] || return 1
-}
+# Its paths are built in.
+has_opensmtpd() { [ -n "$smtpd" ] && [ -x "$smtpd" ]; }
 make_opensmtpd() {
-    mkdir -p "$world"/mail
+    mkdir -p "$world/mail" /usr/libexec
     chown nobody "$world/mail"
+    mount -t tmpfs none /run
+    mount -t tmpfs none /var/lib
+    mount -t tmpfs none /var/spool
+    mkdir -m 711 /var/spool/smtpd
+    mkdir -p /var/lib/opensmtpd/empty
+    if [ -n "${SMTPD_LIBEXEC:-}" ]; then
+        mount -t tmpfs none /usr/libexec
+        mkdir /usr/libexec/opensmtpd
+        mount --bind "$SMTPD_LIBEXEC" /usr/libexec/opensmtpd
+    fi
     cat > "$world/smtpd.conf" <<CF
-smtp limit max-rcpt 100
 table boxes { "shopper@example.com" = "nobody", $(for ((i = 1; i <= carts; i++)); do printf '"shopper%d@example.com" = "nobody", ' $i; done) "nobody" = "nobody" }
 listen on 127.0.0.1 port $port hostname mx.example.com
 action box maildir "$world/mail" virtual <boxes>
@@ -173,6 +204,7 @@ CF
 }
 start_opensmtpd() { setsid "$smtpd" -d -f "$world/smtpd.conf" > "$world/smtpd.log" 2>&1 & smtpd_id=$!; }
 stop_opensmtpd() { kill "$smtpd_id" && wait "$smtpd_id" 2>/dev/null || true; }
+unmake_opensmtpd() { umount ${SMTPD_LIBEXEC:+/usr/libexec/opensmtpd /usr/libexec} /var/spool /var/lib /run; }
 delivered_opensmtpd() { find "$world/mail" -type f -path '*/new/*'; }
 
 make_shop() {
@@ -205,7 +237,7 @@ TOML
 }
 run() { env -C "$world" -i PATH=/usr/bin:/bin HOME=/ "$mailonce" "$@"; }
 later() { date -u -d "+$1 minutes" +%FT%TZ; }
-states() { sqlite3 -readonly -separator ' ' "$world/mailonce.db" "SELECT state, trim(message_id, '<>'), recipient FROM message"; }
+states() { sqlite3 -cmd '.timeout 20000' -readonly -separator ' ' "$world/mailonce.db" "SELECT state, trim(message_id, '<>'), recipient FROM message"; }
 number() { awk -v state="$1" '$1 == state { n++ } END { print n + 0 }' < <(states); }
 copies() { "delivered_$server" | xargs -r grep -him1 '^message-id:' | tr -d '\r' | sed 's/^[^<]*<//; s/>.*//' | sort | uniq -c | awk '{ print $2, $1 }' | sort; }
 all_delivered() { [ "$(copies | wc -l)" -ge "$(number sent)" ]; }

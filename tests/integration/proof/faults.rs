@@ -103,3 +103,11 @@ fn tls_torn_down_at_any_stage_no_message_goes_twice_and_none_is_lost() {
     tally.must_hold();
     println!("{} faults under TLS, {} in doubt", tally.tried, tally.in_doubt);
 }
+
+#[test]
+fn faults_from_the_body_on_no_message_goes_twice_and_none_is_lost() {
+    let prepared = super::scene::Scene::named("detect, SMTP").prepare();
+    let tally = faults(&prepared, |stage, _| matches!(stage, Stage::Body | Stage::Dot | Stage::Taken));
+    tally.must_hold();
+    println!("{} faults from the body on, {} in doubt", tally.tried, tally.in_doubt);
+}
