@@ -62,7 +62,8 @@ impl Ledger {
         if let Found::Record(record) = remembered {
             // Its record is written before it arms anything: without one, that run armed nothing.
             let began_only = record.epoch < epoch;
-            // Another program has brought the log into the file and taken it away. What the record counts is all there.
+            // Another program has brought the log into the file and taken it away. What the record counts is all there. With the
+            // file as it was, that log was deleted: the count alone, which is not synced, does not say what stood in it.
             let was_brought_in = record.epoch == epoch && record.file != Ledger::mark_of(&self.path);
             if began_only || was_brought_in {
                 return Ok(());
