@@ -2,7 +2,8 @@
 //!
 //! The coordinator (the thread that called [`Delivery::run`]) alone touches the ledger and the feed. Each connection has
 //! a task of its own that renders and speaks SMTP, all of them on one other thread; it asks the coordinator before a body
-//! leaves. Wishes to arm and outcomes that come while a commit is on its way to the disk share the next one.
+//! leaves. Each outcome is recorded by itself; wishes to arm that come while a commit is on its way to the disk share the
+//! next one.
 //!
 //! A connection that waits for its arming is given the message to follow, composes it meanwhile, and lets its envelope
 //! leave with the body before it, where the server takes that. What was found out about a prepared message grows old, so

@@ -15,7 +15,7 @@
 //! | a reply that the command cannot have, or half of one  | in doubt                   | in doubt              |
 //! | a refusal, then 221 to QUIT                           | stands                     | stands                |
 //! | a refusal of RCPT or DATA, then 250 to RSET           | waits on, and the refusal with it | (is not asked) |
-//! | a refusal, then another reply to QUIT or RSET         | in doubt; the refusal judges nothing either | in doubt |
+//! | a refusal, then another reply to QUIT, or another or none to RSET | in doubt; the refusal judges nothing either | in doubt |
 //! | a refusal of RCPT or DATA, then the connection ends   | stands: if late by one, the dot's own is MAIL's 250 | in doubt |
 //! | a refusal of MAIL, then the connection ends           | in doubt: the refusal may be the dot's own | in doubt |
 //!
@@ -320,7 +320,6 @@ impl SmtpSession {
                         return Concluded { before: None, opened: judged(false) };
                     }
                     Ok(reply) if reply.code == 421 => return Concluded::in_step(judged(true)),
-                    Err(Trouble::Silent(_)) => return Concluded::in_step(judged(true)),
                     Err(trouble) if trouble.is_mere_end("250") => return Concluded::in_step(judged(true)),
                     Ok(reply) => self.out_of_step("RSET", &reply.text()),
                     Err(trouble) => trouble.at(&self.server.name, "RSET"),
