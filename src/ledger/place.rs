@@ -69,13 +69,14 @@ impl Place<'_> {
             let mut file = real.clone().into_os_string();
             file.push(end);
             let file = PathBuf::from(file);
-            if !file.exists() {
-                continue;
-            }
             if is_mount_point(&file) {
                 return Err(mounted_alone(&file, &real));
             }
-            self.refuse_file_system(&file)?;
+            match self.refuse_file_system(&file) {
+                // The log comes and goes with the runs.
+                Err(_) if !file.exists() => {}
+                looked => looked?,
+            }
         }
         Ok(())
     }

@@ -129,7 +129,7 @@ impl Sequence {
             let (stage, act) = loop {
                 let (stage, act) = (self.chance.pick(&STAGES), self.chance.pick(&ACTS));
                 // A server that takes a message and says that it does not lies: no client can help it.
-                let lie = stage == Stage::Taken && matches!(act, Act::Code(451 | 550));
+                let lie = stage == Stage::Taken && matches!(act, Act::Code(421 | 451 | 550));
                 if !lie {
                     break (stage, act);
                 }
