@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::address::Address;
+use super::identity::{self, identity};
 use super::instant::Instant;
 use super::money::{Currency, Money};
 
@@ -25,7 +26,7 @@ pub struct CartLine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cart {
     pub cart_id: String,
-    /// `None` for a guest.
+    /// As the shop spells it; `None` for a guest.
     pub user_id: Option<String>,
     pub email: Address,
     pub name: Option<String>,
@@ -45,6 +46,35 @@ impl Cart {
     /// Who abandoned it: `u:` and the user id, or `e:` and the folded address for a guest.
     pub fn identity(&self) -> String {
         identity(self.user_id.as_deref(), &self.email)
+    }
+
+    /// Identity and folded address as versions up to 0.1 wrote them for the same spelling, where either is another now: a
+    /// mail that such a version sent must not become unknown. A guest's identity was shared by all (`u:0`), so it is
+    /// not looked for: the address finds the mail.
+    pub fn formerly(&self) -> Option<(String, String)> {
+        let folded = self.email.formerly_folded();
+        let spelled = self.user_id.as_deref().filter(|id| identity::user(id).is_some_and(|user| user != *id));
+        if folded.is_none() && spelled.is_none() {
+            return None;
+        }
+        let folded = folded.unwrap_or(self.email.folded()).to_owned();
+        let identity = match (spelled, self.user_id.as_deref().and_then(identity::user)) {
+            (Some(spelled), _) => format!("u:{spelled}"),
+            (None, Some(user)) => format!("u:{user}"),
+            (None, None) => format!("e:{folded}"),
+        };
+        Some((identity, folded))
+    }
+
+    /// Whether a message planned for this identity and folded address, perhaps by an older version, is for this cart's
+    /// owner.
+    pub fn is_of(&self, planned_identity: &str, folded_address: &str) -> bool {
+        let today = (self.identity(), self.email.folded().to_owned());
+        // Older versions took a word for a guest, such as 0, for a user.
+        let was_guest = planned_identity.strip_prefix("u:").is_some_and(|user| identity::user(user).is_none());
+        [Some(today), self.formerly()].into_iter().flatten().any(|(identity, folded)| {
+            folded == folded_address && (identity == planned_identity || (was_guest && identity.starts_with("e:")))
+        })
     }
 
     /// What the shopper chose: `v1:` and SHA-256 over SKU and quantity, lines merged by SKU and sorted; not the price.
@@ -67,14 +97,6 @@ impl Cart {
     pub fn value(&self) -> Option<Money> {
         let zero = Money { minor: 0, currency: self.currency };
         self.lines.iter().try_fold(zero, |sum, line| sum.plus(line.unit_price.times(line.quantity)?))
-    }
-}
-
-/// The identity of a shopper: `u:` and the user id, or `e:` and the folded address for a guest.
-pub fn identity(user_id: Option<&str>, email: &Address) -> String {
-    match user_id {
-        Some(user_id) => format!("u:{user_id}"),
-        None => format!("e:{}", email.folded()),
     }
 }
 

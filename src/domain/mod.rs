@@ -7,6 +7,7 @@ pub mod cart;
 pub mod duplicates;
 pub mod evidence;
 pub mod fate;
+pub mod identity;
 pub mod instant;
 pub mod message_key;
 pub mod money;

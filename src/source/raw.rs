@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{BadRow, Look, Row, Touched};
 use crate::domain::address::{self, Address};
 use crate::domain::cart::{Cart, CartLine};
+use crate::domain::identity;
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::domain::money::{Currency, Money};
@@ -136,7 +137,7 @@ impl RawCart {
     /// A time that cannot be read becomes the latest there is: someone who may have ordered is not written to.
     pub fn order(&self, zone: Tz) -> Option<(String, Instant)> {
         let at = match &self.head.ordered_at {
-            Ok(at) => at.as_deref().map(str::trim).filter(|at| !at.is_empty()).map(|at| instant::parse(at, zone))?,
+            Ok(at) => at.as_deref().filter(|at| !instant::is_absent(at)).map(|at| instant::parse(at, zone))?,
             Err(_) => None,
         };
         let email = self.head.email.as_ref().ok()?.as_deref()?;
@@ -223,7 +224,7 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
         .ok_or_else(|| format!("the currency {} is not a code of three letters such as EUR", quoted(&currency)))?;
     let cart = Cart {
         cart_id,
-        user_id: text("user_id", &head.user_id)?,
+        user_id: text("user_id", &head.user_id)?.filter(|user_id| identity::user(user_id).is_some()),
         email,
         name: text("name", &head.name)?,
         currency,
@@ -265,11 +266,17 @@ fn text(what: &str, field: &RawField) -> Result<Option<String>, String> {
     if text.chars().nth(LONGEST_TEXT_IN_CHARACTERS).is_some() {
         return Err(format!("the {what} is longer than {LONGEST_TEXT_IN_CHARACTERS} characters"));
     }
-    Ok((!text.trim().is_empty()).then(|| text.clone()))
+    Ok((!is_absent(text)).then(|| text.clone()))
+}
+
+/// Whether a text says that there is none: white space, or what MySQL and its tools write into dumps. No other word
+/// counts here: `None` may be a name.
+pub(super) fn is_absent(text: &str) -> bool {
+    matches!(text.trim(), "" | "NULL" | "\\N")
 }
 
 fn time(what: &str, field: &RawField, zone: Tz) -> Result<Option<Instant>, String> {
-    let Some(text) = text(what, field)? else { return Ok(None) };
+    let Some(text) = text(what, field)?.filter(|text| !instant::is_absent(text)) else { return Ok(None) };
     let at = instant::parse(&text, zone);
     at.map(Some).ok_or_else(|| format!("the {what} {} is not a time such as 2026-03-01T08:00:00Z", quoted(&text)))
 }
@@ -286,7 +293,8 @@ fn consent(field: &RawField) -> Result<Option<bool>, String> {
 fn recovery_url(field: &RawField) -> Result<Option<String>, String> {
     let url = field.as_ref().map_err(|why| format!("the recovery_url {why}"))?;
     match url.as_deref().map(str::trim) {
-        None | Some("") => Ok(None),
+        None => Ok(None),
+        Some(url) if is_absent(url) => Ok(None),
         Some(url) if is_web_address(url) => Ok(Some(url.to_owned())),
         Some(url) => Err(format!("the recovery_url {} is not an absolute http or https address", quoted(url))),
     }

@@ -179,7 +179,7 @@ pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &
         return Ok(LastLook::Skip("empty"));
     }
     let consent = cart.consent.unwrap_or(detect.consent_assumed);
-    let same_person = cart.identity() == due.identity && cart.email.folded() == due.folded_address;
+    let same_person = cart.is_of(&due.identity, &due.folded_address);
     if cart.hash() != due.cart_hash || cart.updated_at > due.cart_touched_at || !same_person || !consent {
         return Ok(LastLook::Skip("changed"));
     }

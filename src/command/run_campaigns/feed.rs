@@ -144,6 +144,10 @@ impl Stationery {
 
     pub fn write(&self, due: &DueRecipient) -> Result<Outgoing, String> {
         let address = Address::parse(&due.recipient).map_err(|err| err.to_string())?;
+        if address.formerly_folded().is_some() {
+            // Planned by an older version; the mailbox that is meant may have a message of its own in this occurrence.
+            return Err("the address holds characters that nobody sees, or is not composed (NFC)".into());
+        }
         let token = message_key::token_of(&due.message_id);
         let values = read_row(&due.row_values)?;
         let name = values.get("name").and_then(|name| name.as_str()).map(str::to_owned);
