@@ -341,10 +341,17 @@ mod tests {
         for (spellings, folded) in [
             (&["jörg@example.com", "jo\u{308}rg@example.com", "JO\u{308}RG@Example.com "][..], "jörg@example.com"),
             (
-                &["\u{feff}ada@example.com", "a\u{200b}d\u{200d}a@exam\u{ad}ple.com\u{200e}", "\u{2066}ada@example.com\u{2069}"],
+                &[
+                    "\u{feff}ada@example.com",
+                    "a\u{200b}d\u{200d}a@exam\u{ad}ple.com\u{200e}",
+                    "\u{2066}ada@example.com\u{2069}",
+                ],
                 "ada@example.com",
             ),
-            (&["Ada <ada@example.com>", "<ada@example.com>", "\"Lovelace, Ada\" < ada@example.com >"], "ada@example.com"),
+            (
+                &["Ada <ada@example.com>", "<ada@example.com>", "\"Lovelace, Ada\" < ada@example.com >"],
+                "ada@example.com",
+            ),
             (&["ada@example.com <Ada@example.com>", "\"ada\"@example.com"], "ada@example.com"),
             (&["\"a..b\"@example.com", "\"A..\\b\"@example.com"], "\"a..b\"@example.com"),
             (&["\"a b@c\"@example.com"], "\"a b@c\"@example.com"),

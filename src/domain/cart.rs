@@ -7,19 +7,26 @@ use sha2::{Digest, Sha256};
 use super::address::Address;
 use super::identity::{self, identity};
 use super::instant::Instant;
-use super::money::{Currency, Money};
+use super::money::{Currency, Money, Price, Quantity};
 
 /// One line of a cart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CartLine {
     pub sku: String,
     pub name: String,
-    /// At least 1.
-    pub quantity: u32,
-    /// Price of one piece, in the cart's currency.
-    pub unit_price: Money,
+    /// More than 0.
+    pub quantity: Quantity,
+    /// In the cart's currency.
+    pub unit_price: Price,
     pub image_url: Option<String>,
     pub url: Option<String>,
+}
+
+impl CartLine {
+    /// What the line costs, rounded to the currency; `None` when that does not fit.
+    pub fn total(&self) -> Option<Money> {
+        self.unit_price.times(self.quantity)
+    }
 }
 
 /// A cart as the shop holds it at one instant.
@@ -78,17 +85,31 @@ impl Cart {
     }
 
     /// What the shopper chose: `v1:` and SHA-256 over SKU and quantity, lines merged by SKU and sorted; not the price.
+    ///
+    /// A whole quantity is hashed as a number of 64 bits, however it is spelled. One that is not has eight zero bytes in
+    /// that place, which no whole one has, then its shortest decimal spelling with the length before it.
     pub fn hash(&self) -> String {
-        let mut chosen: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut chosen: BTreeMap<&str, Quantity> = BTreeMap::new();
         for line in &self.lines {
-            *chosen.entry(&line.sku).or_default() += u64::from(line.quantity);
+            let sum = chosen.entry(&line.sku).or_insert(Quantity::ZERO);
+            // Each is at most 2^32 with nine decimals, so the sum of all lines of a cart fits.
+            *sum = sum.plus(line.quantity).unwrap_or(*sum);
         }
         let mut digest = Sha256::new();
+        let text = |digest: &mut Sha256, text: &str| {
+            // The length first, so that no text can be mistaken for the end of another.
+            digest.update((text.len() as u64).to_be_bytes());
+            digest.update(text.as_bytes());
+        };
         for (sku, quantity) in chosen {
-            // The length first, so that no SKU can be mistaken for the end of another.
-            digest.update((sku.len() as u64).to_be_bytes());
-            digest.update(sku.as_bytes());
-            digest.update(quantity.to_be_bytes());
+            text(&mut digest, sku);
+            match quantity.whole() {
+                Some(pieces) => digest.update(pieces.to_be_bytes()),
+                None => {
+                    digest.update(0_u64.to_be_bytes());
+                    text(&mut digest, &quantity.to_string());
+                }
+            }
         }
         format!("v1:{}", super::message_key::hex(&digest.finalize()))
     }
@@ -96,7 +117,7 @@ impl Cart {
     /// The sum over all lines; `None` when it does not fit into 64 bits of minor units.
     pub fn value(&self) -> Option<Money> {
         let zero = Money { minor: 0, currency: self.currency };
-        self.lines.iter().try_fold(zero, |sum, line| sum.plus(line.unit_price.times(line.quantity)?))
+        self.lines.iter().try_fold(zero, |sum, line| sum.plus(line.total()?))
     }
 }
 
@@ -111,13 +132,13 @@ mod tests {
     use super::*;
     use crate::domain::instant;
 
-    fn cart(lines: &[(&str, u32)]) -> Cart {
+    fn cart(lines: &[(&str, &str)]) -> Cart {
         let currency = Currency::parse("EUR").unwrap();
-        let line = |&(sku, quantity): &(&str, u32)| CartLine {
+        let line = |&(sku, quantity): &(&str, &str)| CartLine {
             sku: sku.into(),
             name: "Lamp".into(),
-            quantity,
-            unit_price: Money { minor: 1990, currency },
+            quantity: Quantity::parse(quantity).unwrap(),
+            unit_price: Price::parse("19.90", currency).unwrap(),
             image_url: None,
             url: None,
         };
@@ -138,10 +159,24 @@ mod tests {
 
     #[test]
     fn the_hash_is_over_what_was_chosen_whatever_the_order() {
-        assert_eq!(cart(&[("A", 1), ("B", 2)]).hash(), cart(&[("B", 1), ("A", 1), ("B", 1)]).hash());
-        assert_ne!(cart(&[("A", 1)]).hash(), cart(&[("A", 2)]).hash());
-        assert_ne!(cart(&[("A", 1), ("B", 1)]).hash(), cart(&[("AB", 1)]).hash());
-        assert_eq!(short_hash(&cart(&[("A", 1)]).hash()).len(), 8);
+        assert_eq!(cart(&[("A", "1"), ("B", "2")]).hash(), cart(&[("B", "1"), ("A", "1"), ("B", "1")]).hash());
+        assert_ne!(cart(&[("A", "1")]).hash(), cart(&[("A", "2")]).hash());
+        assert_ne!(cart(&[("A", "1"), ("B", "1")]).hash(), cart(&[("AB", "1")]).hash());
+        assert_eq!(short_hash(&cart(&[("A", "1")]).hash()).len(), 8);
+    }
+
+    /// Written by an earlier version. Another hash would make every mail of the last window unknown.
+    #[test]
+    fn the_hash_of_whole_quantities_is_what_it_was() {
+        let was = "v1:7f7647ba3c309b06590187b8b4992d6dccbfd10ad5cd7ad5029a78ed28e8a663";
+        for two in ["2", "2.0", "2.0000", " 2"] {
+            assert_eq!(cart(&[("B", "1"), ("A", two)]).hash(), was, "{two}");
+        }
+        assert_eq!(cart(&[("A", "0.5"), ("B", "1"), ("A", "1.5")]).hash(), was);
+        let (half, other) = (cart(&[("A", "1.5")]).hash(), cart(&[("A", "1.50")]).hash());
+        assert_eq!(half, other);
+        let distinct = [half, cart(&[("A", "15")]).hash(), cart(&[("A", "1")]).hash(), cart(&[("A", "1.05")]).hash()];
+        assert_eq!(distinct.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
     }
 
     #[test]
@@ -152,9 +187,9 @@ mod tests {
 
     #[test]
     fn the_value_is_the_sum_and_never_wraps() {
-        assert_eq!(cart(&[("A", 2), ("B", 1)]).value().unwrap().decimal(), "59.70");
-        let mut huge = cart(&[("A", 2)]);
-        huge.lines[0].unit_price.minor = i64::MAX;
+        assert_eq!(cart(&[("A", "2"), ("B", "1")]).value().unwrap().decimal(), "59.70");
+        let mut huge = cart(&[("A", "2")]);
+        huge.lines[0].unit_price = Price::parse("92233720368547758.07", huge.currency).unwrap();
         assert_eq!(huge.value(), None);
     }
 }

@@ -72,7 +72,22 @@ mod tests {
     #[test]
     fn words_for_no_user_are_guests() {
         for text in [
-            "", " ", "0", "0.0", "00", "-1", "-1.0", "NULL", "null", "\\N", "None", "NaN", "guest", "Anonymous", "N/A", "-",
+            "",
+            " ",
+            "0",
+            "0.0",
+            "00",
+            "-1",
+            "-1.0",
+            "NULL",
+            "null",
+            "\\N",
+            "None",
+            "NaN",
+            "guest",
+            "Anonymous",
+            "N/A",
+            "-",
             "00000000-0000-0000-0000-000000000000",
         ] {
             assert_eq!(user(text), None, "{text:?}");

@@ -4,6 +4,7 @@ pub mod address;
 pub mod back_off;
 pub mod campaign;
 pub mod cart;
+pub mod column;
 pub mod duplicates;
 pub mod evidence;
 pub mod fate;

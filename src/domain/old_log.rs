@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use chrono_tz::Tz;
 
 use super::address::{self, Address, AddressError};
-use super::identity;
 use super::instant::{self, Instant, Reading};
+use super::{column, identity};
 
 /// A column that means something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Finds the columns by their names; case does not matter.
+    /// Finds the columns by their names, as [`column::place`] compares them.
     ///
     /// # Errors
     /// Words for what is missing, as in `has no column cart_hash`.
@@ -67,8 +67,11 @@ impl Columns {
 
     /// The same, whatever is missing.
     pub fn of(names: Vec<String>) -> Columns {
-        let place = |alias: &&str| names.iter().position(|name| name.trim().eq_ignore_ascii_case(alias));
-        let places = NAMES.map(|(_, aliases)| aliases.iter().find_map(place));
+        let place = |aliases: &[&str]| column::place(names.iter().map(String::as_str), aliases);
+        let places = NAMES.map(|(column, aliases)| match column {
+            Column::Email => place(aliases).or_else(|| place(column::ADDRESS)),
+            _ => place(aliases),
+        });
         Columns { names, places }
     }
 

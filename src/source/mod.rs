@@ -12,6 +12,9 @@ pub mod old_log;
 mod raw;
 mod rows;
 mod sqlite;
+pub mod suppressions;
+mod table;
+pub mod text;
 
 use anyhow::Result;
 use chrono::TimeDelta;

@@ -9,7 +9,7 @@ use crate::domain::cart::{Cart, CartLine};
 use crate::domain::identity;
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::{Currency, Price, Quantity};
 
 /// A longer text is no name, id or SKU, and would not be read in a mail.
 const LONGEST_TEXT_IN_CHARACTERS: usize = 1000;
@@ -233,7 +233,7 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
         recovery_url: recovery_url(&head.recovery_url)?,
         consent: consent(&head.consent)?,
         ordered_at: time("ordered_at", &head.ordered_at, zone)?,
-        lines: lines.iter().map(|line| cart_line(line, currency)).collect::<Result<_, _>>()?,
+        lines: lines.iter().filter_map(|line| cart_line(line, currency).transpose()).collect::<Result<_, _>>()?,
     };
     if cart.value().is_none() {
         return Err("the value of the cart is too large".into());
@@ -241,20 +241,23 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
     Ok(cart)
 }
 
-fn cart_line(line: &RawLine, currency: Currency) -> Result<CartLine, String> {
+/// `None` when the shop keeps a line of which nothing is in the cart.
+fn cart_line(line: &RawLine, currency: Currency) -> Result<Option<CartLine>, String> {
     let sku = text("sku", &line.sku)?.ok_or("a line has no sku")?;
     let of = format!("of {}", quoted(&sku));
-    let name = text(&format!("name {of}"), &line.name)?.unwrap_or_else(|| sku.clone());
     let quantity = text(&format!("quantity {of}"), &line.quantity)?.ok_or_else(|| format!("no quantity {of}"))?;
-    let whole = quantity.bytes().all(|b| b.is_ascii_digit()).then(|| quantity.parse::<u32>().ok()).flatten();
-    let quantity = whole
-        .filter(|&quantity| quantity >= 1)
-        .ok_or_else(|| format!("the quantity {of} is {}, not a whole number from 1 on", quoted(&quantity)))?;
+    let quantity = Quantity::parse(&quantity)
+        .ok_or_else(|| format!("the quantity {of} is {}, not a number such as 2 or 1.5", quoted(&quantity)))?;
+    if quantity.is_zero() {
+        return Ok(None);
+    }
+    let name = text(&format!("name {of}"), &line.name)?.unwrap_or_else(|| sku.clone());
     let price = text(&format!("unit_price {of}"), &line.unit_price)?.ok_or_else(|| format!("no unit_price {of}"))?;
-    let unit_price = Money::parse(&price, currency).ok_or_else(|| {
+    let unit_price = Price::parse(&price, currency).ok_or_else(|| {
         format!("the unit_price {of} is {}, not an amount such as 19.90 in {currency}", quoted(&price))
     })?;
-    Ok(CartLine { sku, name, quantity, unit_price, image_url: picture(&line.image_url), url: picture(&line.url) })
+    let (image_url, url) = (picture(&line.image_url), picture(&line.url));
+    Ok(Some(CartLine { sku, name, quantity, unit_price, image_url, url }))
 }
 
 /// A field that may be empty; one of white space alone is. Ids keep their spelling, so nothing is trimmed.
@@ -373,15 +376,46 @@ mod tests {
         for url in ["/cart", "javascript:alert(1)", "ftp://shop.example", "https://", "https:// x", "https://a/\"b"] {
             assert!(problem(|c| c.head.recovery_url = field(url)).contains("recovery_url"), "{url}");
         }
-        for quantity in ["0", "-1", "1.5", "two", "", "4294967296"] {
+        for quantity in ["-1", "1,5", "two", "", "4294967296"] {
             assert!(problem(|c| c.lines[0].quantity = field(quantity)).contains("quantity"), "{quantity}");
         }
-        for price in ["19,90", "19.999", "free", "NaN", "1e3"] {
+        for price in ["19,90", "free", "NaN", "1e3", "NULL"] {
             assert!(problem(|c| c.lines[0].unit_price = field(price)).contains("unit_price"), "{price}");
         }
         assert!(problem(|c| c.lines[0].unit_price = field("92233720368547758.07")).contains("too large"));
         assert!(problem(|c| c.lines[0].name = field("Lamp\r\n")).contains("name of \"A-1\" holds"));
         assert!(problem(|c| c.lines[0].sku = field(" ")).contains("no sku"));
+    }
+
+    #[test]
+    fn a_line_of_nothing_is_no_line() {
+        let mut cart = sound();
+        cart.lines.push(cart.lines[0].clone());
+        cart.lines[0].quantity = field("0.0000");
+        cart.lines[0].unit_price = Ok(None);
+        cart.lines[1].quantity = field("1.5");
+        let cart = cart.checked(Tz::UTC, "shop.db").unwrap();
+        assert_eq!(cart.lines.len(), 1);
+        assert_eq!(cart.value().unwrap().decimal(), "29.85");
+    }
+
+    #[test]
+    fn words_for_nothing_are_nothing() {
+        let mut cart = sound();
+        for word in ["NULL", "\\N", " "] {
+            for at in
+                [&mut cart.head.name, &mut cart.head.ordered_at, &mut cart.head.recovery_url, &mut cart.head.user_id]
+            {
+                *at = field(word);
+            }
+            let read = cart.clone().checked(Tz::UTC, "shop.db").unwrap();
+            assert_eq!((read.name, read.ordered_at, read.recovery_url, read.user_id), (None, None, None, None));
+            assert_eq!(cart.order(Tz::UTC), None);
+        }
+        cart.head.ordered_at = field("0000-00-00 00:00:00");
+        assert_eq!((cart.order(Tz::UTC), cart.checked(Tz::UTC, "x").unwrap().ordered_at), (None, None));
+        assert_eq!(problem(|c| c.head.updated_at = field("0000-00-00 00:00:00")), "no updated_at");
+        assert_eq!(problem(|c| c.head.email = field("NULL")), "no address");
     }
 
     #[test]

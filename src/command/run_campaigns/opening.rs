@@ -171,7 +171,8 @@ fn gather(
     quiet: bool,
 ) -> Result<Gathered> {
     let key = OpeningKey { campaign_id: &campaign.id, planned_at, sender_domain };
-    let mut gathered = Gathered { rows: 0, bad: Vec::new(), bad_rows: 0, repeated: 0, recipients: 0, listed_formerly: Vec::new() };
+    let mut gathered =
+        Gathered { rows: 0, bad: Vec::new(), bad_rows: 0, repeated: 0, recipients: 0, listed_formerly: Vec::new() };
     let bar = progress::bar("reading the audience", None, quiet);
     ledger.begin_audience()?;
     let read = audience::read(&campaign.audience, &settings.source, &mut |row| {
