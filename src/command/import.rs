@@ -49,22 +49,22 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
     let settings = context.settings()?;
     let (_lock, mut ledger) = ledger_to_fill(context, &settings)?;
     let progress = progress::bar("reading", None, context.output.json);
-    let (mut rows, mut added, mut read, mut bad) = (Vec::new(), 0, 0_u64, 0_u64);
+    let (mut rows, mut added, mut read, mut taken, mut bad) = (Vec::new(), 0, 0_u64, 0_u64, 0_u64);
     let finished = source::suppressions::read(file, &mut |row| {
         read += 1;
         progress.inc(1);
-        match row {
-            Ok((address, reason)) => {
-                let reason = reason.as_deref().map_or_else(|| default_reason.to_owned(), super::suppress::tidy_reason);
-                rows.push((address, reason));
+        if let Some(problem) = &row.problem {
+            bad += 1;
+            if bad <= MOST_BAD_ROWS_NAMED {
+                let skipped = if row.address.is_none() { "; row skipped" } else { "" };
+                let named = format!("{}:{}: {problem}{skipped}", file.display(), row.line);
+                progress.suspend(|| context.output.alarm(named));
             }
-            Err((line, problem)) => {
-                bad += 1;
-                if bad <= MOST_BAD_ROWS_NAMED {
-                    let named = format!("{}:{line}: {problem}; row skipped", file.display());
-                    progress.suspend(|| context.output.alarm(named));
-                }
-            }
+        }
+        if let Some((address, reason)) = row.address {
+            taken += 1;
+            let reason = reason.as_deref().map_or_else(|| default_reason.to_owned(), super::suppress::tidy_reason);
+            rows.push((address, reason));
         }
         if rows.len() >= BATCH {
             added += ledger.suppress(&rows, "import", context.clock.now())?;
@@ -81,13 +81,11 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
     if bad > MOST_BAD_ROWS_NAMED {
         context.output.alarm(format!("and {} more bad rows", bad - MOST_BAD_ROWS_NAMED));
     }
-    context
-        .output
-        .document(&json!({ "rows": read, "added": added, "already_listed": read - bad - added, "bad_rows": bad }));
+    context.output.document(&json!({ "rows": read, "added": added, "already_listed": taken - added, "bad_rows": bad }));
     context.output.print(format!(
         "{} read: {added} added, {} listed already, {} skipped",
         count(read, "row"),
-        read - bad - added,
+        taken - added,
         count(bad, "bad row")
     ));
     Ok(if bad > 0 { Exit::NeedsAPerson } else { Exit::Done })

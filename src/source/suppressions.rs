@@ -11,8 +11,14 @@ use crate::domain::address::{Address, AddressError};
 use crate::domain::column;
 use crate::failure::Failure;
 
-/// A row of the list: the address and what is given as the reason; or the line, and why it cannot be used.
-pub type ListedRow = Result<(Address, Option<String>), (u64, String)>;
+/// A row of the list. One that is flawed behind its address has both: whoever asked not to be written to is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedRow {
+    pub line: u64,
+    /// The address and what is given as the reason.
+    pub address: Option<(Address, Option<String>)>,
+    pub problem: Option<String>,
+}
 
 /// Hands each row of a list to `each`. Memory does not grow with the number of rows.
 ///
@@ -33,29 +39,44 @@ pub fn read(path: &Path, each: &mut dyn FnMut(ListedRow) -> Result<(), Failure>)
     let mut is_first = true;
     let mut broken_places = 0;
     loop {
-        let (position, found) = match rows.next().map_err(failed)? {
+        let end = rows.next().map_err(failed)?;
+        let is_header = matches!(end, End::Row(_)) && std::mem::take(&mut is_first);
+        if is_header {
+            header = Header::of(&rows.record);
+            if header.is_some() {
+                continue;
+            }
+            if rows.record.len() > 1 && !rows.record.iter().any(|field| field.contains(&b'@')) {
+                return Err(unusable(&"its first line names no column `email` or `address`"));
+            }
+        }
+        is_first = false;
+        // In a plain list a line is an address, whatever a table would make of `"Lovelace, Ada" <ada@example.com>`.
+        let plain = header.is_none().then(|| std::str::from_utf8(rows.line()).ok()).flatten();
+        let plain = plain.and_then(|line| Address::parse(line).ok()).map(|address| (address, None));
+        let (position, found, flaw) = match end {
             End::File => return Ok(()),
+            End::Row(position) | End::Broken(position, _) if plain.is_some() => (position, plain, None),
+            End::Row(position) => match listed(&rows.record, header.as_ref()) {
+                Ok(found) => (position, Some(found), None),
+                Err(problem) => (position, None, Some(problem)),
+            },
             End::Broken(position, flaw) => {
                 broken_places += 1;
                 if broken_places > MOST_BROKEN_PLACES {
                     return Err(unusable(&format!("more than {MOST_BROKEN_PLACES} rows cannot be read")));
                 }
-                (position, Err(flaw.into_owned()))
-            }
-            End::Row(position) => {
-                if std::mem::take(&mut is_first) {
-                    header = Header::of(&rows.record);
-                    if header.is_some() {
-                        continue;
-                    }
-                    if rows.record.len() > 1 && !rows.record.iter().any(|field| field.contains(&b'@')) {
-                        return Err(unusable(&"its first line names no column `email` or `address`"));
-                    }
-                }
-                (position, listed(&rows.record, header.as_ref()))
+                let column = header.as_ref().map_or(0, |header| header.address);
+                let is_whole = header.is_some() && rows.record.len() > column;
+                let found = is_whole.then(|| address_in(&rows.record, column).ok()).flatten();
+                let flaw = match &found {
+                    Some(_) => format!("{flaw}; its address is taken, the rest left out"),
+                    None => flaw.into_owned(),
+                };
+                (position, found.map(|address| (address, None)), Some(flaw))
             }
         };
-        each(found.map_err(|problem| (position.line, problem)))?;
+        each(ListedRow { line: position.line, address: found, problem: flaw })?;
     }
 }
 
@@ -82,9 +103,13 @@ fn listed(record: &csv::ByteRecord, header: Option<&Header>) -> Result<(Address,
     if record.iter().skip(fields).any(|field| field.contains(&b'@')) {
         return Err(AddressError::Several.to_string());
     }
-    let text = std::str::from_utf8(record.get(address).unwrap_or_default());
-    let text = text.map_err(|_| "the address is not UTF-8".to_owned())?;
-    let address = Address::parse(text).map_err(|err| err.to_string())?;
+    let address = address_in(record, address)?;
     let reason = reason.and_then(|at| record.get(at)).map(|reason| String::from_utf8_lossy(reason).trim().to_owned());
     Ok((address, reason.filter(|reason| !super::raw::is_absent(reason))))
+}
+
+fn address_in(record: &csv::ByteRecord, column: usize) -> Result<Address, String> {
+    let text = std::str::from_utf8(record.get(column).unwrap_or_default());
+    let text = text.map_err(|_| "the address is not UTF-8".to_owned())?;
+    Address::parse(text).map_err(|err| err.to_string())
 }

@@ -86,6 +86,11 @@ impl<'a> Rows<'a> {
         self.delimiter
     }
 
+    /// The line read last, as it stands in the file.
+    pub fn line(&self) -> &[u8] {
+        without_mark(&self.lines.line)
+    }
+
     pub fn next(&mut self) -> io::Result<End> {
         loop {
             self.record.clear();
