@@ -1,6 +1,7 @@
 //! From fields as a source holds them to a [`Cart`], or to the reason why there is none.
 
 use chrono_tz::Tz;
+use percent_encoding::{AsciiSet, CONTROLS};
 use sha2::{Digest, Sha256};
 
 use super::{BadRow, Look, Row, Touched};
@@ -303,10 +304,19 @@ fn recovery_url(field: &RawField) -> Result<Option<String>, String> {
     }
 }
 
-/// A link that may be left out: a picture is not worth a mail.
+/// A link that may be left out: a picture is not worth a mail. What cannot stand in an address is percent-encoded, as
+/// browsers do with the space in `red lamp.png`.
 fn picture(field: &RawField) -> Option<String> {
+    const UNSOUND: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`');
+    const ENCODED: &AsciiSet = &UNSOUND.add(b'{').add(b'|').add(b'}');
     let url = field.as_ref().ok()?.as_deref()?.trim();
-    is_web_address(url).then(|| url.to_owned())
+    if url.chars().any(char::is_control) {
+        return None;
+    }
+    let host_ends = url.find("://").map_or(0, |at| at + 3);
+    let path = url[host_ends..].find(['/', '?', '#']).map_or(url.len(), |at| host_ends + at);
+    let encoded = format!("{}{}", &url[..path], percent_encoding::utf8_percent_encode(&url[path..], ENCODED));
+    is_web_address(&encoded).then_some(encoded)
 }
 
 /// Whether a text is an absolute http or https address with a host (RFC 3986 §3), fit for an `href`.
@@ -385,6 +395,21 @@ mod tests {
         assert!(problem(|c| c.lines[0].unit_price = field("92233720368547758.07")).contains("too large"));
         assert!(problem(|c| c.lines[0].name = field("Lamp\r\n")).contains("name of \"A-1\" holds"));
         assert!(problem(|c| c.lines[0].sku = field(" ")).contains("no sku"));
+    }
+
+    #[test]
+    fn the_address_of_a_picture_is_encoded_as_browsers_do() {
+        for (text, expected) in [
+            ("https://shop.example/red lamp.png", Some("https://shop.example/red%20lamp.png")),
+            (" https://shop.example/a%20b.png?x={1} ", Some("https://shop.example/a%20b.png?x=%7B1%7D")),
+            ("https://shop.example/größe.png", Some("https://shop.example/gr%C3%B6%C3%9Fe.png")),
+            ("https://sh op.example/a.png", None),
+            ("https://shop.example/a\n.png", None),
+            ("/lamp.png", None),
+            ("NULL", None),
+        ] {
+            assert_eq!(picture(&field(text)).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) const HEADER: &str = "cart_id,user_id,email,name,currency,created_at,
                                  ordered_at,sku,item_name,quantity,unit_price,image_url,url";
 
 pub(super) fn settings(kind: SourceKind, path: PathBuf, timezone: Tz) -> SourceSettings {
-    SourceSettings { kind, path, timezone, carts: None, cart: None, ordered: None }
+    SourceSettings { kind, path, timezone, html_names: false, carts: None, cart: None, ordered: None }
 }
 
 pub(super) fn at(text: &str) -> Instant {
