@@ -213,13 +213,14 @@ impl OrderedQuery {
 }
 
 /// Bounds that a query which compares times as texts may use: two days earlier for times of other zones, and on to the
-/// end of the year for dates without their zeros. The exact comparison is made on what the query finds.
+/// year after for dates without their zeros (`2026-9-1` sorts behind `2026-12-31`). The exact comparison is made on what
+/// the query finds.
 fn wide(touched: &Touched) -> (String, String) {
     let days = TimeDelta::days(2);
     let from = touched.not_before.checked_sub_signed(days).filter(|at| at.year() > 0);
     let to = touched.idle_before.checked_add_signed(days).filter(|at| at.year() < 9999);
-    let year = to.map_or(9999, |at| at.year());
-    (from.map_or_else(|| EARLIEST.to_owned(), instant::text), format!("{year:04}-12-31T23:59:59Z"))
+    let to = to.map_or_else(|| LATEST.to_owned(), |at| format!("{:04}-01-01T00:00:00Z", at.year() + 1));
+    (from.map_or_else(|| EARLIEST.to_owned(), instant::text), to)
 }
 
 fn value(row: &rusqlite::Row<'_>, index: usize) -> super::RawField {
