@@ -247,7 +247,7 @@ impl Mailbox {
         if name.chars().any(char::is_control) {
             return Err(AddressError::ControlCharacter);
         }
-        let name = (!name.is_empty()).then(|| name.replace("\\\"", "\""));
+        let name = (!name.is_empty()).then(|| name.replace("\\\"", "\"").replace("\\\\", "\\"));
         Ok(Mailbox { name, address: Address::parse(bare)? })
     }
 }
@@ -256,7 +256,7 @@ impl fmt::Display for Mailbox {
     /// As [`Mailbox::parse`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
-            Some(name) => write!(f, "\"{}\" <{}>", name.replace('"', "\\\""), self.address),
+            Some(name) => write!(f, "\"{}\" <{}>", name.replace('\\', "\\\\").replace('"', "\\\""), self.address),
             None => write!(f, "{}", self.address),
         }
     }
@@ -394,5 +394,9 @@ mod tests {
         let mailbox = Mailbox::parse("\"Müller, Jörg\" <jm@example.com>").unwrap();
         assert_eq!(mailbox.name.as_deref(), Some("Müller, Jörg"));
         assert_eq!(mailbox.address.envelope(), "jm@example.com");
+        for name in ["a\\", "a <b>", "\"x\" @y, z;"] {
+            let mailbox = Mailbox { name: Some(name.into()), ..mailbox.clone() };
+            assert_eq!(Mailbox::parse(&mailbox.to_string()), Ok(mailbox), "{name}");
+        }
     }
 }

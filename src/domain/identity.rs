@@ -35,16 +35,21 @@ pub fn stands_for_nothing(text: &str) -> bool {
 /// write a whole number) are one user. Everything else tells users apart, a leading zero too: `07` is another than `7`.
 pub fn user(text: &str) -> Option<&str> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}' || c == '\u{200b}');
-    let whole = text.split_once('.').filter(|(whole, zeros)| {
-        let digits = whole.strip_prefix('-').unwrap_or(whole);
-        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && zeros.bytes().all(|b| b == b'0')
-    });
-    let text = whole.map_or(text, |(whole, _)| whole);
+    let text = without_fraction(text);
     let is_guest = text.is_empty()
         || stands_for_nothing(text)
         || GUESTS.iter().any(|word| word.eq_ignore_ascii_case(text))
         || text.trim_start_matches('-').bytes().all(|b| b == b'0');
     (!is_guest).then_some(text)
+}
+
+/// A whole number without a fraction of zeros, as data tools write one: `7.0` is `7`. Any other text as it is.
+pub fn without_fraction(text: &str) -> &str {
+    let whole = text.split_once('.').filter(|(whole, zeros)| {
+        let digits = whole.strip_prefix('-').unwrap_or(whole);
+        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && zeros.bytes().all(|b| b == b'0')
+    });
+    whole.map_or(text, |(whole, _)| whole)
 }
 
 /// The identity of a shopper: `u:` and the user id, or `e:` and the folded address for a guest.

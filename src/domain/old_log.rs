@@ -277,7 +277,7 @@ fn flag(text: &str) -> Option<bool> {
         "true" | "t" | "yes" | "y" | "\u{1}" => Some(true),
         "false" | "f" | "no" | "n" | "\0" => Some(false),
         // Some systems count the mails here.
-        number => number.parse::<u32>().ok().map(|mails| mails > 0),
+        number => identity::without_fraction(number).parse::<u32>().ok().map(|mails| mails > 0),
     }
 }
 
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_flag_is_read_in_each_spelling() {
-        for (text, sent) in [("1", true), ("TRUE", true), ("2", true), ("0", false), ("f", false), ("", false)] {
+        for (text, sent) in [("1", true), ("TRUE", true), ("2", true), ("1.0", true), ("0.0", false), ("0", false), ("f", false), ("", false)] {
             let row =
                 row(READER, &[(Column::UserId, "7"), (Column::CreatedAt, "1772352000"), (Column::EmailSent, text)]);
             assert_eq!(row.unwrap().email_sent, sent, "{text}");

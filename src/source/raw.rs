@@ -287,7 +287,7 @@ fn time(what: &str, field: &RawField, zone: Tz) -> Result<Option<Instant>, Strin
 
 fn consent(field: &RawField) -> Result<Option<bool>, String> {
     let Some(text) = text("consent", field)? else { return Ok(None) };
-    match text.trim().to_ascii_lowercase().as_str() {
+    match identity::without_fraction(text.trim()).to_ascii_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "1" => Ok(Some(true)),
         "false" | "f" | "no" | "n" | "0" => Ok(Some(false)),
         _ => Err(format!("the consent {} is neither true nor false", quoted(&text))),
@@ -482,7 +482,7 @@ mod tests {
     #[test]
     fn consent_is_read_in_each_spelling() {
         for (text, expected) in
-            [("true", true), ("1", true), ("YES", true), ("false", false), ("0", false), ("no", false)]
+            [("true", true), ("1", true), ("YES", true), ("1.0", true), ("false", false), ("0", false), ("no", false)]
         {
             assert_eq!(consent(&field(text)), Ok(Some(expected)));
         }

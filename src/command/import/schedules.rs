@@ -189,7 +189,7 @@ fn understand(entry: Map<String, Value>, default_zone: Tz, now: Instant) -> Resu
         None => default_zone,
     };
     let time = |key: &str| -> Result<Option<Instant>, String> {
-        let Some(text) = text(key)? else { return Ok(None) };
+        let Some(text) = text(key)?.filter(|text| !instant::is_absent(text)) else { return Ok(None) };
         instant::parse(&text, zone).map(Some).ok_or_else(|| format!("{key}: {text:?} is no time"))
     };
     let due = match time("next_run")? {
