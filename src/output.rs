@@ -1,5 +1,6 @@
 //! What goes to stdout and stderr, and when: under cron, silence means that no one is needed.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
@@ -8,7 +9,8 @@ use serde::Serialize;
 /// The first error of writing to stdout. A reader that went away (`| head`) is none.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-fn note_lost(written: io::Result<()>) {
+/// Keeps the first error of writing to stdout for [`lost`].
+pub fn note_lost(written: io::Result<()>) {
     if let Err(err) = written
         && err.kind() != io::ErrorKind::BrokenPipe
     {
@@ -68,6 +70,16 @@ impl Output {
             let written = serde_json::to_writer_pretty(&mut stdout, value).map_err(io::Error::from);
             note_lost(written.and_then(|()| writeln!(stdout)));
         }
+    }
+}
+
+/// A field that a spreadsheet shows and does not run: what begins like a formula gets an apostrophe before it.
+///
+/// Anyone can sign up with an address such as `=cmd|'/C calc'!A0@example.com`.
+pub fn inert(field: &str) -> Cow<'_, str> {
+    match field.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => Cow::Owned(format!("'{field}")),
+        false => Cow::Borrowed(field),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct SourceSettings {
     pub path: PathBuf,
     /// The zone of times that have none of their own.
     pub timezone: Tz,
+    /// Names of shoppers and goods have character references (`&amp;`), which are undone.
+    pub html_names: bool,
     /// Carts touched between two instants, one row per cart line; binds `:idle_before`, `:not_before`.
     pub carts: Option<String>,
     /// The same for one cart; binds `:cart_id`.
@@ -69,8 +71,8 @@ pub enum SourceKind {
 pub struct MailSettings {
     pub from: Mailbox,
     pub reply_to: Option<Mailbox>,
-    /// `mailto:` or `https:`; may hold `{email}` and `{token}`.
-    pub unsubscribe: Option<String>,
+    /// `mailto:` or `https:`, at most one of each kind; may hold `{email}` and `{token}`. The first is the link in templates.
+    pub unsubscribe: Vec<String>,
     /// The envelope sender with `{token}` in it; without, the address of `from`.
     pub envelope: Option<String>,
 }

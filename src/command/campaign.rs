@@ -17,7 +17,7 @@ use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, CampaignState, Ledger, OccurrenceRow};
-use crate::output::count;
+use crate::output::{count, inert, note_lost};
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
 use crate::settings::campaigns::{self, Definition, Definitions};
@@ -165,20 +165,14 @@ fn show(context: &Context<'_>, settings: &Settings, id: &str, occurrence: Option
         let mut written = writer.write_record(["recipient", "state", "reason", "armed_at", "settled_at", "last_reply"]);
         if let Some(shown) = shown {
             ledger.each_recipient(shown.id, |fate| {
-                let field = |text: &Option<String>| text.clone().unwrap_or_default();
                 if written.is_ok() {
-                    written = writer.write_record([
-                        fate.recipient.clone(),
-                        fate.state.clone(),
-                        field(&fate.reason),
-                        field(&fate.armed_at),
-                        field(&fate.settled_at),
-                        field(&fate.last_reply),
-                    ]);
+                    let fields = [Some(fate.recipient), Some(fate.state), fate.reason, fate.armed_at, fate.settled_at];
+                    let fields = fields.into_iter().chain([fate.last_reply]).map(Option::unwrap_or_default);
+                    written = writer.write_record(fields.map(|field| inert(&field).into_owned()));
                 }
             })?;
         }
-        let _ = writer.flush();
+        note_lost(written.map_err(std::io::Error::from).and_then(|()| writer.flush()));
         return Ok(Exit::Done);
     }
     let mut recipients = Vec::new();

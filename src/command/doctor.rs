@@ -142,7 +142,7 @@ fn look_at_mail(settings: &Settings, findings: &mut Findings) {
             "where the server takes such addresses, set [mail] envelope = \"bounce+{token}@your.domain\"",
         ),
     }
-    if settings.mail.unsubscribe.is_none() {
+    if settings.mail.unsubscribe.is_empty() {
         findings.warn(
             "mail",
             "messages have no List-Unsubscribe",

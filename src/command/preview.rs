@@ -39,8 +39,7 @@ pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
     let template = Template::load(settings.detect.template.as_deref(), &settings.detect.subject)?;
     // Any token will do: nothing is sent.
     let token = message_key::token("preview", &cart.cart_id);
-    let unsubscribe =
-        settings.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, &cart.email, &token));
+    let unsubscribe = message::expand_each(&settings.mail.unsubscribe, &cart.email, &token);
     let cannot = |problem: String| {
         Failure::config(
             format!("the message for cart {} cannot be rendered: {problem}", cart.cart_id),
@@ -48,7 +47,12 @@ pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
         )
     };
     let rendered = template
-        .render(template::cart_context(&cart, &settings.shop, settings.mail.unsubscribe.as_deref(), &token))
+        .render(template::cart_context(
+            &cart,
+            &settings.shop,
+            settings.mail.unsubscribe.first().map(String::as_str),
+            &token,
+        ))
         .map_err(|err| cannot(err.to_string()))?;
     let letter = Letter {
         from: &settings.mail.from,
@@ -59,7 +63,7 @@ pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
         message_id: &message_key::message_id(&token, settings.mail.from.address.domain()),
         date: context.clock.now(),
         token: &token,
-        unsubscribe: unsubscribe.as_deref(),
+        unsubscribe: &unsubscribe,
     };
     let bytes = message::compose(&letter).map_err(|err| cannot(err.to_string()))?;
     let files = [

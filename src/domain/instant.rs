@@ -1,7 +1,11 @@
 //! Instants: UTC, whole seconds, written `2026-03-01T08:00:00Z` everywhere.
 
-use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Utc};
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
+
+use super::identity::stands_for_nothing;
 
 /// An instant in UTC; the ledger keeps whole seconds.
 pub type Instant = DateTime<Utc>;
@@ -25,7 +29,8 @@ pub fn whole_seconds(instant: Instant) -> Instant {
 }
 
 /// Parses a time as shops write it: RFC 3339, `2026-03-01 08:00:00` with or without fraction or offset,
-/// `2026-03-01T08:00`, `2026-03-01`, or Unix seconds. One without an offset is read in `zone`.
+/// `2026-03-01T08:00`, `2026-03-01`, RFC 2822, Unix seconds, or Unix milliseconds (13 digits). One without an offset is
+/// read in `zone`.
 ///
 /// A wall time that a clock change skips is read as the first instant after the gap; one that comes twice
 /// as the first of the two. The result has whole seconds.
@@ -45,12 +50,35 @@ pub enum Reading {
     Wall(NaiveDateTime),
 }
 
+/// Whether a field that should hold a time says that there is none: it is empty, a word such as `NULL`, 0, MySQL's zero
+/// date, or the first day of the year 1, which is how .NET writes none.
+pub fn is_absent(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty()
+        || stands_for_nothing(text)
+        || text.starts_with("0000-00-00")
+        || text.starts_with("0001-01-01")
+        || text.bytes().all(|b| b == b'0')
+}
+
+/// The years that a shop's times can lie in: one of fewer digits is a slip (`26-03-01`), not the year 26.
+const YEARS: RangeInclusive<i32> = 1000..=9999;
+
 /// Reads a time in any of the spellings of [`parse`], and says whether it needs a zone. `None` when it is no time.
 pub fn read(text: &str) -> Option<Reading> {
-    let text = text.trim();
-    if !text.is_empty() && text.len() <= 12 && text.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds: i64 = text.parse().ok()?;
-        return (text.len() >= 9).then(|| DateTime::from_timestamp(seconds, 0)).flatten().map(Reading::Instant);
+    let reading = read_any(text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}'))?;
+    let year = match reading {
+        Reading::Instant(at) => at.year(),
+        Reading::Wall(wall) => wall.year(),
+    };
+    YEARS.contains(&year).then_some(reading)
+}
+
+fn read_any(text: &str) -> Option<Reading> {
+    if text.starts_with(|c: char| c.is_ascii_digit())
+        && let Some(at) = unix(text)
+    {
+        return at.map(Reading::Instant);
     }
     if let Some(reading) = read_plain(text.as_bytes()) {
         return Some(reading);
@@ -68,8 +96,28 @@ pub fn read(text: &str) -> Option<Reading> {
     let wall = bare.unwrap_or(text);
     let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"];
     let naive = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(wall, format).ok());
-    let naive = naive.or_else(|| NaiveDate::parse_from_str(wall, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
-    Some(if bare.is_some() { Reading::Instant(whole_seconds(naive.and_utc())) } else { Reading::Wall(naive) })
+    let naive = naive.or_else(|| NaiveDate::parse_from_str(wall, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0));
+    match naive {
+        Some(naive) if bare.is_some() => Some(Reading::Instant(whole_seconds(naive.and_utc()))),
+        Some(naive) => Some(Reading::Wall(naive)),
+        None => DateTime::parse_from_rfc2822(text).ok().map(instant),
+    }
+}
+
+/// Unix seconds of 9 to 12 digits, milliseconds of 13, either with a fraction. `None` when the text is no number, `Some(None)`
+/// when it is one and no time.
+fn unix(text: &str) -> Option<Option<Instant>> {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if !digits(whole) || !digits(fraction) || fraction.is_empty() {
+        return None;
+    }
+    let number = whole.parse::<i64>().ok();
+    Some(match whole.len() {
+        9..=12 => number.and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
+        13 => number.and_then(|milliseconds| DateTime::from_timestamp(milliseconds / 1000, 0)),
+        _ => None,
+    })
 }
 
 /// `2026-03-01 08:00:00`, with a `T` in it or a `Z` at its end: what nearly every row of a million holds.
@@ -96,6 +144,14 @@ pub fn resolve(wall: NaiveDateTime, zone: Tz) -> Option<Instant> {
             let later = wall.with_second_zero()? + TimeDelta::minutes(minutes);
             zone.from_local_datetime(&later).earliest().map(|at| at.with_timezone(&Utc))
         }),
+    }
+}
+
+/// The same, but the second of two: for what is over, and must count for as long as it may have to.
+pub fn resolve_late(wall: NaiveDateTime, zone: Tz) -> Option<Instant> {
+    match zone.from_local_datetime(&wall) {
+        LocalResult::Ambiguous(_, at) => Some(at.with_timezone(&Utc)),
+        _ => resolve(wall, zone),
     }
 }
 
@@ -127,6 +183,12 @@ mod tests {
             "2026-03-01 09:00:00 +0100",
             "2026-03-01 08:00:00 UTC",
             "1772352000",
+            "1772352000.75",
+            "1772352000999",
+            "1772352000999.5",
+            "Sun, 01 Mar 2026 08:00:00 +0000",
+            "2026-3-1 8:00:00",
+            "2026-3-1 8:00",
             " 2026-03-01T08:00 ",
         ] {
             assert_eq!(parse(spelling, Tz::UTC), Some(expected), "{spelling:?}");
@@ -146,8 +208,30 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "yesterday", "2026-13-01 00:00:00", "2026-02-30", "08:00", "20260301", "2026-03-01 25:00:00"] {
+        for text in [
+            "",
+            "yesterday",
+            "2026-13-01 00:00:00",
+            "2026-02-30",
+            "08:00",
+            "20260301",
+            "2026-03-01 25:00:00",
+            "26-03-01",
+            "1.2.3",
+            "17723520001234",
+            "1772352000.",
+        ] {
             assert_eq!(parse(text, Tz::UTC), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn words_for_no_time_are_known() {
+        for text in ["", " ", "NULL", "\\N", "0", "0000-00-00 00:00:00", "0000-00-00", "0001-01-01T00:00:00", "null"] {
+            assert!(is_absent(text), "{text:?}");
+        }
+        for text in ["2026-03-01", "1970-01-01 00:00:00", "soon", "1772352000"] {
+            assert!(!is_absent(text), "{text:?}");
         }
     }
 
@@ -157,5 +241,7 @@ mod tests {
         assert_eq!(text(berlin), "2026-03-29T01:00:00Z");
         let twice = parse("2026-10-25 02:30:00", Tz::Europe__Berlin).unwrap();
         assert_eq!(text(twice), "2026-10-25T00:30:00Z");
+        let Some(Reading::Wall(wall)) = read("2026-10-25 02:30:00") else { panic!("it has no zone") };
+        assert_eq!(resolve_late(wall, Tz::Europe__Berlin).map(text).as_deref(), Some("2026-10-25T01:30:00Z"));
     }
 }

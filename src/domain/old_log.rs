@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use chrono::DateTime;
 use chrono_tz::Tz;
 
-use super::address::{self, Address};
+use super::address::{self, Address, AddressError};
 use super::instant::{self, Instant, Reading};
+use super::{column, identity};
 
 /// A column that means something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Finds the columns by their names; case does not matter.
+    /// Finds the columns by their names, as [`column::place`] compares them.
     ///
     /// # Errors
     /// Words for what is missing, as in `has no column cart_hash`.
@@ -67,8 +67,11 @@ impl Columns {
 
     /// The same, whatever is missing.
     pub fn of(names: Vec<String>) -> Columns {
-        let place = |alias: &&str| names.iter().position(|name| name.trim().eq_ignore_ascii_case(alias));
-        let places = NAMES.map(|(_, aliases)| aliases.iter().find_map(place));
+        let place = |aliases: &[&str]| column::place(names.iter().map(String::as_str), aliases);
+        let places = NAMES.map(|(column, aliases)| match column {
+            Column::Email => place(aliases).or_else(|| place(column::ADDRESS)),
+            _ => place(aliases),
+        });
         Columns { names, places }
     }
 
@@ -183,12 +186,16 @@ impl Reader {
         let (user_id, email) = shopper(field)?;
         let identity = match (user_id, email) {
             (Some(user_id), _) => format!("u:{user_id}"),
-            (None, Some(email)) => format!("e:{}", folded(&email)),
+            // One that cannot be read would match nobody, and whoever it is would be written to again.
+            (None, Some(email)) => match Address::parse(&email) {
+                Ok(address) => format!("e:{}", address.folded()),
+                Err(AddressError::Empty) => return Err(Flaw::NoShopper),
+                Err(err) => return Err(Flaw::Unreadable(format!("the email {}: {err}", quoted(&email)))),
+            },
             (None, None) => return Err(Flaw::NoShopper),
         };
         let last_sent_at = match text(Column::LastSentAt, field)? {
-            // What MySQL stores for "never".
-            Some(text) if text.starts_with("0000-00-00") => None,
+            Some(text) if instant::is_absent(&text) => None,
             Some(text) => Some(self.time(Column::LastSentAt, &text)?),
             None => None,
         };
@@ -208,13 +215,14 @@ impl Reader {
 
     fn time(&self, column: Column, text: &str) -> Result<Instant, Flaw> {
         let name = NAMES[column as usize].1[0];
-        let at = match number_of_seconds(text).map(Reading::Instant).or_else(|| instant::read(text)) {
+        let at = match instant::read(text) {
             Some(Reading::Instant(at)) => Some(at),
+            // Of a time that came twice the later one: the window of a mail must not end an hour early.
             Some(Reading::Wall(wall)) => match self.zone {
-                Some(zone) => instant::resolve(wall, zone),
+                Some(zone) => instant::resolve_late(wall, zone),
                 None => return Err(Flaw::NoZone(shown(text))),
             },
-            None => DateTime::parse_from_rfc2822(text.trim()).ok().map(|at| at.to_utc()),
+            None => None,
         };
         let Some(at) = at.map(instant::whole_seconds) else {
             return Err(Flaw::Unreadable(format!("the {name} {} is not a time", quoted(text))));
@@ -226,21 +234,6 @@ impl Reader {
             return Err(Flaw::Unreadable(format!("the {name} {} lies before 1970", quoted(text))));
         }
         Ok(at)
-    }
-}
-
-/// Milliseconds, and seconds with a fraction; whole seconds are read with the other times.
-fn number_of_seconds(text: &str) -> Option<Instant> {
-    let text = text.trim();
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.split_once('.') {
-        Some((whole, fraction)) if digits(fraction) => match instant::read(whole).filter(|_| digits(whole)) {
-            Some(Reading::Instant(at)) => Some(at),
-            _ => None,
-        },
-        Some(_) => None,
-        None if text.len() == 13 && digits(text) => DateTime::from_timestamp(text.parse::<i64>().ok()? / 1000, 0),
-        None => None,
     }
 }
 
@@ -257,28 +250,26 @@ fn text<'a>(column: Column, field: &dyn Fn(Column) -> Field<'a>) -> Result<Optio
 
 type Shopper<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
 
-/// The user id and the address. Many shops write 0 for a guest: with an address beside it, it is no user.
+/// The user id, in its one spelling, and the address. A word for a guest, such as 0, is no user.
 fn shopper<'a>(field: &dyn Fn(Column) -> Field<'a>) -> Result<Shopper<'a>, Flaw> {
-    let user_id = text(Column::UserId, field)?;
+    let user_id = match text(Column::UserId, field)? {
+        Some(Cow::Borrowed(text)) => identity::user(text).map(Cow::Borrowed),
+        Some(Cow::Owned(text)) => identity::user(&text).map(|user| Cow::Owned(user.to_owned())),
+        None => None,
+    };
     // A user is known without an address, so one that cannot be read matters only for guests.
     let email = match text(Column::Email, field) {
-        Err(_) if user_id.as_deref().is_some_and(|user_id| user_id != "0") => None,
+        Err(_) if user_id.is_some() => None,
         email => email?,
     };
-    let is_guest = email.is_some() && user_id.as_deref() == Some("0");
-    Ok((user_id.filter(|_| !is_guest), email))
-}
-
-/// The folded form; an address that mail cannot be sent to is folded as far as it goes.
-fn folded(email: &str) -> String {
-    Address::parse(email).map_or_else(|_| email.trim().to_lowercase(), |address| address.folded().to_owned())
+    Ok((user_id, email))
 }
 
 /// The spelling that the ledger keeps: as given, unless SQLite's own folding would not find it again.
 fn stored_address(email: &str) -> String {
-    let envelope = Address::parse(email).map_or_else(|_| email.trim().to_owned(), |address| address.envelope());
-    let folded = folded(email);
-    if envelope.to_ascii_lowercase() == folded { envelope } else { folded }
+    let Ok(address) = Address::parse(email) else { return email.trim().to_owned() };
+    let envelope = address.envelope();
+    if envelope.to_ascii_lowercase() == address.folded() { envelope } else { address.folded().to_owned() }
 }
 
 fn flag(text: &str) -> Option<bool> {
@@ -286,7 +277,7 @@ fn flag(text: &str) -> Option<bool> {
         "true" | "t" | "yes" | "y" | "\u{1}" => Some(true),
         "false" | "f" | "no" | "n" | "\0" => Some(false),
         // Some systems count the mails here.
-        number => number.parse::<u32>().ok().map(|mails| mails > 0),
+        number => identity::without_fraction(number).parse::<u32>().ok().map(|mails| mails > 0),
     }
 }
 
@@ -305,6 +296,8 @@ pub fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
 
     const READER: Reader = Reader { zone: None, latest: DateTime::from_timestamp(4_000_000_000, 0).unwrap() };
@@ -354,7 +347,14 @@ mod tests {
         assert_eq!(of(&[(user, " 7 "), (email, "Ada@Example.com")]).unwrap().0, "u:7");
         assert_eq!(of(&[(email, "Ada@Example.com")]).unwrap().0, "e:ada@example.com");
         assert_eq!(of(&[(user, "0"), (email, "Ada@Example.com")]).unwrap().1, None);
-        assert_eq!(of(&[(user, "0")]).unwrap().0, "u:0");
+        assert_eq!(of(&[(user, "7.0")]).unwrap().0, "u:7");
+        assert_eq!(of(&[(user, "07")]).unwrap().0, "u:07");
+        for guest in ["0", "NULL", "-1", "guest", "0.0"] {
+            assert_eq!(of(&[(user, guest), (email, "Ada <Ada@Example.com>")]).unwrap().0, "e:ada@example.com");
+            assert_eq!(of(&[(user, guest)]), Err(Flaw::NoShopper));
+        }
+        assert!(matches!(of(&[(email, "ada@")]), Err(Flaw::Unreadable(_))));
+        assert_eq!(of(&[(user, "7"), (email, "ada@")]).unwrap().0, "u:7");
         assert_eq!(of(&[(email, "JÖRG@Bücher.example")]).unwrap().2.as_deref(), Some("jörg@xn--bcher-kva.example"));
         assert_eq!(of(&[(email, "Ada@Example.com")]).unwrap().2.as_deref(), Some("Ada@example.com"));
         assert_eq!(of(&[(user, ""), (email, " ")]), Err(Flaw::NoShopper));
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_flag_is_read_in_each_spelling() {
-        for (text, sent) in [("1", true), ("TRUE", true), ("2", true), ("0", false), ("f", false), ("", false)] {
+        for (text, sent) in [("1", true), ("TRUE", true), ("2", true), ("1.0", true), ("0.0", false), ("0", false), ("f", false), ("", false)] {
             let row =
                 row(READER, &[(Column::UserId, "7"), (Column::CreatedAt, "1772352000"), (Column::EmailSent, text)]);
             assert_eq!(row.unwrap().email_sent, sent, "{text}");

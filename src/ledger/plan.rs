@@ -125,12 +125,13 @@ impl Ledger {
             if let Some(reason) = untouched {
                 return Ok(Standing::Untouched { reason });
             }
+            // By the address too: a guest who logs in has another identity then.
             let messages: u64 = conn
                 .prepare_cached(
-                    "SELECT count(*) FROM message WHERE cart_id = ?1 AND identity = ?2
+                    "SELECT count(*) FROM message WHERE cart_id = ?1 AND (identity = ?2 OR folded_address = ?3)
                          AND state IN ('planned', 'armed', 'sent', 'in_doubt')",
                 )?
-                .query_row((&cart.cart_id, &cart.identity), |row| row.get(0))?;
+                .query_row((&cart.cart_id, &cart.identity, &cart.folded_address), |row| row.get(0))?;
             if messages >= u64::from(rules.max_per_cart) {
                 return Ok(Standing::Enough { messages });
             }

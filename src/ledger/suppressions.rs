@@ -35,7 +35,8 @@ impl Ledger {
     /// Takes an address off the list; says whether it was on it.
     pub fn unsuppress(&mut self, address: &Address) -> Result<bool, Failure> {
         self.write(Durability::Full, |tx| {
-            Ok(tx.execute("DELETE FROM suppression WHERE folded_address = ?1", [address.folded()])? > 0)
+            let names = [address.folded(), address.formerly_folded().unwrap_or(address.folded())];
+            Ok(tx.execute("DELETE FROM suppression WHERE folded_address IN (?1, ?2)", names)? > 0)
         })
     }
 

@@ -7,7 +7,7 @@ use minijinja::value::Value;
 use crate::domain::address::Address;
 use crate::domain::cart::{Cart, CartLine};
 use crate::domain::instant::Instant;
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::{Currency, Price};
 use crate::settings::ShopSettings;
 
 use super::message::expand_unsubscribe;
@@ -39,11 +39,11 @@ pub fn cart_context(cart: &Cart, shop: &ShopSettings, unsubscribe: Option<&str>,
 /// A cart to look at before the shop has one, and to try a template on. It says all that a cart can say.
 pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
     let currency = Currency::parse("EUR").unwrap_or_else(|| unreachable!("EUR is a code"));
-    let line = |sku: &str, name: &str, quantity, minor| CartLine {
+    let line = |sku: &str, name: &str, quantity: u32, price: &str| CartLine {
         sku: sku.into(),
         name: name.into(),
-        quantity,
-        unit_price: Money { minor, currency },
+        quantity: quantity.into(),
+        unit_price: Price::parse(price, currency).unwrap_or_else(|| unreachable!("it is a price")),
         image_url: None,
         url: None,
     };
@@ -58,7 +58,10 @@ pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
         recovery_url: Some(format!("{}/cart/example", shop.url.trim_end_matches('/'))),
         consent: Some(true),
         ordered_at: None,
-        lines: vec![line("A-1", "Desk lamp, brass", 2, 1990), line("B-7", "Notebook, dotted, 160 pages", 1, 1250)],
+        lines: vec![
+            line("A-1", "Desk lamp, brass", 2, "19.90"),
+            line("B-7", "Notebook, dotted, 160 pages", 1, "12.50"),
+        ],
     }
 }
 
@@ -66,9 +69,9 @@ fn item(line: &CartLine) -> Value {
     context! {
         sku => &line.sku,
         name => one_line(&line.name),
-        quantity => line.quantity,
+        quantity => line.quantity.whole().map_or_else(|| Value::from(line.quantity.approximate()), Value::from),
         unit_price => line.unit_price.display(),
-        total => line.unit_price.times(line.quantity).map(|total| total.display()),
+        total => line.total().map(|total| total.display()),
         image_url => web_address(line.image_url.as_deref()),
         url => web_address(line.url.as_deref()),
     }
@@ -102,8 +105,8 @@ mod tests {
         let line = |&(name, quantity, price): &(&str, u32, &str)| CartLine {
             sku: "A-1".into(),
             name: name.into(),
-            quantity,
-            unit_price: Money::parse(price, currency).unwrap(),
+            quantity: quantity.into(),
+            unit_price: Price::parse(price, currency).unwrap(),
             image_url: None,
             url: None,
         };
@@ -164,6 +167,16 @@ mailto:stop@shop.example?subject=ada%40example.com
         let dinar = built_in(&cart("KWD", &[("Lamp", 1, "12.5")]));
         assert!(dinar.text.contains("1 × Lamp   KWD 12.500\n"), "{}", dinar.text);
         assert!(dinar.html.contains("KWD\u{a0}12.500") || dinar.html.contains("KWD&nbsp;12.500"), "{}", dinar.html);
+    }
+
+    #[test]
+    fn goods_by_weight_and_fine_prices_are_shown_as_they_are() {
+        let mut oil = cart("EUR", &[("Oil", 100, "0.495"), ("Tomatoes, kg", 1, "4.20")]);
+        oil.lines[1].quantity = crate::domain::money::Quantity::parse("1.5000").unwrap();
+        let text = built_in(&oil).text;
+        assert!(text.contains("100 × Oil   €49.50\n€0.495 each\n"), "{text}");
+        assert!(text.contains("1.5 × Tomatoes, kg   €6.30\n€4.20 each\n"), "{text}");
+        assert!(text.contains("Total   €55.80\n"), "{text}");
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub struct Letter<'a> {
     pub date: Instant,
     /// Letters and digits; the boundary between the parts is made of it.
     pub token: &'a str,
-    /// Expanded by [`expand_unsubscribe`].
-    pub unsubscribe: Option<&'a str>,
+    /// Expanded by [`expand_unsubscribe`]; at most a page and a mailbox: some mail programs take one, some the other.
+    pub unsubscribe: &'a [String],
 }
 
 /// A display name is cut at this many characters: nobody reads more, and a long word cannot be folded.
@@ -57,11 +57,13 @@ pub fn compose(letter: &Letter) -> Result<Vec<u8>, RenderError> {
     headers.set(header::To::from(lettre::message::Mailboxes::from(to)));
     headers.insert_raw(subject(&one_line(&letter.rendered.subject)));
     headers.insert_raw(raw("Message-ID", one_line(letter.message_id)));
-    if let Some(address) = letter.unsubscribe {
-        let address = ascii_address(address);
-        headers.insert_raw(raw("List-Unsubscribe", format!("<{address}>")));
+    if !letter.unsubscribe.is_empty() {
+        let addresses: Vec<String> = letter.unsubscribe.iter().map(|address| ascii_address(address)).collect();
+        let listed: Vec<String> = addresses.iter().map(|address| format!("<{address}>")).collect();
+        headers.insert_raw(raw("List-Unsubscribe", listed.join(", ")));
         // Only a page can be told with one POST (RFC 8058 §3.1).
-        if address.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
+        let is_page = |address: &String| address.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        if addresses.iter().any(is_page) {
             headers.insert_raw(raw("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
         }
     }
@@ -97,6 +99,11 @@ pub fn expand_unsubscribe(template: &str, to: &Address, token: &str) -> String {
     const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     let email = utf8_percent_encode(&to.envelope(), RESERVED).to_string();
     ascii_address(&template.trim().replace("{token}", token).replace("{email}", &email))
+}
+
+/// The same for each of the addresses.
+pub fn expand_each(templates: &[String], to: &Address, token: &str) -> Vec<String> {
+    templates.iter().map(|template| expand_unsubscribe(template, to, token)).collect()
 }
 
 /// An address of a page with everything encoded that a header or an angle bracket would trip over.
@@ -212,6 +219,8 @@ mod tests {
     }
 
     fn composed(to: &str, to_name: Option<&str>, rendered: &Rendered, unsubscribe: Option<&str>) -> String {
+        let unsubscribe: Vec<String> =
+            unsubscribe.into_iter().flat_map(|all| all.split(' ')).map(str::to_owned).collect();
         let from = Mailbox::parse("Example Shop <hello@shop.example>").unwrap();
         let letter = Letter {
             from: &from,
@@ -222,7 +231,7 @@ mod tests {
             message_id: "<0123@shop.example>",
             date: instant::from_text("2026-03-01T08:00:00Z").unwrap(),
             token: "0123456789abcdef0123456789abcdef",
-            unsubscribe,
+            unsubscribe: &unsubscribe,
         };
         let bytes = compose(&letter).unwrap();
         assert_eq!(bytes, compose(&letter).unwrap(), "two attempts differ");
@@ -313,6 +322,10 @@ mod tests {
         assert!(page.contains("\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"), "{page}");
         let mail = composed("a@b.example", None, &rendered("Hi", "x"), Some("mailto:stop@shop.example"));
         assert!(mail.contains("List-Unsubscribe: <mailto:stop@shop.example>") && !mail.contains("-Post"), "{mail}");
+        let both = Some("https://shop.example/u mailto:stop@shop.example");
+        let both = composed("a@b.example", None, &rendered("Hi", "x"), both).replace("\r\n ", " ");
+        assert!(both.contains("List-Unsubscribe: <https://shop.example/u>, <mailto:stop@shop.example>\r\n"), "{both}");
+        assert!(both.contains("-Post"), "{both}");
     }
 
     #[test]

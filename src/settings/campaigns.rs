@@ -230,7 +230,7 @@ impl Definition {
                 let path = folder.join(file);
                 let extension = path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
                 match extension.as_deref() {
-                    Some("csv") => Ok(Audience::Csv(path)),
+                    Some("csv" | "tsv" | "txt") => Ok(Audience::Csv(path)),
                     Some("jsonl" | "ndjson") => Ok(Audience::JsonLines(path)),
                     _ => Err(format!("audience: {file:?} ends neither in .csv nor in .jsonl; name one that does")),
                 }

@@ -42,6 +42,8 @@ struct Source {
     path: String,
     #[serde(default)]
     timezone: Zone,
+    #[serde(default)]
+    html_names: bool,
     carts: Option<String>,
     cart: Option<String>,
     ordered: Option<String>,
@@ -52,7 +54,7 @@ struct Source {
 struct Mail {
     from: String,
     reply_to: Option<String>,
-    unsubscribe: Option<String>,
+    unsubscribe: Option<Links>,
     envelope: Option<String>,
     #[serde(default)]
     transport: Transport,
@@ -61,6 +63,14 @@ struct Mail {
     smtp: Option<Smtp>,
     #[serde(default)]
     limits: LimitsTable,
+}
+
+/// One link, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text in quotes, or a list of them")]
+enum Links {
+    One(String),
+    Several(Vec<String>),
 }
 
 #[derive(Deserialize, Default)]
@@ -272,6 +282,7 @@ impl Checker<'_> {
             kind: file.source.kind,
             path: self.at(&file.source.path),
             timezone: file.source.timezone.0,
+            html_names: file.source.html_names,
             carts: file.source.carts,
             cart: file.source.cart,
             ordered: file.source.ordered,
@@ -306,7 +317,18 @@ impl Checker<'_> {
         };
         let from = mailbox("mail.from", &mail.from)?;
         let reply_to = mail.reply_to.as_deref().map(|text| mailbox("mail.reply_to", text)).transpose()?;
-        if let Some(link) = &mail.unsubscribe {
+        let unsubscribe = match mail.unsubscribe {
+            None => Vec::new(),
+            Some(Links::One(link)) => vec![link],
+            Some(Links::Several(links)) => links,
+        };
+        let mailboxes = unsubscribe.iter().filter(|link| link.starts_with("mailto:")).count();
+        if mailboxes > 1 || unsubscribe.len() - mailboxes > 1 {
+            let next =
+                "write [\"https://…\", \"mailto:…\"]; the first is the link in templates, both stand in the header";
+            return Err(self.wrong("mail.unsubscribe", "has more than one page or more than one mailbox", next));
+        }
+        for link in &unsubscribe {
             let sound = link.starts_with("mailto:") || link.starts_with("https://") || link.starts_with("http://");
             if !sound || link.chars().any(|c| c.is_control() || c.is_whitespace() || "<>".contains(c)) {
                 let next =
@@ -337,7 +359,7 @@ impl Checker<'_> {
                 "use an address that every server takes",
             ));
         }
-        Ok(MailSettings { from, reply_to, unsubscribe: mail.unsubscribe, envelope })
+        Ok(MailSettings { from, reply_to, unsubscribe, envelope })
     }
 
     fn transport(&self, mail: &Mail) -> Result<TransportSettings, Failure> {

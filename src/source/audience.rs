@@ -12,13 +12,14 @@ use csv::ByteRecord;
 use serde_json::{Map, Value};
 
 use super::BadRow;
-use super::csv::{End, MOST_BROKEN_PLACES, Rows};
 use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
 use super::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
-use super::raw::{Position, bad_row_key, printable};
-use super::sqlite;
+use super::raw::{bad_row_key, is_absent, printable};
+use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
+use super::{sqlite, text};
 use crate::domain::address::{Address, AddressError};
 use crate::domain::campaign::Audience;
+use crate::domain::column;
 use crate::failure::{Exit, Failure};
 use crate::settings::{SourceKind, SourceSettings};
 
@@ -99,7 +100,7 @@ pub(super) fn not_ready(what: impl Into<String>, next: impl Into<String>) -> Fai
 type Each<'a> = &'a mut dyn FnMut(AudienceRow) -> Result<()>;
 
 /// Reads a file that is still, and was so until the end. Returns its path, for messages.
-fn read_file(path: &Path, read: fn(&File, &str, u64, Each<'_>) -> Result<()>, each: Each<'_>) -> Result<String> {
+fn read_file(path: &Path, read: fn(&File, &str, Each<'_>) -> Result<()>, each: Each<'_>) -> Result<String> {
     let shown = path.display().to_string();
     let unreadable = |err: std::io::Error| {
         let next =
@@ -114,7 +115,7 @@ fn read_file(path: &Path, read: fn(&File, &str, u64, Each<'_>) -> Result<()>, ea
     let file = File::open(path).map_err(unreadable)?;
     let opened = file.metadata().map_err(unreadable)?;
     check_still(&opened, &shown)?;
-    read(&file, &file_name(path), opened.size(), each)?;
+    read(&text::as_utf8(&file).map_err(unreadable)?, &file_name(path), each)?;
     let stamps = [
         Stamp::of(&before),
         Stamp::of(&file.metadata().map_err(unreadable)?),
@@ -154,20 +155,19 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Finds the column `email`; case and white space around names do not matter.
+    /// Finds the column of addresses, as [`column::place`] compares names, and the names that templates know the others by.
     ///
     /// # Errors
-    /// Exit 1, with the columns there are: none is `email`, or a name is there twice.
+    /// Exit 1, with the columns there are: none holds addresses by its name, or a name is there twice.
     pub fn find(names: Vec<String>, source: &str) -> Result<Columns, Failure> {
-        let mut names: Vec<String> = names.into_iter().map(|name| name.trim().to_owned()).collect();
+        let mut names: Vec<String> = names.iter().map(|name| column::tidy(name).to_owned()).collect();
         let shown = names.iter().map(|name| printable(name, 40)).collect::<Vec<_>>().join(", ");
         let shown = printable(&shown, 500);
-        let Some(email) = names.iter().position(|name| name.eq_ignore_ascii_case(EMAIL)) else {
-            let next = match names.as_slice() {
-                [one] if one.contains([';', '\t']) => "separate the columns with commas, and name one `email`",
-                _ => "name the column with the addresses `email`",
-            };
-            return Err(not_ready(format!("{source} has no column email; its columns are: {shown}"), next));
+        let Some(email) = column::place(names.iter().map(String::as_str), column::ADDRESS) else {
+            return Err(not_ready(
+                format!("{source} has no column email; its columns are: {shown}"),
+                "name the column with the addresses `email`",
+            ));
         };
         names[email] = EMAIL.to_owned();
         for (at, name) in names.iter().enumerate() {
@@ -176,6 +176,13 @@ impl Columns {
                 let what =
                     format!("{source} has more than one column {}; its columns are: {shown}", printable(name, 40));
                 return Err(not_ready(what, "give each column a name of its own"));
+            }
+        }
+        // Spelled as a variable, unless another column has that very name.
+        for at in 0..names.len() {
+            let variable = column::variable(&names[at]);
+            if !names.contains(&variable) {
+                names[at] = variable;
             }
         }
         Ok(Columns { names, email })
@@ -193,18 +200,28 @@ impl Columns {
                 address = address_of(&value);
             }
             if !name.is_empty() {
-                values.insert(name.clone(), value);
+                values.insert(name.clone(), told(value));
             }
         }
         Ok(RecipientRow { address: address?, values })
     }
 }
 
+/// A value as templates get it: what MySQL and its tools write for none is empty, so nobody is greeted with `NULL`.
+fn told(value: Value) -> Value {
+    match value {
+        Value::String(text) if is_absent(&text) => Value::from(""),
+        value => value,
+    }
+}
+
 fn address_of(value: &Value) -> Result<Address, String> {
     match value {
         Value::Null => Err("no recipient".into()),
-        Value::String(text) if text.trim().is_empty() => Err("no recipient".into()),
-        Value::String(text) => Address::parse(text).map_err(|err| format!("{err}: \"{}\"", printable(text, 60))),
+        Value::String(text) => match Address::parse(text) {
+            Err(AddressError::Empty) => Err("no recipient".into()),
+            other => other.map_err(|err| format!("{err}: \"{}\"", printable(text, 60))),
+        },
         _ => Err("the email is not a text".into()),
     }
 }
@@ -221,12 +238,11 @@ pub(super) fn row(found: Result<RecipientRow, String>, source: &str, place: Stri
     }
 }
 
-/// Reads up to `size`: a file that grows as fast as it is read would never end.
-fn read_csv(file: &File, name: &str, size: u64, each: Each<'_>) -> Result<()> {
+fn read_csv(file: &File, name: &str, each: Each<'_>) -> Result<()> {
     let unreadable = |err: std::io::Error| {
         not_ready(format!("could not read the audience {name}: {err}"), "the next run tries again")
     };
-    let mut rows = Rows::from(file, Position { offset: 0, line: 1 }).map_err(unreadable)?;
+    let mut rows = Rows::open(file, Continuation::OfTheRow).map_err(unreadable)?;
     let header = match rows.next().map_err(unreadable)? {
         End::Row(_) => rows.record.iter().map(|field| String::from_utf8_lossy(field).into_owned()).collect(),
         End::Broken(_, flaw) => {
@@ -239,7 +255,6 @@ fn read_csv(file: &File, name: &str, size: u64, each: Each<'_>) -> Result<()> {
     loop {
         match rows.next().map_err(unreadable)? {
             End::File => return Ok(()),
-            End::Row(position) | End::Broken(position, _) if position.offset >= size => return Ok(()),
             End::Row(position) => {
                 let found = csv_recipient(&columns, &rows.record);
                 each(row(found, name, format!("{name}:{}", position.line), rows.record.as_slice()))?;
@@ -252,7 +267,7 @@ fn read_csv(file: &File, name: &str, size: u64, each: Each<'_>) -> Result<()> {
                     return Err(not_ready(what, next).into());
                 }
                 let line = position.line.to_string();
-                each(row(Err(flaw.into()), name, format!("{name}:{line}"), line.as_bytes()))?;
+                each(row(Err(flaw.into_owned()), name, format!("{name}:{line}"), line.as_bytes()))?;
             }
         }
     }
@@ -269,18 +284,14 @@ fn csv_recipient(columns: &Columns, record: &ByteRecord) -> Result<RecipientRow,
     })
 }
 
-/// Reads up to `size`: a file that grows as fast as it is read would never end.
-fn read_json_lines(file: &File, name: &str, size: u64, each: Each<'_>) -> Result<()> {
+fn read_json_lines(file: &File, name: &str, each: Each<'_>) -> Result<()> {
     let unreadable = |err: std::io::Error| {
         not_ready(format!("could not read the audience {name}: {err}"), "the next run tries again")
     };
-    let mut lines = Lines::from(file, Position { offset: 0, line: 1 }).map_err(unreadable)?;
+    let mut lines = Lines::from(file, START).map_err(unreadable)?;
     let mut first_columns = None;
     let mut found_one = false;
     while let Some((position, length)) = lines.next().map_err(unreadable)? {
-        if position.offset >= size {
-            break;
-        }
         let line = lines.line.as_slice();
         let line = if position.offset == 0 { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
         if line.trim_ascii().is_empty() {
@@ -300,9 +311,7 @@ fn read_json_lines(file: &File, name: &str, size: u64, each: Each<'_>) -> Result
     }
     match first_columns {
         // Nobody has an address, so it is not the rows that are wrong.
-        Some(columns) if !found_one && !columns.iter().any(|name| name.eq_ignore_ascii_case(EMAIL)) => {
-            Columns::find(columns, name).map(|_| ()).map_err(Into::into)
-        }
+        Some(columns) if !found_one => Columns::find(columns, name).map(|_| ()).map_err(Into::into),
         _ => Ok(()),
     }
 }
@@ -316,16 +325,20 @@ fn json_object(line: &[u8]) -> Result<Map<String, Value>, String> {
     }
 }
 
-fn json_recipient(mut object: Map<String, Value>) -> Result<RecipientRow, String> {
-    let named: Vec<String> = object.keys().filter(|name| name.eq_ignore_ascii_case(EMAIL)).cloned().collect();
-    let value = match named.as_slice() {
-        [] => return Err("no recipient".into()),
-        [name] => object.remove(name).unwrap_or_default(),
-        _ => return Err("the object has more than one email".into()),
-    };
-    let address = address_of(&value)?;
-    object.insert(EMAIL.to_owned(), value);
-    Ok(RecipientRow { address, values: object })
+fn json_recipient(object: Map<String, Value>) -> Result<RecipientRow, String> {
+    let names: Vec<&str> = object.keys().map(String::as_str).collect();
+    if names.iter().filter(|name| name.eq_ignore_ascii_case(EMAIL)).count() > 1 {
+        return Err("the object has more than one email".into());
+    }
+    let Some(email) = column::place(names.iter().copied(), column::ADDRESS) else { return Err("no recipient".into()) };
+    let variable_of = |name: &str| Some(column::variable(name)).filter(|name| !object.contains_key(name));
+    let variables: Vec<Option<String>> = names.iter().map(|name| variable_of(name)).collect();
+    let address = address_of(&object[names[email]])?;
+    let mut values = Map::new();
+    for (at, ((name, value), variable)) in object.into_iter().zip(variables).enumerate() {
+        values.insert(if at == email { EMAIL.to_owned() } else { variable.unwrap_or(name) }, told(value));
+    }
+    Ok(RecipientRow { address, values })
 }
 
 #[cfg(test)]

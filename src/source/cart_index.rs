@@ -24,7 +24,8 @@ impl CartIndex {
         let temporary = Connection::open("")?;
         temporary.execute_batch(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -12288;
-             CREATE TABLE seen (id_hash INTEGER PRIMARY KEY, byte_offset INTEGER NOT NULL, line INTEGER NOT NULL) STRICT;
+             CREATE TABLE seen (id_hash INTEGER PRIMARY KEY, byte_offset INTEGER NOT NULL, line INTEGER NOT NULL,
+                                twice INTEGER NOT NULL DEFAULT 0) STRICT;
              CREATE TABLE ordered (folded TEXT PRIMARY KEY, latest INTEGER NOT NULL) STRICT, WITHOUT ROWID;
              BEGIN",
         )?;
@@ -34,8 +35,12 @@ impl CartIndex {
     /// Notes where a cart stands. `false` when the same cart id was noted before.
     pub fn note(&self, cart_id: &str, position: Position) -> rusqlite::Result<bool> {
         let mut insert =
-            self.temporary.prepare_cached("INSERT INTO seen VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?;
+            self.temporary.prepare_cached("INSERT INTO seen VALUES (?1, ?2, ?3, 0) ON CONFLICT DO NOTHING")?;
         let noted = insert.execute(params![self.hash(cart_id), position.offset as i64, position.line as i64])?;
+        if noted == 0 {
+            let mut update = self.temporary.prepare_cached("UPDATE seen SET twice = 1 WHERE id_hash = ?1")?;
+            update.execute([self.hash(cart_id)])?;
+        }
         Ok(noted == 1)
     }
 
@@ -53,11 +58,13 @@ impl CartIndex {
         self.temporary.execute_batch("COMMIT")
     }
 
-    /// Where the cart with this id, or one with the same hash, stands.
-    pub fn position(&self, cart_id: &str) -> rusqlite::Result<Option<Position>> {
-        let mut select = self.temporary.prepare_cached("SELECT byte_offset, line FROM seen WHERE id_hash = ?1")?;
+    /// Where the cart with this id, or one with the same hash, stands first, and whether it was noted more than once.
+    pub fn position(&self, cart_id: &str) -> rusqlite::Result<Option<(Position, bool)>> {
+        let mut select =
+            self.temporary.prepare_cached("SELECT byte_offset, line, twice FROM seen WHERE id_hash = ?1")?;
         let read = |row: &rusqlite::Row<'_>| {
-            Ok(Position { offset: row.get::<_, i64>(0)? as u64, line: row.get::<_, i64>(1)? as u64 })
+            let (offset, line) = (row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64);
+            Ok((Position { offset, line }, row.get(2)?))
         };
         select.query_row([self.hash(cart_id)], read).optional()
     }

@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 
 use super::cart_index::CartIndex;
 use super::raw::{Position, RawCart};
-use super::{Look, ReadSummary, Row, Source, Touched, orders_since};
+use super::{Look, ReadSummary, Row, Source, Touched, orders_since, text};
 use crate::domain::cart::Cart;
 use crate::failure::{Exit, Failure};
 
@@ -26,6 +26,9 @@ pub(super) trait Format {
 
     /// The cart that stands at a position, if any.
     fn cart_at(&self, file: &File, name: &str, position: Position) -> Result<Option<RawCart>>;
+
+    /// What is wrong with a cart that stands in two places.
+    const TWICE: &'static str = "duplicate cart_id";
 
     /// Whether the file has what every cart needs.
     fn check(&self, file: &File, name: &str) -> Result<()>;
@@ -53,7 +56,7 @@ impl Stamp {
 
 /// A file as it was when its stamp was taken, and what the pass over it found.
 struct Indexed {
-    /// Kept open, so that the carts can be read again where they stood.
+    /// In UTF-8. Kept open, so that the carts can be read again where they stood.
     file: File,
     stamp: Stamp,
     carts: CartIndex,
@@ -78,7 +81,8 @@ impl<F: Format> FileSource<F> {
         require_file(&path)?;
         let name = file_name(&path);
         let file = File::open(&path).map_err(|err| unreadable(&path.display().to_string(), &err))?;
-        format.check(&file, &name)?;
+        let content = text::as_utf8(&file).map_err(|err| unreadable(&path.display().to_string(), &err))?;
+        format.check(&content, &name)?;
         Ok(FileSource { path, name, timezone, format, indexed: None })
     }
 
@@ -93,15 +97,16 @@ impl<F: Format> FileSource<F> {
         let cannot_read = |err: io::Error| unreadable(&self.path.display().to_string(), &err);
         let file = File::open(&self.path).map_err(cannot_read)?;
         let stamp = Stamp::of(&file.metadata().map_err(cannot_read)?);
+        let content = text::as_utf8(&file).map_err(cannot_read)?;
         let carts = CartIndex::begin().map_err(no_room)?;
-        self.format.carts(&file, &self.name, &mut |mut cart| {
+        self.format.carts(&content, &self.name, &mut |mut cart| {
             if let Some((folded, at)) = cart.order(self.timezone) {
                 carts.note_order(&folded, at).map_err(no_room)?;
             }
             if let (Some(cart_id), Some(position)) = (cart.cart_id(), cart.position)
                 && !carts.note(cart_id, position).map_err(no_room)?
             {
-                cart.flaw = Some("duplicate cart_id".into());
+                cart.flaw = Some(F::TWICE.into());
             }
             each(cart)
         })?;
@@ -110,7 +115,7 @@ impl<F: Format> FileSource<F> {
         if Stamp::of(&file.metadata().map_err(cannot_read)?) != stamp {
             return Ok(None);
         }
-        self.indexed = Some(Indexed { file, stamp, carts });
+        self.indexed = Some(Indexed { file: content, stamp, carts });
         Ok(Some(()))
     }
 
@@ -161,8 +166,14 @@ impl<F: Format> Source for FileSource<F> {
             self.fresh_index()?;
             let Some(indexed) = &self.indexed else { continue };
             let stamp = indexed.stamp;
-            let Some(position) = indexed.carts.position(cart_id).map_err(no_room)? else { return Ok(Look::Gone) };
-            let found = self.format.cart_at(&indexed.file, &self.name, position)?;
+            let Some((position, twice)) = indexed.carts.position(cart_id).map_err(no_room)? else {
+                return Ok(Look::Gone);
+            };
+            let mut found = self.format.cart_at(&indexed.file, &self.name, position)?;
+            // Half of what stands in two places would be written to as if it were all.
+            if let (Some(cart), true) = (&mut found, twice) {
+                cart.flaw = Some(F::TWICE.into());
+            }
             // Looked at again afterwards: the bytes just read may be of a newer file than the index.
             if self.stamp_of_path()? == stamp {
                 let found = found.filter(|cart| cart.cart_id() == Some(cart_id));

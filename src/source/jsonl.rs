@@ -54,6 +54,11 @@ impl Lines<'_> {
         Ok(Lines { reader: BufReader::with_capacity(64 * 1024, file.take(rest)), next: position, line: Vec::new() })
     }
 
+    /// Where the line that is next begins.
+    pub fn position(&self) -> Position {
+        self.next
+    }
+
     /// Where the next line stands and how many bytes it has; `None` at the end.
     pub fn next(&mut self) -> std::io::Result<Option<(Position, u64)>> {
         self.line.clear();

@@ -7,11 +7,15 @@ pub mod audience;
 mod cart_index;
 mod csv;
 mod file;
+mod html_names;
 mod jsonl;
 pub mod old_log;
 mod raw;
 mod rows;
 mod sqlite;
+pub mod suppressions;
+mod table;
+pub mod text;
 
 use anyhow::Result;
 use chrono::TimeDelta;
@@ -114,11 +118,12 @@ pub trait Source {
 /// there but busy or unreadable.
 pub fn open(settings: &SourceSettings) -> Result<Box<dyn Source>> {
     let (path, timezone) = (settings.path.clone(), settings.timezone);
-    Ok(match settings.kind {
+    let source: Box<dyn Source> = match settings.kind {
         SourceKind::Sqlite => Box::new(sqlite::ShopDatabase::open(settings)?),
         SourceKind::JsonLines => Box::new(file::FileSource::open(path, timezone, jsonl::JsonLines)?),
         SourceKind::Csv => Box::new(file::FileSource::open(path, timezone, csv::Csv)?),
-    })
+    };
+    Ok(if settings.html_names { Box::new(html_names::HtmlNames(source)) } else { source })
 }
 
 /// From when on an order by the same address means that this cart needs no mail.

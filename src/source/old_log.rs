@@ -9,11 +9,12 @@ use csv::ByteRecord;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Map, Value};
 
-use super::csv::{End, MOST_BROKEN_PLACES, Rows};
 use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
 use super::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
-use super::raw::{Position, field_of_float, printable};
-use super::sqlite;
+use super::raw::{field_of_float, is_absent, printable};
+use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
+use super::{sqlite, text};
+use crate::domain::column;
 use crate::domain::old_log::{Column, Columns, Field, Flaw, OldRow, Reader, shown};
 use crate::failure::Failure;
 
@@ -21,8 +22,6 @@ use crate::failure::Failure;
 pub type DumpRow = Result<(OldRow, Option<String>), (String, Flaw)>;
 
 type Each<'a> = &'a mut dyn FnMut(DumpRow) -> Result<(), Failure>;
-
-const START: Position = Position { offset: 0, line: 1 };
 
 /// Reads a whole dump, in memory that does not grow. What it is shows by its first bytes.
 ///
@@ -40,12 +39,14 @@ pub fn read(path: &Path, table: &str, reader: &Reader, each: Each<'_>) -> Result
     if start.starts_with(b"SQLite format 3\0") {
         return read_table(path, table, reader, each);
     }
-    file.seek(SeekFrom::Start(0)).map_err(failed)?;
-    let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start);
-    match text.trim_ascii_start().first() {
+    let mut content = text::as_utf8(&file).map_err(failed)?;
+    content.seek(SeekFrom::Start(0)).map_err(failed)?;
+    start.clear();
+    Read::by_ref(&mut content).take(64 * 1024).read_to_end(&mut start).map_err(failed)?;
+    match start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start).trim_ascii_start().first() {
         None => return Err(unreadable(path, &"it is empty")),
-        Some(b'{') => read_json_lines(path, &file, reader, each)?,
-        Some(_) => read_csv(path, &file, delimiter(text), reader, each)?,
+        Some(b'{') => read_json_lines(path, &content, reader, each)?,
+        Some(_) => read_csv(path, &content, reader, each)?,
     }
     if Stamp::of(&file.metadata().map_err(failed)?) != Stamp::of(&metadata) {
         return Err(unreadable(path, &"it changed while it was read"));
@@ -61,12 +62,6 @@ fn unreadable(path: &Path, problem: &dyn std::fmt::Display) -> Failure {
     .kept("nothing was imported")
 }
 
-/// What stands between the fields: a comma, unless the first line has none and a semicolon or tab instead.
-fn delimiter(text: &[u8]) -> u8 {
-    let first = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    [b',', b';', b'\t'].into_iter().find(|delimiter| first.contains(delimiter)).unwrap_or(b',')
-}
-
 fn understand<'a>(
     reader: &Reader,
     columns: &Columns,
@@ -80,15 +75,12 @@ fn understand<'a>(
     Ok((row, (!others.is_empty()).then(|| Value::Object(others).to_string())))
 }
 
-fn read_csv(path: &Path, file: &File, delimiter: u8, reader: &Reader, each: Each<'_>) -> Result<(), Failure> {
+fn read_csv(path: &Path, file: &File, reader: &Reader, each: Each<'_>) -> Result<(), Failure> {
     let failed = |err: std::io::Error| unreadable(path, &err);
     let name = file_name(path);
-    let mut rows = Rows::delimited(file, START, delimiter).map_err(failed)?;
+    let mut rows = Rows::open(file, Continuation::Rows).map_err(failed)?;
     let header = match rows.next().map_err(failed)? {
-        End::Row(_) => rows.record.iter().map(|name| {
-            let name = String::from_utf8_lossy(name);
-            name.trim_start_matches('\u{feff}').trim().trim_matches('"').to_owned()
-        }),
+        End::Row(_) => rows.record.iter().map(|name| column::tidy(&String::from_utf8_lossy(name)).to_owned()),
         End::Broken(_, flaw) => return Err(unreadable(path, &format!("its first row: {flaw}"))),
         End::File => return Err(unreadable(path, &"it is empty")),
     };
@@ -122,12 +114,9 @@ fn read_csv(path: &Path, file: &File, delimiter: u8, reader: &Reader, each: Each
     }
 }
 
-/// A field; `\N` and `NULL` are how MySQL and its tools write none.
 fn csv_field(record: &ByteRecord, at: usize) -> Field<'_> {
-    match record.get(at).unwrap_or_default() {
-        b"" | b"\\N" | b"NULL" => Ok(None),
-        bytes => std::str::from_utf8(bytes).map(|text| Some(Cow::Borrowed(text))).map_err(|_| "is not UTF-8"),
-    }
+    let text = std::str::from_utf8(record.get(at).unwrap_or_default()).map_err(|_| "is not UTF-8")?;
+    Ok((!is_absent(text)).then_some(Cow::Borrowed(text)))
 }
 
 fn read_json_lines(path: &Path, file: &File, reader: &Reader, each: Each<'_>) -> Result<(), Failure> {

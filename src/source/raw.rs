@@ -1,14 +1,16 @@
 //! From fields as a source holds them to a [`Cart`], or to the reason why there is none.
 
 use chrono_tz::Tz;
+use percent_encoding::{AsciiSet, CONTROLS};
 use sha2::{Digest, Sha256};
 
 use super::{BadRow, Look, Row, Touched};
 use crate::domain::address::{self, Address};
 use crate::domain::cart::{Cart, CartLine};
+use crate::domain::identity;
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::{Currency, Price, Quantity};
 
 /// A longer text is no name, id or SKU, and would not be read in a mail.
 const LONGEST_TEXT_IN_CHARACTERS: usize = 1000;
@@ -136,7 +138,7 @@ impl RawCart {
     /// A time that cannot be read becomes the latest there is: someone who may have ordered is not written to.
     pub fn order(&self, zone: Tz) -> Option<(String, Instant)> {
         let at = match &self.head.ordered_at {
-            Ok(at) => at.as_deref().map(str::trim).filter(|at| !at.is_empty()).map(|at| instant::parse(at, zone))?,
+            Ok(at) => at.as_deref().filter(|at| !instant::is_absent(at)).map(|at| instant::parse(at, zone))?,
             Err(_) => None,
         };
         let email = self.head.email.as_ref().ok()?.as_deref()?;
@@ -223,7 +225,7 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
         .ok_or_else(|| format!("the currency {} is not a code of three letters such as EUR", quoted(&currency)))?;
     let cart = Cart {
         cart_id,
-        user_id: text("user_id", &head.user_id)?,
+        user_id: text("user_id", &head.user_id)?.filter(|user_id| identity::user(user_id).is_some()),
         email,
         name: text("name", &head.name)?,
         currency,
@@ -232,7 +234,7 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
         recovery_url: recovery_url(&head.recovery_url)?,
         consent: consent(&head.consent)?,
         ordered_at: time("ordered_at", &head.ordered_at, zone)?,
-        lines: lines.iter().map(|line| cart_line(line, currency)).collect::<Result<_, _>>()?,
+        lines: lines.iter().filter_map(|line| cart_line(line, currency).transpose()).collect::<Result<_, _>>()?,
     };
     if cart.value().is_none() {
         return Err("the value of the cart is too large".into());
@@ -240,20 +242,23 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
     Ok(cart)
 }
 
-fn cart_line(line: &RawLine, currency: Currency) -> Result<CartLine, String> {
+/// `None` when the shop keeps a line of which nothing is in the cart.
+fn cart_line(line: &RawLine, currency: Currency) -> Result<Option<CartLine>, String> {
     let sku = text("sku", &line.sku)?.ok_or("a line has no sku")?;
     let of = format!("of {}", quoted(&sku));
-    let name = text(&format!("name {of}"), &line.name)?.unwrap_or_else(|| sku.clone());
     let quantity = text(&format!("quantity {of}"), &line.quantity)?.ok_or_else(|| format!("no quantity {of}"))?;
-    let whole = quantity.bytes().all(|b| b.is_ascii_digit()).then(|| quantity.parse::<u32>().ok()).flatten();
-    let quantity = whole
-        .filter(|&quantity| quantity >= 1)
-        .ok_or_else(|| format!("the quantity {of} is {}, not a whole number from 1 on", quoted(&quantity)))?;
+    let quantity = Quantity::parse(&quantity)
+        .ok_or_else(|| format!("the quantity {of} is {}, not a number such as 2 or 1.5", quoted(&quantity)))?;
+    if quantity.is_zero() {
+        return Ok(None);
+    }
+    let name = text(&format!("name {of}"), &line.name)?.unwrap_or_else(|| sku.clone());
     let price = text(&format!("unit_price {of}"), &line.unit_price)?.ok_or_else(|| format!("no unit_price {of}"))?;
-    let unit_price = Money::parse(&price, currency).ok_or_else(|| {
+    let unit_price = Price::parse(&price, currency).ok_or_else(|| {
         format!("the unit_price {of} is {}, not an amount such as 19.90 in {currency}", quoted(&price))
     })?;
-    Ok(CartLine { sku, name, quantity, unit_price, image_url: picture(&line.image_url), url: picture(&line.url) })
+    let (image_url, url) = (picture(&line.image_url), picture(&line.url));
+    Ok(Some(CartLine { sku, name, quantity, unit_price, image_url, url }))
 }
 
 /// A field that may be empty; one of white space alone is. Ids keep their spelling, so nothing is trimmed.
@@ -265,18 +270,24 @@ fn text(what: &str, field: &RawField) -> Result<Option<String>, String> {
     if text.chars().nth(LONGEST_TEXT_IN_CHARACTERS).is_some() {
         return Err(format!("the {what} is longer than {LONGEST_TEXT_IN_CHARACTERS} characters"));
     }
-    Ok((!text.trim().is_empty()).then(|| text.clone()))
+    Ok((!is_absent(text)).then(|| text.clone()))
+}
+
+/// Whether a text says that there is none: white space, or what MySQL and its tools write into dumps. No other word
+/// counts here: `None` may be a name.
+pub(super) fn is_absent(text: &str) -> bool {
+    matches!(text.trim(), "" | "NULL" | "\\N")
 }
 
 fn time(what: &str, field: &RawField, zone: Tz) -> Result<Option<Instant>, String> {
-    let Some(text) = text(what, field)? else { return Ok(None) };
+    let Some(text) = text(what, field)?.filter(|text| !instant::is_absent(text)) else { return Ok(None) };
     let at = instant::parse(&text, zone);
     at.map(Some).ok_or_else(|| format!("the {what} {} is not a time such as 2026-03-01T08:00:00Z", quoted(&text)))
 }
 
 fn consent(field: &RawField) -> Result<Option<bool>, String> {
     let Some(text) = text("consent", field)? else { return Ok(None) };
-    match text.trim().to_ascii_lowercase().as_str() {
+    match identity::without_fraction(text.trim()).to_ascii_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "1" => Ok(Some(true)),
         "false" | "f" | "no" | "n" | "0" => Ok(Some(false)),
         _ => Err(format!("the consent {} is neither true nor false", quoted(&text))),
@@ -286,16 +297,26 @@ fn consent(field: &RawField) -> Result<Option<bool>, String> {
 fn recovery_url(field: &RawField) -> Result<Option<String>, String> {
     let url = field.as_ref().map_err(|why| format!("the recovery_url {why}"))?;
     match url.as_deref().map(str::trim) {
-        None | Some("") => Ok(None),
+        None => Ok(None),
+        Some(url) if is_absent(url) => Ok(None),
         Some(url) if is_web_address(url) => Ok(Some(url.to_owned())),
         Some(url) => Err(format!("the recovery_url {} is not an absolute http or https address", quoted(url))),
     }
 }
 
-/// A link that may be left out: a picture is not worth a mail.
+/// A link that may be left out: a picture is not worth a mail. What cannot stand in an address is percent-encoded, as
+/// browsers do with the space in `red lamp.png`.
 fn picture(field: &RawField) -> Option<String> {
+    const UNSOUND: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`');
+    const ENCODED: &AsciiSet = &UNSOUND.add(b'{').add(b'|').add(b'}');
     let url = field.as_ref().ok()?.as_deref()?.trim();
-    is_web_address(url).then(|| url.to_owned())
+    if url.chars().any(char::is_control) {
+        return None;
+    }
+    let host_ends = url.find("://").map_or(0, |at| at + 3);
+    let path = url[host_ends..].find(['/', '?', '#']).map_or(url.len(), |at| host_ends + at);
+    let encoded = format!("{}{}", &url[..path], percent_encoding::utf8_percent_encode(&url[path..], ENCODED));
+    is_web_address(&encoded).then_some(encoded)
 }
 
 /// Whether a text is an absolute http or https address with a host (RFC 3986 §3), fit for an `href`.
@@ -365,15 +386,61 @@ mod tests {
         for url in ["/cart", "javascript:alert(1)", "ftp://shop.example", "https://", "https:// x", "https://a/\"b"] {
             assert!(problem(|c| c.head.recovery_url = field(url)).contains("recovery_url"), "{url}");
         }
-        for quantity in ["0", "-1", "1.5", "two", "", "4294967296"] {
+        for quantity in ["-1", "1,5", "two", "", "4294967296"] {
             assert!(problem(|c| c.lines[0].quantity = field(quantity)).contains("quantity"), "{quantity}");
         }
-        for price in ["19,90", "19.999", "free", "NaN", "1e3"] {
+        for price in ["19,90", "free", "NaN", "1e3", "NULL"] {
             assert!(problem(|c| c.lines[0].unit_price = field(price)).contains("unit_price"), "{price}");
         }
         assert!(problem(|c| c.lines[0].unit_price = field("92233720368547758.07")).contains("too large"));
         assert!(problem(|c| c.lines[0].name = field("Lamp\r\n")).contains("name of \"A-1\" holds"));
         assert!(problem(|c| c.lines[0].sku = field(" ")).contains("no sku"));
+    }
+
+    #[test]
+    fn the_address_of_a_picture_is_encoded_as_browsers_do() {
+        for (text, expected) in [
+            ("https://shop.example/red lamp.png", Some("https://shop.example/red%20lamp.png")),
+            (" https://shop.example/a%20b.png?x={1} ", Some("https://shop.example/a%20b.png?x=%7B1%7D")),
+            ("https://shop.example/größe.png", Some("https://shop.example/gr%C3%B6%C3%9Fe.png")),
+            ("https://sh op.example/a.png", None),
+            ("https://shop.example/a\n.png", None),
+            ("/lamp.png", None),
+            ("NULL", None),
+        ] {
+            assert_eq!(picture(&field(text)).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_nothing_is_no_line() {
+        let mut cart = sound();
+        cart.lines.push(cart.lines[0].clone());
+        cart.lines[0].quantity = field("0.0000");
+        cart.lines[0].unit_price = Ok(None);
+        cart.lines[1].quantity = field("1.5");
+        let cart = cart.checked(Tz::UTC, "shop.db").unwrap();
+        assert_eq!(cart.lines.len(), 1);
+        assert_eq!(cart.value().unwrap().decimal(), "29.85");
+    }
+
+    #[test]
+    fn words_for_nothing_are_nothing() {
+        let mut cart = sound();
+        for word in ["NULL", "\\N", " "] {
+            for at in
+                [&mut cart.head.name, &mut cart.head.ordered_at, &mut cart.head.recovery_url, &mut cart.head.user_id]
+            {
+                *at = field(word);
+            }
+            let read = cart.clone().checked(Tz::UTC, "shop.db").unwrap();
+            assert_eq!((read.name, read.ordered_at, read.recovery_url, read.user_id), (None, None, None, None));
+            assert_eq!(cart.order(Tz::UTC), None);
+        }
+        cart.head.ordered_at = field("0000-00-00 00:00:00");
+        assert_eq!((cart.order(Tz::UTC), cart.checked(Tz::UTC, "x").unwrap().ordered_at), (None, None));
+        assert_eq!(problem(|c| c.head.updated_at = field("0000-00-00 00:00:00")), "no updated_at");
+        assert_eq!(problem(|c| c.head.email = field("NULL")), "no address");
     }
 
     #[test]
@@ -415,7 +482,7 @@ mod tests {
     #[test]
     fn consent_is_read_in_each_spelling() {
         for (text, expected) in
-            [("true", true), ("1", true), ("YES", true), ("false", false), ("0", false), ("no", false)]
+            [("true", true), ("1", true), ("YES", true), ("1.0", true), ("false", false), ("0", false), ("no", false)]
         {
             assert_eq!(consent(&field(text)), Ok(Some(expected)));
         }

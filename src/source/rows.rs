@@ -1,6 +1,7 @@
 //! Carts as flat rows, one per cart line, the way CSV files and configured queries hold them.
 
 use super::raw::{MOST_LINES, Position, RawCart, RawField, RawHead, RawLine};
+use crate::domain::column;
 
 /// The columns of a flat row, and whether one has to be there.
 pub(super) const COLUMNS: [(&str, bool); 16] = [
@@ -27,21 +28,24 @@ pub(super) const COLUMNS: [(&str, bool); 16] = [
 pub(super) struct Columns([Option<usize>; COLUMNS.len()]);
 
 impl Columns {
-    /// Finds the columns by their names; case does not matter, nor do columns that are not known here.
+    /// Finds the columns by their names; case does not matter, nor do columns that are not known here. A name may be
+    /// spelled otherwise (`Cart ID`), and the addresses may be in `Email Address` or the like.
     ///
     /// # Errors
     /// A text that names the columns which are missing, or the one that is there twice.
     pub fn find<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<Columns, String> {
         let mut found = [None; COLUMNS.len()];
         let mut missing = Vec::new();
-        for (place, (column, required)) in found.iter_mut().zip(COLUMNS) {
-            let mut at = names.clone().enumerate().filter(|(_, name)| name.trim().eq_ignore_ascii_case(column));
-            *place = at.next().map(|(index, _)| index);
-            if at.next().is_some() {
-                return Err(format!("has the column {column} twice"));
+        for (place, (wanted, required)) in found.iter_mut().zip(COLUMNS) {
+            if names.clone().filter(|name| column::tidy(name).eq_ignore_ascii_case(wanted)).count() > 1 {
+                return Err(format!("has the column {wanted} twice"));
             }
+            *place = match wanted {
+                "email" => column::place(names.clone(), column::ADDRESS),
+                wanted => column::place(names.clone(), &[wanted]),
+            };
             if required && place.is_none() {
-                missing.push(column);
+                missing.push(wanted);
             }
         }
         match missing.as_slice() {

@@ -245,7 +245,7 @@ fn killed_anywhere_it_is_the_old_log_or_the_whole_ledger() {
         World::new().old_log(&format!(
             "{PLAIN}
              WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19999)
-             INSERT INTO cart_abandonment_log SELECT i + 1, i, NULL, 'x', 1, 1772000000 FROM n;"
+             INSERT INTO cart_abandonment_log SELECT i + 1, i + 1, NULL, 'x', 1, 1772000000 FROM n;"
         ))
     };
     let mut halfway = 0;

@@ -344,7 +344,7 @@ fn large() -> World {
     World::new().old_log(&format!(
         "{PLAIN}
          WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19999)
-         INSERT INTO cart_abandonment_log SELECT i + 1, i / 2, NULL, 'x', 1, 1772000000 + i % 2 FROM n;"
+         INSERT INTO cart_abandonment_log SELECT i + 1, 1 + i / 2, NULL, 'x', 1, 1772000000 + i % 2 FROM n;"
     ))
 }
 

@@ -23,7 +23,7 @@ fn csv_as_shops_and_mysql_write_it() {
     let world = World::new().init();
     let csv = "\u{feff}\"ID\",User_Id,email,cart_hash,email_sent,created_at,note\r\n\
         1,7,Ada@Example.com,h1,1,2026-02-01 08:00:00,\"one, two\"\r\n\
-        2,\\N,\"Lovelace@example.com\",h2,true,2026-02-01T08:00:00Z,\"two\r\nlines and a \"\"quote\"\"\"\r\n\
+        2,\\N,\"Lovelace@example.com\",h2,true,2026-02-01T08:00:00Z,\"two and a \"\"quote\"\"\"\r\n\
         3,8,NULL,h3,FALSE,1769932800,\\N\r\n\
         4,9,,h4,0,1769932800000,\r\n\
         5,NULL,\\N,h5,0,2026-02-01 08:00:00,\r\n";
@@ -35,7 +35,7 @@ fn csv_as_shops_and_mysql_write_it() {
     );
     assert_eq!(
         world.list("SELECT extra FROM cart_abandonment_log ORDER BY id"),
-        "{\"note\":\"one, two\"} {\"note\":\"two\\r\\nlines and a \\\"quote\\\"\"} - -"
+        "{\"note\":\"one, two\"} {\"note\":\"two and a \\\"quote\\\"\"} - -"
     );
     assert_eq!(world.list("SELECT old_id FROM cart_abandonment_log ORDER BY id"), "1 2 3 4");
     for (between, id) in [(";", 6), ("\t", 7)] {
@@ -43,6 +43,33 @@ fn csv_as_shops_and_mysql_write_it() {
         let row = [&id.to_string(), "7", "other", "1", &format!("2026-02-0{id} 08:00:00")].join(between);
         import(&world, 0, format!("{columns}\n{row}\n")).says("1 added");
     }
+}
+
+#[test]
+fn a_row_that_no_shopper_could_be_found_by_is_named() {
+    let world = World::new().cart(Cart::of("c1").user("7").email("ada@example.com")).init();
+    let head = "id,user_id,email,cart_hash,email_sent,created_at\n";
+    let at = "2026-03-01T08:00:00Z";
+    import(&world, 1, format!("{head}1,,nobody,h,1,{at}\n2,0,\"ada@example.com, eve@example.com\",h,1,{at}\n"))
+        .says("dump:2: the email \"nobody\": the address has no @; row left out")
+        .says("dump:3: the email")
+        .says("more than one address");
+    // A stray quote costs its own row.
+    import(&world, 1, format!("{head}3,8,,h,1,\"{at}\n4,9,,h,1,{at}\n")).says("dump:2: a field").says("1 added");
+    for (spelling, id) in [("7.0,", 5), ("\" 7\",", 6), (",Ada <ADA@example.com>", 7)] {
+        let world = World::new().cart(Cart::of("c1").user("7").email("ada@example.com")).init();
+        import(&world, 0, format!("{head}{id},{spelling},h,1,{at}\n"));
+        world.ok(["detect"]);
+        assert_eq!(world.number("SELECT count(*) FROM message"), 0, "{spelling:?} is another shopper");
+    }
+}
+
+#[test]
+fn of_a_time_that_came_twice_the_later_one_counts() {
+    let world = World::new().init();
+    std::fs::write(world.path("dump"), "user_id,cart_hash,email_sent,created_at\n7,h,1,2025-10-26 02:30:00\n").unwrap();
+    world.ok([&IMPORT[..], &["--timezone", "Europe/Berlin"]].concat());
+    assert_eq!(world.list("SELECT created_at FROM cart_abandonment_log"), "2025-10-26T01:30:00Z");
 }
 
 #[test]
@@ -190,7 +217,7 @@ fn history_counts_in_the_window_and_nobody_is_mailed_again_because_of_a_move() {
 fn it_takes_the_lock_and_a_kill_leaves_all_or_nothing() {
     let world = World::new().init();
     let mut csv = "id,user_id,cart_hash,email_sent,created_at\n".to_owned();
-    (0..20_000).for_each(|n| writeln!(csv, "{n},{n},h,1,2026-02-01T08:00:00Z").unwrap());
+    (1..=20_000).for_each(|n| writeln!(csv, "{n},{n},h,1,2026-02-01T08:00:00Z").unwrap());
     std::fs::write(world.path("dump"), csv).unwrap();
     let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
     lock.lock().unwrap();

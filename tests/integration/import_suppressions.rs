@@ -34,7 +34,7 @@ fn a_table_says_which_column_it_is_whatever_stands_between_the_fields() {
     import(
         &world,
         0,
-        "\u{feff}Name,EMail,Reason\r\n\"Lovelace, Ada\",ada@example.com,\"by\r\nphone\"\r\nBob,bob@example.com,\r\n",
+        "\u{feff}Name,EMail,Reason\r\n\"Lovelace, Ada\",ada@example.com,by phone\r\nBob,bob@example.com,\r\n",
     );
     import(&world, 0, "\u{feff}address;reason\ncai@example.com;bounced\n");
     import(&world, 0, "id\temail\n1\tdan@example.com\n");
@@ -61,9 +61,37 @@ fn bad_rows_are_named_by_line_and_the_others_added() {
 }
 
 #[test]
+fn no_opt_out_is_swallowed() {
+    let world = World::new().init();
+    import(&world, 1, "ada@example.com, bob@example.com\n*@example.org\ncid@example.com\n")
+        .says("list:1: there is more than one address; write each on a line of its own; row skipped")
+        .says("list:2: a pattern such as *@example.com stands for no address")
+        .says("3 rows read: 1 added");
+    import(&world, 1, "email\ndan@example.com,eve@example.com\n").says("list:2: there is more than one address");
+    // The quote in line 3 is never closed: its address is whole, and so are the lines that follow.
+    let quoted = "email,reason\nfay@example.com,x\ngus@example.com,\"asked\nhal@example.com,said \"never\" twice\n";
+    import(&world, 1, quoted)
+        .says("list:3: a field holds a line break, or a quote in it is never closed; its address is taken");
+    let ran = world.exits(2, ["suppress", "add", "*@example.org"]);
+    assert!(ran.stderr.contains("a pattern such as"), "{ran}");
+    let addresses = ["cid", "fay", "gus", "hal"].map(|name| format!("{name}@example.com"));
+    let listed: Vec<String> = listed(&world).iter().map(|row| row.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(listed, addresses);
+}
+
+#[test]
+fn one_mailbox_is_listed_once_whatever_shows_it() {
+    let world = World::new().init();
+    let utf16 = |text: &str| [vec![0xff, 0xfe], text.encode_utf16().flat_map(u16::to_le_bytes).collect()].concat();
+    import(&world, 0, utf16("E-Mail\treason\r\nJo\u{308}rg <jo\u{308}rg@example.com>\tNULL\r\n")).says("1 added");
+    import(&world, 0, "\u{200b}j\u{f6}rg@example.com\r\"j\u{f6}rg\"@example.com\r").says("2 listed already");
+    assert_eq!(listed(&world), ["j\u{f6}rg@example.com imported"]);
+}
+
+#[test]
 fn what_is_no_list_is_refused_whole() {
     let world = World::new().init();
-    import(&world, 65, "name,mail\nAda,ada@example.com\n").says("no column `email` or `address`");
+    import(&world, 65, "name,contact\nAda,there is none\n").says("no column `email` or `address`");
     let ran = world.exits(65, ["import", "suppressions", "nowhere"]);
     assert!(ran.stderr.contains("nowhere") && ran.stderr.contains("\n next: "), "{ran}");
     world.exits(65, ["import", "suppressions", "."]);

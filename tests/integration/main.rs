@@ -6,6 +6,7 @@ mod bad_rows;
 mod campaign;
 mod cleanup_duplicates;
 mod clock;
+mod data;
 mod demo;
 mod detect;
 mod doctor;

@@ -179,7 +179,7 @@ pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &
         return Ok(LastLook::Skip("empty"));
     }
     let consent = cart.consent.unwrap_or(detect.consent_assumed);
-    let same_person = cart.identity() == due.identity && cart.email.folded() == due.folded_address;
+    let same_person = cart.is_of(&due.identity, &due.folded_address);
     if cart.hash() != due.cart_hash || cart.updated_at > due.cart_touched_at || !same_person || !consent {
         return Ok(LastLook::Skip("changed"));
     }
@@ -212,9 +212,9 @@ fn label(due: &Due) -> String {
 impl Stationery {
     fn write(&self, cart: &Cart, message_id: &str, date: Instant) -> Result<Outgoing, String> {
         let token = message_key::token_of(message_id);
-        let unsubscribe =
-            self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, &cart.email, token));
-        let context = template::cart_context(cart, &self.shop, self.mail.unsubscribe.as_deref(), token);
+        let unsubscribe = message::expand_each(&self.mail.unsubscribe, &cart.email, token);
+        let context =
+            template::cart_context(cart, &self.shop, self.mail.unsubscribe.first().map(String::as_str), token);
         let rendered = self.template.render(context).map_err(|err| err.to_string())?;
         let letter = Letter {
             from: &self.mail.from,
@@ -225,7 +225,7 @@ impl Stationery {
             message_id,
             date,
             token,
-            unsubscribe: unsubscribe.as_deref(),
+            unsubscribe: &unsubscribe,
         };
         let bytes = message::compose(&letter).map_err(|err| err.to_string())?;
         Ok(Outgoing {

@@ -128,19 +128,13 @@ impl Look<'_> {
             if self.stop.is_some_and(|stop| stop.cause().is_some()) {
                 return Ok(None);
             }
-            let (verdict, detail) = match ledger.standing(&cart, rules, self.now)? {
-                Standing::Free => match self.look_again(source, &cart)? {
-                    None => ("plan", String::new()),
-                    Some((verdict, detail)) => (verdict, detail),
+            let (verdict, detail) = match against(ledger.standing(&cart, rules, self.now)?) {
+                Some(found) => found,
+                None => match self.look_again(source, &cart)? {
+                    Err(found) => found,
+                    Ok(now) => against_formerly(ledger, rules, self.now, &cart, &now)?
+                        .unwrap_or_else(|| ("plan", String::new())),
                 },
-                Standing::AlreadySent { at } => ("email already sent", at),
-                Standing::InProgress => ("processing already in progress", String::new()),
-                Standing::InDoubt => ("in doubt", "held; `mailonce resolve` lists it".into()),
-                Standing::Settled { how, at } => ("decided within the window", format!("{how} {at}")),
-                Standing::Untouched { reason } => ("not touched since it was skipped", reason),
-                Standing::Enough { messages } => ("max_per_cart reached", messages.to_string()),
-                Standing::Suppressed => ("suppressed", String::new()),
-                Standing::Superseded { by_cart } => ("superseded", format!("by cart {by_cart}")),
             };
             ledger.decide_candidate(id, verdict, &detail)?;
             if verdict == "plan" {
@@ -153,16 +147,16 @@ impl Look<'_> {
         Ok(Some(to_plan))
     }
 
-    /// Whether a cart was ordered or changed since the batch it was in was read.
-    fn look_again(&self, source: &mut dyn Source, cart: &Candidate) -> Result<Option<(&'static str, String)>> {
+    /// The cart as it is now, unless it was ordered or changed since the batch it was in was read.
+    fn look_again(&self, source: &mut dyn Source, cart: &Candidate) -> Result<Result<Box<Cart>, Verdict>> {
         Ok(match source.cart(&cart.cart_id)? {
-            source::Look::Gone => Some(("empty", "gone".into())),
-            source::Look::Bad(bad) => Some(("bad row", bad.problem)),
-            source::Look::Cart(now) if candidate(&now) != *cart => Some(("changed while it was read", String::new())),
+            source::Look::Gone => Err(("empty", "gone".into())),
+            source::Look::Bad(bad) => Err(("bad row", bad.problem)),
+            source::Look::Cart(now) if candidate(&now) != *cart => Err(("changed while it was read", String::new())),
             source::Look::Cart(now) if now.ordered_at.is_some() || source.ordered(&now)? => {
-                Some(("ordered", String::new()))
+                Err(("ordered", String::new()))
             }
-            source::Look::Cart(_) => None,
+            source::Look::Cart(now) => Ok(now),
         })
     }
 
@@ -175,6 +169,37 @@ impl Look<'_> {
             .map(|tally| (tally.verdict, tally.carts))
             .collect())
     }
+}
+
+/// What was decided about a cart, and the detail that people read.
+type Verdict = (&'static str, String);
+
+/// What stands against writing to a cart's owner.
+fn against(standing: Standing) -> Option<Verdict> {
+    Some(match standing {
+        Standing::Free => return None,
+        Standing::AlreadySent { at } => ("email already sent", at),
+        Standing::InProgress => ("processing already in progress", String::new()),
+        Standing::InDoubt => ("in doubt", "held; `mailonce resolve` lists it".into()),
+        Standing::Settled { how, at } => ("decided within the window", format!("{how} {at}")),
+        Standing::Untouched { reason } => ("not touched since it was skipped", reason),
+        Standing::Enough { messages } => ("max_per_cart reached", messages.to_string()),
+        Standing::Suppressed => ("suppressed", String::new()),
+        Standing::Superseded { by_cart } => ("superseded", format!("by cart {by_cart}")),
+    })
+}
+
+/// The same by the names under which an older version knew the shopper.
+fn against_formerly(
+    ledger: &Ledger,
+    rules: &PlanRules,
+    now: Instant,
+    cart: &Candidate,
+    read: &Cart,
+) -> Result<Option<Verdict>> {
+    let Some((identity, folded_address)) = read.formerly() else { return Ok(None) };
+    let formerly = Candidate { identity, folded_address, ..cart.clone() };
+    Ok(against(ledger.standing(&formerly, rules, now)?))
 }
 
 fn candidate(cart: &Cart) -> Candidate {

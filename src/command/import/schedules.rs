@@ -18,6 +18,10 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::ImportedCampaign;
 use crate::output::count;
 use crate::settings::campaigns::{self, Definition};
+use crate::source::text;
+
+/// A list of campaigns is far smaller, in bytes.
+const LARGEST_LIST: u64 = 64 << 20;
 
 /// Keys that have a meaning here; all others are kept as notes.
 const KNOWN: [&str; 13] = [
@@ -140,7 +144,8 @@ fn say(context: &Context<'_>, target: &Path, new: &[&Old], present: &[&Old], sta
 fn read(file: &Path, zone: Tz, now: Instant) -> Result<Vec<Old>, Failure> {
     let refuse =
         |what: String| Failure::data(format!("{}: {what}", file.display()), "repair the file; nothing was imported");
-    let text = fs::read_to_string(file).map_err(|err| refuse(err.to_string()))?;
+    let text = fs::File::open(file).and_then(|file| text::whole(&file, LARGEST_LIST));
+    let text = text.map_err(|err| refuse(err.to_string()))?;
     let list: Value = serde_json::from_str(&text)
         .map_err(|err| refuse(format!("line {}, column {}: {err}", err.line(), err.column())))?;
     // Flask systems kept a bare list, or one under a name.
@@ -184,7 +189,7 @@ fn understand(entry: Map<String, Value>, default_zone: Tz, now: Instant) -> Resu
         None => default_zone,
     };
     let time = |key: &str| -> Result<Option<Instant>, String> {
-        let Some(text) = text(key)? else { return Ok(None) };
+        let Some(text) = text(key)?.filter(|text| !instant::is_absent(text)) else { return Ok(None) };
         instant::parse(&text, zone).map(Some).ok_or_else(|| format!("{key}: {text:?} is no time"))
     };
     let due = match time("next_run")? {

@@ -144,12 +144,15 @@ impl Stationery {
 
     pub fn write(&self, due: &DueRecipient) -> Result<Outgoing, String> {
         let address = Address::parse(&due.recipient).map_err(|err| err.to_string())?;
+        if address.formerly_folded().is_some() {
+            // Planned by an older version; the mailbox that is meant may have a message of its own in this occurrence.
+            return Err("the address holds characters that nobody sees, or is not composed (NFC)".into());
+        }
         let token = message_key::token_of(&due.message_id);
         let values = read_row(&due.row_values)?;
         let name = values.get("name").and_then(|name| name.as_str()).map(str::to_owned);
         let rendered = self.render(&address, values, token)?;
-        let unsubscribe =
-            self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, &address, token));
+        let unsubscribe = message::expand_each(&self.mail.unsubscribe, &address, token);
         let letter = Letter {
             from: &self.from,
             reply_to: self.mail.reply_to.as_ref(),
@@ -159,7 +162,7 @@ impl Stationery {
             message_id: &due.message_id,
             date: due.planned_at,
             token,
-            unsubscribe: unsubscribe.as_deref(),
+            unsubscribe: &unsubscribe,
         };
         let bytes = message::compose(&letter).map_err(|err| err.to_string())?;
         let envelope_from = match &self.mail.envelope {
@@ -171,8 +174,7 @@ impl Stationery {
 
     /// Renders one recipient's message; `values` is the row of the audience.
     pub fn render(&self, address: &Address, mut values: Row, token: &str) -> Result<template::Rendered, String> {
-        let unsubscribe =
-            self.mail.unsubscribe.as_deref().map(|link| message::expand_unsubscribe(link, address, token));
+        let unsubscribe = self.mail.unsubscribe.first().map(|link| message::expand_unsubscribe(link, address, token));
         values.insert("email".into(), address.envelope().into());
         values.insert("campaign_id".into(), self.campaign_id.clone().into());
         values.insert("unsubscribe_url".into(), unsubscribe.into());

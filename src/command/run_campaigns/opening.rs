@@ -157,6 +157,8 @@ struct Gathered {
     bad_rows: u64,
     repeated: u64,
     recipients: u64,
+    /// Those whom an older version listed as suppressed under its own folding of the same spelling.
+    listed_formerly: Vec<(Address, String)>,
 }
 
 /// Reads an audience into the ledger's temporary table, before any transaction.
@@ -169,7 +171,8 @@ fn gather(
     quiet: bool,
 ) -> Result<Gathered> {
     let key = OpeningKey { campaign_id: &campaign.id, planned_at, sender_domain };
-    let mut gathered = Gathered { rows: 0, bad: Vec::new(), bad_rows: 0, repeated: 0, recipients: 0 };
+    let mut gathered =
+        Gathered { rows: 0, bad: Vec::new(), bad_rows: 0, repeated: 0, recipients: 0, listed_formerly: Vec::new() };
     let bar = progress::bar("reading the audience", None, quiet);
     ledger.begin_audience()?;
     let read = audience::read(&campaign.audience, &settings.source, &mut |row| {
@@ -186,6 +189,11 @@ fn gather(
                 let values = serde_json::to_string(&recipient.values)?;
                 if !ledger.add_recipient(&key, &recipient.address, &values)? {
                     gathered.repeated += 1;
+                }
+                if let Some(former) = recipient.address.formerly_folded()
+                    && ledger.is_suppressed(former)?
+                {
+                    gathered.listed_formerly.push((recipient.address, "listed by another spelling".to_owned()));
                 }
             }
         }
@@ -236,6 +244,9 @@ fn open_one(
             "complete the audience",
         )
         .into());
+    }
+    if !gathered.listed_formerly.is_empty() {
+        run.ledger.suppress(&gathered.listed_formerly, "import", now)?;
     }
     let opening = Opening {
         campaign_id: campaign.id.clone(),

@@ -61,7 +61,7 @@ fn places(bad: &[BadRow]) -> Vec<(&str, &str)> {
 fn csv_rows_become_recipients() {
     let dir = TempDir::new().unwrap();
     let text = b"\xef\xbb\xbfname, Email ,note,\n\
-        Ada,Ada@Example.com,\"two\nlines\",\n\
+        Ada,Ada@Example.com,\"a \"\"note\"\"\",\n\
         Bob,,x,\n\
         Cid,cid.example.com,x,\n\
         Dan,dan@example.com\n\
@@ -83,14 +83,15 @@ fn csv_rows_become_recipients() {
         assert_eq!(recipients[0].values["name"], "Ada");
         assert_eq!(recipients[0].values.len(), 3, "a column without a name is left out");
         let found = places(&bad);
-        assert_eq!(found[0], ("a.csv:4", "no recipient"));
-        assert_eq!(found[1], ("a.csv:5", "the address has no @: \"cid.example.com\""));
-        assert_eq!(found[2], ("a.csv:6", "the row has 2 fields where the header has 4"));
+        assert_eq!(found[0], ("a.csv:3", "no recipient"));
+        assert_eq!(found[1], ("a.csv:4", "the address has no @: \"cid.example.com\""));
+        assert_eq!(found[2], ("a.csv:5", "the row has 2 fields where the header has 4"));
         if !utf8 {
-            assert_eq!(found[3], ("a.csv:8", "the column note is not UTF-8"));
+            assert_eq!(found[3], ("a.csv:7", "the column note is not UTF-8"));
         }
-        assert!(found[found.len() - 2].1.contains("line break or control character"), "{found:?}");
-        assert_eq!(found[found.len() - 1], ("a.csv:12", "a quote in the row is never closed"));
+        assert_eq!(found[found.len() - 2], ("a.csv:9", "a field holds line breaks; lines 9 to 10 are one row"));
+        let never = "a field holds a line break, or a quote in it is never closed";
+        assert_eq!(found[found.len() - 1], ("a.csv:11", never));
         assert!(bad.iter().all(|row| !row.problem.contains('\n') && !row.key.is_empty()));
     }
 }
@@ -135,16 +136,38 @@ fn a_line_beyond_a_mebibyte_is_one_bad_row() {
 }
 
 #[test]
+fn what_spreadsheets_and_mail_services_export_is_read() {
+    let dir = TempDir::new().unwrap();
+    let utf16 = |text: &str| [vec![0xff, 0xfe], text.encode_utf16().flat_map(u16::to_le_bytes).collect()].concat();
+    for (text, first_name) in [
+        (b"\"Email Address\",\"First Name\",MEMBER_RATING\nAda@example.com,Ada,2\n".to_vec(), "Ada"),
+        (b"First Name;E-Mail\r\nAda;Ada <Ada@example.com>\r\n".to_vec(), "Ada"),
+        (b"First Name\tE-Mail\rAda\tAda@example.com\r".to_vec(), "Ada"),
+        (utf16("E-Mail\tFirst Name\r\nAda@example.com\tNULL\r\n"), ""),
+        (b"sep=;\r\nemail;First Name\r\nAda@example.com;\\N\r\n".to_vec(), ""),
+        (b"\xef\xbb\xbfEMAIL_ADDRESS,First Name\n\xef\xbb\xbfAda@example.com,Ada\n".to_vec(), "Ada"),
+    ] {
+        let (recipients, bad) = read_path(file(&dir, "a.csv", &text)).unwrap();
+        assert_eq!((recipients.len(), bad.len()), (1, 0), "{bad:?}");
+        assert_eq!(recipients[0].address.envelope(), "Ada@example.com");
+        assert_eq!(recipients[0].values["First_Name"], first_name);
+        assert!(recipients[0].values.contains_key("email"));
+    }
+    let object = b"{\"Email Address\":\"ada@example.com\",\"First Name\":\"NULL\",\"First_Name\":\"Ada\"}\n";
+    let (recipients, _) = read_path(file(&dir, "a.jsonl", object)).unwrap();
+    assert_eq!((&recipients[0].values["First_Name"], &recipients[0].values["First Name"]), (&"Ada".into(), &"".into()));
+}
+
+#[test]
 fn without_a_column_email_the_columns_are_named() {
     let dir = TempDir::new().unwrap();
-    let err = refused(file(&dir, "a.csv", b"name,mail\nAda,ada@example.com\n"));
-    assert!(err.contains("a.csv has no column email; its columns are: name, mail"), "{err}");
-    assert!(refused(file(&dir, "a.csv", b"name;email\nAda;ada@example.com\n")).contains("with commas"));
+    let err = refused(file(&dir, "a.csv", b"name,contact\nAda,ada@example.com\n"));
+    assert!(err.contains("a.csv has no column email; its columns are: name, contact"), "{err}");
     assert!(
         refused(file(&dir, "a.csv", b"email,Email\na@example.com,b@example.com\n")).contains("more than one column")
     );
     assert!(refused(file(&dir, "a.csv", b"email,x,x\na@example.com,1,2\n")).contains("more than one column x"));
-    assert!(refused(file(&dir, "a.jsonl", b"{\"mail\":\"a@example.com\"}\n")).contains("its columns are: mail"));
+    assert!(refused(file(&dir, "a.jsonl", b"{\"contact\":\"a@example.com\"}\n")).contains("its columns are: contact"));
 }
 
 #[test]

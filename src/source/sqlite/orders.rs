@@ -57,13 +57,14 @@ impl OrderTable {
             }
         }
         drop(rows);
-        // In any other spelling: SQLite folds ASCII only, so an address with anything else in it is folded here.
+        // In any other spelling: SQLite folds ASCII only and knows no names beside an address, so one with anything else
+        // in it is folded here.
         for range in times::ranges(self.texts_only, since, Instant::MAX_UTC) {
             let mut parameters = vec![Stored::Text(folded.into())];
             let near = any_of(&[range], "created_at", &mut parameters);
             let mut since = connection.prepare_cached(&format!(
                 "SELECT email, created_at FROM orders
-                 WHERE ({near}) AND (lower(trim(email)) = ?1 OR email GLOB '*[^ -~]*')"
+                 WHERE ({near}) AND (lower(trim(email)) = ?1 OR email GLOB '*[^ -~]*' OR email GLOB '*[<\"]*')"
             ))?;
             let mut rows = since.query(params_from_iter(parameters))?;
             while let Some(row) = rows.next()? {

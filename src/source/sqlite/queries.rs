@@ -1,6 +1,7 @@
 //! Queries that a shop configures because its tables have other names.
 
 use anyhow::Result;
+use chrono::{Datelike, TimeDelta};
 use rusqlite::{Connection, Rows, Statement};
 
 use super::super::raw::RawCart;
@@ -95,10 +96,9 @@ impl CartsQuery {
     ) -> Result<()> {
         let key = "source.carts";
         let failed = |err: rusqlite::Error| query_failed(name, key, &err);
-        let mut bounds = vec![
-            (":idle_before", Stored::Text(instant::text(touched.idle_before).into())),
-            (":not_before", Stored::Text(instant::text(touched.not_before).into())),
-        ];
+        let (not_before, idle_before) = wide(touched);
+        let mut bounds =
+            vec![(":idle_before", Stored::Text(idle_before.into())), (":not_before", Stored::Text(not_before.into()))];
         let text = &self.text;
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(failed)?;
         if mode.eq_ignore_ascii_case("wal") {
@@ -210,6 +210,17 @@ impl OrderedQuery {
         let mut rows = bound(&mut statement, &values).map_err(failed)?;
         Ok(rows.next().map_err(failed)?.is_some())
     }
+}
+
+/// Bounds that a query which compares times as texts may use: two days earlier for times of other zones, and on to the
+/// year after for dates without their zeros (`2026-9-1` sorts behind `2026-12-31`). The exact comparison is made on what
+/// the query finds.
+fn wide(touched: &Touched) -> (String, String) {
+    let days = TimeDelta::days(2);
+    let from = touched.not_before.checked_sub_signed(days).filter(|at| at.year() > 0);
+    let to = touched.idle_before.checked_add_signed(days).filter(|at| at.year() < 9999);
+    let to = to.map_or_else(|| LATEST.to_owned(), |at| format!("{:04}-01-01T00:00:00Z", at.year() + 1));
+    (from.map_or_else(|| EARLIEST.to_owned(), instant::text), to)
 }
 
 fn value(row: &rusqlite::Row<'_>, index: usize) -> super::RawField {

@@ -4,13 +4,17 @@
 //! numbers before texts before BLOBs, and texts that begin with a date sort by day. So a few ranges hold every row that
 //! could matter, each row in one range only: what the window reaches, give or take two days for zones, and whatever is
 //! no date of this century, which is looked at to be reported.
+//!
+//! A date without its zeros (`2026-3-2`) sorts behind the same one with them, and never out of its year. So the window of
+//! texts goes on to the end of a year: behind the present there is nothing else to pass over.
 
 use super::Stored;
 use crate::domain::instant::{self, Instant};
 
-/// Unix seconds that [`instant::parse`] takes for a time: 9 to 12 digits.
+/// Unix seconds that [`instant::parse`] takes for a time: 9 to 12 digits. Milliseconds have 13.
 const FIRST_UNIX_SECOND: i64 = 100_000_000;
-const FIRST_BEYOND_UNIX_SECONDS: i64 = 1_000_000_000_000;
+const FIRST_UNIX_MILLISECOND: i64 = 1_000_000_000_000;
+const FIRST_BEYOND_UNIX_TIMES: i64 = 10_000_000_000_000;
 // Both end with a hyphen, so that SQLite does not take them for numbers when it compares them with a numeric column.
 const FIRST_DATE: &str = "2000-";
 const FIRST_BEYOND_DATES: &str = "2100-";
@@ -54,10 +58,15 @@ pub(super) fn ranges(texts_only: bool, from: Instant, to: Instant) -> Vec<Range>
     if texts_only {
         ranges.push(between(None, text(FIRST_DATE)));
     } else {
-        let number = |second: i64| Some(Stored::Integer(second.clamp(FIRST_UNIX_SECOND, FIRST_BEYOND_UNIX_SECONDS)));
-        ranges.push(between(None, number(FIRST_UNIX_SECOND)));
-        ranges.push(between(number(from.timestamp()), number(to.timestamp().saturating_add(1))));
-        ranges.push(between(number(FIRST_BEYOND_UNIX_SECONDS), text("")));
+        let (first, past) = (from.timestamp(), to.timestamp().saturating_add(1));
+        let number = |number: i64, least, most| Some(Stored::Integer(number.clamp(least, most)));
+        let second = |second| number(second, FIRST_UNIX_SECOND, FIRST_UNIX_MILLISECOND);
+        let millisecond =
+            |second: i64| number(second.saturating_mul(1000), FIRST_UNIX_MILLISECOND, FIRST_BEYOND_UNIX_TIMES);
+        ranges.push(between(None, second(0)));
+        ranges.push(between(second(first), second(past)));
+        ranges.push(between(millisecond(first), millisecond(past)));
+        ranges.push(between(millisecond(i64::MAX), text("")));
         ranges.push(between(text(""), text(FIRST_DATE)));
     }
     let day = |second: i64| {
@@ -69,8 +78,10 @@ pub(super) fn ranges(texts_only: bool, from: Instant, to: Instant) -> Vec<Range>
         }
     };
     let first_day = day(from.timestamp().saturating_sub(SECONDS_OF_TWO_DAYS));
-    let day_after = day(to.timestamp().saturating_add(SECONDS_OF_TWO_DAYS));
-    ranges.push(between(text(&first_day), text(&day_after)));
+    let last_day = day(to.timestamp().saturating_add(SECONDS_OF_TWO_DAYS));
+    // A colon sorts behind every digit and hyphen, so all that begins with the year lies before it.
+    let year_after = if last_day == FIRST_BEYOND_DATES { last_day } else { format!("{}:", &last_day[..4]) };
+    ranges.push(between(text(&first_day), text(&year_after)));
     ranges.push(between(text(FIRST_BEYOND_DATES), None));
     ranges
 }
