@@ -186,6 +186,26 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_an_older_version_planned_is_still_for_its_cart() {
+        let mut cart = cart(&[("A", "1")]);
+        for (user_id, email, identity, folded, is_of) in [
+            (None, "Ada@example.com", "e:ada@example.com", "ada@example.com", true),
+            (Some("0"), "ada@example.com", "u:0", "ada@example.com", true),
+            (Some("0"), "ada@example.com", "u:0", "bob@example.com", false),
+            (Some(" 7"), "ada@example.com", "u: 7", "ada@example.com", true),
+            (Some(" 7"), "ada@example.com", "u:7", "ada@example.com", true),
+            (Some("7"), "ada@example.com", "u:0", "ada@example.com", false),
+            (None, "jo\u{308}rg@example.com", "e:jo\u{308}rg@example.com", "jo\u{308}rg@example.com", true),
+            (None, "jo\u{308}rg@example.com", "e:jörg@example.com", "jörg@example.com", true),
+            (None, "jörg@example.com", "e:jo\u{308}rg@example.com", "jo\u{308}rg@example.com", false),
+        ] {
+            cart.user_id = user_id.map(str::to_owned);
+            cart.email = Address::parse(email).unwrap();
+            assert_eq!(cart.is_of(identity, folded), is_of, "{user_id:?} {email} {identity}");
+        }
+    }
+
+    #[test]
     fn the_value_is_the_sum_and_never_wraps() {
         assert_eq!(cart(&[("A", "2"), ("B", "1")]).value().unwrap().decimal(), "59.70");
         let mut huge = cart(&[("A", "2")]);

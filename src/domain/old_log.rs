@@ -362,7 +362,16 @@ mod tests {
 
     #[test]
     fn the_flag_is_read_in_each_spelling() {
-        for (text, sent) in [("1", true), ("TRUE", true), ("2", true), ("1.0", true), ("0.0", false), ("0", false), ("f", false), ("", false)] {
+        for (text, sent) in [
+            ("1", true),
+            ("TRUE", true),
+            ("2", true),
+            ("1.0", true),
+            ("0.0", false),
+            ("0", false),
+            ("f", false),
+            ("", false),
+        ] {
             let row =
                 row(READER, &[(Column::UserId, "7"), (Column::CreatedAt, "1772352000"), (Column::EmailSent, text)]);
             assert_eq!(row.unwrap().email_sent, sent, "{text}");

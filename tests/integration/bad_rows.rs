@@ -92,6 +92,11 @@ fn each_is_named_once_counted_recalled_after_an_hour_and_gone_when_mended() {
                 // The header is line 1, and the line break in a name makes one row two lines.
                 Kind::Csv => format!("carts.csv:{}", n + 3 + usize::from(*cart_id == "nowhere")),
             };
+            // Between quotes a line break is an error of the file, whatever the field.
+            let problem = match (kind, *cart_id) {
+                (Kind::Csv, "header") => "a field holds line breaks; lines 7 to 8 are one row",
+                _ => problem,
+            };
             assert!(ran.stderr.lines().any(|line| line.starts_with(&format!("{place}: {problem}"))), "{place}\n{ran}");
         }
         assert_eq!(ran.stderr.matches("; row skipped").count(), FLAWS.len(), "{ran}");

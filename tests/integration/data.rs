@@ -47,6 +47,34 @@ fn one_user_in_several_spellings_is_written_to_once() {
 }
 
 #[test]
+fn cleanup_and_import_tell_shoppers_apart_as_detect_does() {
+    let rows = [
+        "'7', NULL, 'x', 1, 1772000000",
+        "'7.0', NULL, 'x', 1, 1772000001",
+        "' 7', NULL, 'x', 1, 1772000002",
+        "'07', NULL, 'x', 1, 1772000003",
+        "'0', 'ada@example.com', 'x', 1, 1772000004",
+        "'guest', 'Ada <ADA@example.com>', 'x', 1, 1772000005",
+        "NULL, '\u{200b}ada@example.com', 'x', 1, 1772000006",
+        "'-1', 'bob@example.com', 'x', 1, 1772000007",
+        "'0', NULL, 'x', 1, 1772000008",
+    ];
+    let world = World::new().old_rows(&rows);
+    world.ok(["cleanup-duplicates"]).says("4 duplicates moved").says("1 row with neither user nor address left alone");
+    world.ok(["add-index", "--rehearsal"]);
+    let identities = "SELECT identity FROM cart_abandonment_log ORDER BY id";
+    assert_eq!(world.list(identities), "u:7 u:07 e:ada@example.com e:bob@example.com");
+    let world = World::new().init();
+    let head = "id,user_id,email,cart_hash,email_sent,created_at";
+    let row = |(n, row): (usize, &&str)| format!("{n},{}", row.replace(", ", ",").replace('\'', ""));
+    let dump = format!("{head}\n{}\n", rows.iter().enumerate().map(row).collect::<Vec<_>>().join("\n"));
+    std::fs::write(world.path("dump"), dump).unwrap();
+    world.ok(["import", "log", "dump"]).says("8 added");
+    world.ok(["cleanup-duplicates"]);
+    assert_eq!(world.list(identities), "u:7 u:07 e:ada@example.com e:bob@example.com");
+}
+
+#[test]
 fn max_per_cart_follows_a_guest_who_logs_in() {
     let server = Server::start(Plan::accepting());
     let world = World::new().smtp(&server).set("detect.max_age", "500h").cart(Cart::of("c1")).init();
