@@ -98,3 +98,37 @@ impl Ledger {
         Ok(found.filter(|(first, _)| now - *first >= LONG_DEFERRED))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ledger::{Kind, Place};
+
+    #[test]
+    fn what_was_settled_stays_so_however_many_deferrals_come_after() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("mailonce.db");
+        let now = instant::from_text("2026-03-01T12:00:00Z").expect("an instant");
+        let place = Place { path: &path, trusted: &[] };
+        let ledger = Ledger::create(place, Kind::Rehearsal, now, Duration::from_secs(60)).expect("a ledger");
+        let attempt = |message: i64, outcome: &str| {
+            let sql = "INSERT INTO attempt (message, epoch, ended_at, outcome, reply) VALUES (?1, 1, '2026-03-01T12:00:00Z', ?2, '550 no')";
+            ledger.conn().execute(sql, (message, outcome)).expect("a try");
+        };
+        ledger.conn().execute_batch("PRAGMA foreign_keys = OFF").expect("tries without messages");
+        // Message 1 is refused, another is accepted, and 1 is refused again: its own.
+        for (message, outcome) in [(1, "refused"), (2, "sent"), (1, "refused")] {
+            attempt(message, outcome);
+        }
+        for _ in 0..=LATEST {
+            attempt(3, "deferred");
+        }
+        attempt(4, "refused");
+        let since = ledger.refusals_since_acceptance().expect("tries");
+        assert_eq!(since.iter().map(|refusal| refusal.message).collect::<Vec<_>>(), [4]);
+        assert!(ledger.was_refused_before_an_acceptance(1).expect("tries"));
+        assert!(!ledger.was_refused_before_an_acceptance(4).expect("tries"));
+    }
+}

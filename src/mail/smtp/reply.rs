@@ -294,4 +294,17 @@ mod tests {
         assert!(text.starts_with("250 2.0.0 a?b? ü"), "{text}");
         assert_eq!(text.chars().count(), 500);
     }
+
+    #[test]
+    fn no_text_holds_a_part_of_a_secret_where_it_is_cut() {
+        let secrets = ["hunter2hunter2".to_owned()];
+        let line = format!("535 {}hunter2hunter2 is wrong", "x".repeat(LONGEST_TEXT - 8));
+        let mut whole = Lines::without(&secrets);
+        assert_eq!(whole.take(line.as_bytes()), Ok(true));
+        let half = Lines::without(&secrets).half(line.as_bytes()).unwrap();
+        let nonsense = Lines::without(&secrets).take(format!("?{line}").as_bytes()).unwrap_err();
+        for text in [whole.reply().text(), half, nonsense] {
+            assert!(!text.contains("hunt") && text.chars().count() <= LONGEST_TEXT, "{text}");
+        }
+    }
 }

@@ -578,6 +578,15 @@ fn a_server_that_knows_only_helo_is_used() {
 }
 
 #[test]
+fn a_server_that_only_fails_for_now_is_not_asked_for_less() {
+    for code in ["554 5.3.2 not accepting messages\r\n", "421 4.3.2 later\r\n", "451 4.3.0 later\r\n"] {
+        let run = run(true, &[Odd("EHLO", 1, Say(code))], 1);
+        assert_eq!(run.story, "- unusable, -", "{code}");
+        assert!(!run.record.lines.iter().any(|line| line.starts_with("HELO")), "{:?}", run.record.lines);
+    }
+}
+
+#[test]
 fn what_came_before_the_dot_judges_or_defers_with_certainty() {
     // The line is there before the body is written: it came with the arming, so to say.
     for (said, word) in [
