@@ -100,11 +100,16 @@ impl<'a> Sending<'a> {
             return Err(err);
         }
         let idle = report.is_idle();
-        let delivered = report.delivered();
-        run.end(&delivered.ending(), idle, delivered.armed)?;
         let output = self.context.output;
+        let delivered = report.delivered();
+        let untold = run.ledger.untold()?;
+        delivered.news.extend_from_slice(&untold);
+        let needs_a_person = delivered.alarm(self);
+        if !untold.is_empty() {
+            run.ledger.mark_told(self.context.clock.now())?;
+        }
+        run.end(&delivered.ending(), idle, delivered.armed)?;
         output.document(&report);
-        let needs_a_person = report.delivered().alarm(self);
         report.tell(output, self.transport.past_tense());
         Ok(if needs_a_person { Exit::NeedsAPerson } else { Exit::Done })
     }

@@ -66,6 +66,11 @@ impl Ledger {
                      AND last_reply = 'the ledger was put back from a backup'",
                 [],
             )?;
+            // Schemas 1 and 2 kept a cancellation in the status alone.
+            tx.execute(
+                "UPDATE scheduled_campaign SET cancelled_at = (SELECT newest_at FROM ledger) WHERE status = 'cancelled'",
+                [],
+            )?;
             tx.pragma_update(None, "user_version", SCHEMA)
         })?;
         self.schema = SCHEMA;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use chrono::TimeDelta;
+use rusqlite::Connection;
 
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
@@ -29,7 +30,52 @@ pub struct News {
     pub reminder: Option<u64>,
 }
 
+/// Something that happened to messages or campaigns, and that no later look would find again: it is recorded in the
+/// transaction in which it happened, told by the run that finds it untold, and kept until a person settles it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event<'a> {
+    /// What `status` lists it under: `expired`, `missed`, `paused`.
+    pub kind: &'static str,
+    /// What `resolve --accept` takes: `missed:spring`. One key stands once; when it happens again, its line is replaced.
+    pub key: String,
+    pub line: String,
+    /// When it happened, as text.
+    pub at: &'a str,
+}
+
+/// Records an event within a transaction; it is told at the end of the run.
+pub(super) fn record_event(tx: &Connection, event: &Event<'_>) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO notice (notice_key, kind, line, first_at, reported_at) VALUES (?1, ?2, ?3, ?4, '')
+         ON CONFLICT (notice_key) DO UPDATE SET line = excluded.line, reported_at = ''",
+    )?
+    .execute((&event.key, event.kind, &event.line, event.at))?;
+    Ok(())
+}
+
+/// Takes an event off the list within a transaction: it is settled.
+pub(super) fn settle_event(tx: &Connection, key: &str) -> rusqlite::Result<bool> {
+    Ok(tx.prepare_cached("DELETE FROM notice WHERE notice_key = ?1")?.execute([key])? > 0)
+}
+
 impl Ledger {
+    /// The lines of the events that no one was told of yet.
+    pub fn untold(&self) -> Result<Vec<String>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare_cached("SELECT line FROM notice WHERE reported_at = '' ORDER BY rowid")?;
+            rows.query_map([], |row| row.get(0))?.collect()
+        })
+    }
+
+    /// Notes that every event was told: after its line was written, so that a kill between the two tells it twice, not never.
+    pub fn mark_told(&mut self, now: Instant) -> Result<(), Failure> {
+        let at = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            tx.execute("UPDATE notice SET reported_at = ?1 WHERE reported_at = ''", [&at])?;
+            Ok(())
+        })
+    }
+
     /// Compares what stands now with what stood, keeps the difference, and says what is news. Writes only on a change.
     pub fn note(&mut self, kind: &str, standing: &[Notice], now: Instant) -> Result<News, Failure> {
         let known: Vec<(String, String)> = self.read(|conn| {

@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::run_lock::{Found, RunLock};
 
 /// `user_version` of the schema this program writes.
-pub(super) const SCHEMA: i64 = 2;
+pub(super) const SCHEMA: i64 = 3;
 /// The oldest that it reads, and that a command with the run lock brings up to date.
 const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".

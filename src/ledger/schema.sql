@@ -1,4 +1,4 @@
--- The ledger, schema 2. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 3. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -83,6 +83,8 @@ CREATE TABLE message (
     -- A campaign message: which opening it belongs to, and its row of the audience (JSON).
     occurrence       INTEGER REFERENCES campaign_occurrence (id),
     recipient_values TEXT,
+    -- A cart message: since when the shop has not shown its cart; NULL while it does.
+    missing_since    TEXT,
     CONSTRAINT armed_has_epoch CHECK (state <> 'armed' OR (epoch IS NOT NULL AND armed_at IS NOT NULL)),
     CONSTRAINT planned_is_unarmed CHECK (state <> 'planned' OR armed_at IS NULL),
     CONSTRAINT sent_was_armed CHECK (state NOT IN ('sent', 'in_doubt') OR armed_at IS NOT NULL),
@@ -191,7 +193,7 @@ CREATE TABLE suppression (
     origin         TEXT NOT NULL
 ) STRICT;
 
--- What a person has been told and what still stands; `status` lists it.
+-- What a person has been told and what still stands; `status` lists it. What was not told yet has no instant of it.
 CREATE TABLE notice (
     notice_key  TEXT PRIMARY KEY,
     kind        TEXT NOT NULL,
@@ -220,7 +222,13 @@ CREATE TABLE scheduled_campaign (
     schedule      TEXT NOT NULL,
     defined       INTEGER NOT NULL DEFAULT 1 CONSTRAINT defined_is_a_flag CHECK (defined IN (0, 1)),
     -- Anything more that is known of it, from an import.
-    notes         TEXT
+    notes         TEXT,
+    -- When it was cancelled: from then on nothing opens, also while messages that were planned again are sent.
+    cancelled_at  TEXT,
+    -- It is paused only because its definition was gone: when that is back, it goes on.
+    paused_by_absence INTEGER NOT NULL DEFAULT 0 CONSTRAINT paused_by_absence_is_a_flag CHECK (paused_by_absence IN (0, 1)),
+    -- Rows of the audience that was held to be cut short, when it was seen last; NULL after an opening.
+    short_audience_rows INTEGER
 ) STRICT;
 
 -- The instants a schedule yielded: opened, once each, or left because their time had passed.
