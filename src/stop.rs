@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT: finish the message in hand, settle it, stop. A second one ends the process at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant as Monotonic};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -19,7 +19,9 @@ pub enum StopCause {
 #[derive(Debug, Clone)]
 pub struct Stop {
     signalled: Arc<AtomicBool>,
-    deadline: Option<Monotonic>,
+    begun: Monotonic,
+    /// Milliseconds from `begun` on; the greatest number is no end.
+    budget_in_ms: Arc<AtomicU64>,
 }
 
 impl Stop {
@@ -32,7 +34,13 @@ impl Stop {
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&signalled)))
                 .map_err(|err| Failure::ledger(format!("could not listen for signals: {err}"), "start it again"))?;
         }
-        Ok(Stop { signalled, deadline: time_budget.map(|budget| Monotonic::now() + budget) })
+        let budget_in_ms = time_budget.map_or(u64::MAX, in_ms);
+        Ok(Stop { signalled, begun: Monotonic::now(), budget_in_ms: Arc::new(AtomicU64::new(budget_in_ms)) })
+    }
+
+    /// Allows so much time from now on, where less than that is left.
+    pub fn allow(&self, time: Duration) {
+        self.budget_in_ms.fetch_max(in_ms(self.begun.elapsed() + time), Ordering::Relaxed);
     }
 
     /// Whether to stop now, and why.
@@ -40,6 +48,11 @@ impl Stop {
         if self.signalled.load(Ordering::Relaxed) {
             return Some(StopCause::Signal);
         }
-        self.deadline.is_some_and(|deadline| Monotonic::now() >= deadline).then_some(StopCause::TimeBudget)
+        let budget = self.budget_in_ms.load(Ordering::Relaxed);
+        (budget < u64::MAX && in_ms(self.begun.elapsed()) >= budget).then_some(StopCause::TimeBudget)
     }
+}
+
+fn in_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,6 +20,7 @@ use crate::output::{Output, count};
 use crate::run::Run;
 use crate::settings::{DetectSettings, Settings};
 use crate::source::{self, Source};
+use crate::stop::StopCause;
 use feed::{CartFeed, Stationery};
 use planning::{Look, NO_ADDRESS};
 
@@ -32,6 +33,8 @@ struct CartReport {
     planned: u64,
     left_out: BTreeMap<String, u64>,
     bad_rows: u64,
+    /// Carts that the time budget left for a later run to decide about.
+    undecided: u64,
 }
 
 impl Report for CartReport {
@@ -110,15 +113,65 @@ fn find_and_deliver(
         Ok(source) => source,
         Err(err) => return stand_by(err, report, summary),
     };
+    tell_of_a_long_look(sending, args, run, report)?;
     let due = run.ledger.count_due_carts(now)?;
     if sending.stop.cause().is_some() || due == 0 {
         report.delivered.take(summary);
+        report.note_undecided();
         return Ok(());
     }
     let mut feed = CartFeed::new(sending.context, stationery, &sending.settings.detect, source.as_mut(), now);
     sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
     report.delivered.still_due = run.ledger.count_due_carts(now)?;
+    report.note_undecided();
     Ok(())
+}
+
+/// A look at the carts that took the whole time budget: a person is told once, and what is planned gets some time of its own,
+/// or no run would ever send anything.
+fn tell_of_a_long_look(
+    sending: &Sending<'_>,
+    args: &cli::Detect,
+    run: &mut Run,
+    report: &mut CartReport,
+) -> Result<()> {
+    const KIND: &str = "long look";
+    let now = sending.context.clock.now();
+    let budget = args.time_budget.filter(|_| sending.stop.cause() == Some(StopCause::TimeBudget));
+    let notice = budget.map(|budget| Notice {
+        key: KIND.into(),
+        line: format!(
+            "looking at {} takes longer than --time-budget {}; {}what is planned is sent, a little each run",
+            count(report.carts_seen, "cart"),
+            humantime::format_duration(budget),
+            match report.undecided {
+                0 => String::new(),
+                undecided => format!("{} not decided about in time wait for a later run; ", count(undecided, "cart")),
+            },
+        ),
+    });
+    if run.ledger.note_once(KIND, notice.as_ref(), now)?
+        && let Some(notice) = notice
+    {
+        report.delivered.news.push(format!(
+            "{}\n next: give `detect` a longer --time-budget; `mailonce doctor` names the indexes that the shop lacks",
+            notice.line
+        ));
+    }
+    if let Some(budget) = budget {
+        sending.stop.allow(budget / 4);
+    }
+    Ok(())
+}
+
+impl CartReport {
+    /// Says in the record of the run that it did not decide about every cart.
+    fn note_undecided(&mut self) {
+        if self.undecided > 0 {
+            let stopped = self.delivered.stopped.take().unwrap_or_else(|| "its time budget is spent".into());
+            self.delivered.stopped = Some(format!("{stopped}, {} not decided about", count(self.undecided, "cart")));
+        }
+    }
 }
 
 /// A shop that does not answer: nothing is sent, and that is said. A wrong configuration ends the run.
@@ -165,10 +218,11 @@ fn look_at_shop(
         run.ledger.note_once(NO_ADDRESS, None, now)?;
     }
     let most = settings.detect.max_per_run.max(args.allow.unwrap_or(0));
-    let Some(to_plan) = look.decide(source.as_mut(), &mut run.ledger, &rules, most)? else { return Ok(source) };
-    for (verdict, carts) in look.left_out(&run.ledger)? {
+    let Some(decided) = look.decide(source.as_mut(), &mut run.ledger, &rules, most)? else { return Ok(source) };
+    for (verdict, carts) in decided.left_out {
         *report.left_out.entry(verdict).or_default() += carts;
     }
+    let to_plan = decided.to_plan;
     let mut standing = Vec::new();
     if to_plan > most {
         let line = format!(
@@ -179,6 +233,9 @@ fn look_at_shop(
         *report.left_out.entry("more than max_per_run".into()).or_default() += to_plan;
     } else if to_plan > 0 || report.left_out.contains_key("superseded") {
         report.planned = run.ledger.plan_candidates(&rules, now, settings.mail.from.address.domain())?;
+    }
+    if to_plan <= most {
+        report.undecided = decided.undecided;
     }
     let news = run.ledger.note("max_per_run", &standing, now)?;
     let again = news.reminder.map(|_| standing[0].line.clone());

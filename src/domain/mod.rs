@@ -16,3 +16,4 @@ pub mod old_log;
 pub mod opening;
 pub mod recurrence;
 pub mod refusal;
+pub mod standing;

@@ -1,7 +1,5 @@
 //! The carts that one look at the shop found, kept in a temporary table: a million of them need no more memory than one.
 
-use rusqlite::OptionalExtension;
-
 use super::Ledger;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -9,6 +7,8 @@ use crate::failure::Failure;
 /// A cart that one look at the shop found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
+    /// Its row in the temporary table; 0 before it has one.
+    pub id: i64,
     pub cart_id: String,
     pub identity: String,
     pub user_id: Option<String>,
@@ -19,13 +19,6 @@ pub struct Candidate {
     pub cart_value: String,
     pub currency: String,
     pub touched_at: Instant,
-}
-
-/// How many candidates met one verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tally {
-    pub verdict: String,
-    pub carts: u64,
 }
 
 const TABLE: &str = "
@@ -44,9 +37,14 @@ const TABLE: &str = "
         verdict        TEXT,
         detail         TEXT NOT NULL DEFAULT ''
     ) STRICT;
-    CREATE INDEX temp.candidate_undecided ON candidate (touched_at) WHERE verdict IS NULL;
+    CREATE INDEX temp.candidate_undecided ON candidate (touched_at, id) WHERE verdict IS NULL;
+    CREATE INDEX temp.candidate_busy ON candidate (folded_address) WHERE verdict = 'not idle yet';
+    CREATE INDEX temp.candidate_busy_identity ON candidate (identity) WHERE verdict = 'not idle yet';
     CREATE INDEX temp.candidate_chosen ON candidate (folded_address) WHERE verdict = 'plan';
     CREATE INDEX temp.candidate_chosen_identity ON candidate (identity) WHERE verdict = 'plan';";
+
+/// The verdict on a cart that its shopper has not left alone for long enough: another one of theirs waits for it.
+pub const NOT_IDLE_YET: &str = "not idle yet";
 
 const COLUMNS: &str =
     "cart_id, identity, user_id, recipient, folded_address, cart_hash, cart_value, currency, touched_at";
@@ -90,14 +88,10 @@ impl Ledger {
         })
     }
 
-    /// The next undecided cart, newest touch first, with its row number.
-    pub fn next_candidate(&self) -> Result<Option<(i64, Candidate)>, Failure> {
+    /// How many carts are undecided.
+    pub fn undecided_candidates(&self) -> Result<u64, Failure> {
         self.read(|conn| {
-            conn.prepare_cached(&format!(
-                "SELECT {COLUMNS}, id FROM temp.candidate WHERE verdict IS NULL ORDER BY touched_at DESC LIMIT 1"
-            ))?
-            .query_row([], |row| Ok((row.get(9)?, candidate_from(row)?)))
-            .optional()
+            conn.query_row("SELECT count(*) FROM temp.candidate WHERE verdict IS NULL", [], |row| row.get(0))
         })
     }
 
@@ -110,26 +104,16 @@ impl Ledger {
         })
     }
 
-    /// How many carts met each verdict.
-    pub fn candidate_tallies(&self) -> Result<Vec<Tally>, Failure> {
-        self.read(|conn| {
-            let mut rows = conn.prepare(
-                "SELECT coalesce(verdict, ''), count(*) FROM temp.candidate GROUP BY verdict ORDER BY verdict = 'plan' DESC, count(*) DESC",
-            )?;
-            rows.query_map([], |row| Ok(Tally { verdict: row.get(0)?, carts: row.get(1)? }))?.collect()
-        })
-    }
-
     /// Hands every cart with its verdict and detail to `each`: those to be written to first, then the others by verdict.
     pub fn each_candidate(&self, mut each: impl FnMut(&Candidate, &str, &str)) -> Result<(), Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare(&format!(
-                "SELECT {COLUMNS}, coalesce(verdict, ''), detail FROM temp.candidate
+                "SELECT id, {COLUMNS}, coalesce(verdict, ''), detail FROM temp.candidate
                  ORDER BY verdict = 'plan' DESC, verdict, touched_at DESC, id"
             ))?;
             let mut rows = rows.query([])?;
             while let Some(row) = rows.next()? {
-                let (verdict, detail): (String, String) = (row.get(9)?, row.get(10)?);
+                let (verdict, detail): (String, String) = (row.get(10)?, row.get(11)?);
                 each(&candidate_from(row)?, &verdict, &detail);
             }
             Ok(())
@@ -137,17 +121,19 @@ impl Ledger {
     }
 }
 
+/// Reads `id` and [`CANDIDATE_COLUMNS`].
 pub(super) fn candidate_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candidate> {
-    let touched_at: String = row.get(8)?;
+    let touched_at: String = row.get(9)?;
     Ok(Candidate {
-        cart_id: row.get(0)?,
-        identity: row.get(1)?,
-        user_id: row.get(2)?,
-        recipient: row.get(3)?,
-        folded_address: row.get(4)?,
-        cart_hash: row.get(5)?,
-        cart_value: row.get(6)?,
-        currency: row.get(7)?,
+        id: row.get(0)?,
+        cart_id: row.get(1)?,
+        identity: row.get(2)?,
+        user_id: row.get(3)?,
+        recipient: row.get(4)?,
+        folded_address: row.get(5)?,
+        cart_hash: row.get(6)?,
+        cart_value: row.get(7)?,
+        currency: row.get(8)?,
         touched_at: instant::from_text(&touched_at).unwrap_or_default(),
     })
 }

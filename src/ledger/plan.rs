@@ -3,34 +3,12 @@
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::candidates::{CANDIDATE_COLUMNS, candidate_from};
+use super::candidates::{CANDIDATE_COLUMNS, NOT_IDLE_YET, candidate_from};
 use super::{Candidate, Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
+use crate::domain::standing::{Facts, SameContents, Standing, standing};
 use crate::failure::Failure;
-
-/// What the ledger says about a cart that could be written to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing stands against a new message.
-    Free,
-    /// A message for the same shopper and contents went out within the window, or an older system's did.
-    AlreadySent { at: String },
-    /// One is planned or armed.
-    InProgress,
-    /// One is armed with unknown outcome.
-    InDoubt,
-    /// One was refused, suppressed or cancelled within the window.
-    Settled { how: String, at: String },
-    /// It was skipped for this reason and has not been touched since.
-    Untouched { reason: String },
-    /// This shopper was written to about this cart as often as is allowed.
-    Enough { messages: u64 },
-    /// The address is on the suppression list.
-    Suppressed,
-    /// A cart of the same address that was touched later is to be written to.
-    Superseded { by_cart: String },
-}
 
 /// The rules of planning that come from the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -55,37 +33,62 @@ pub struct Due {
     pub cart_id: String,
     pub cart_hash: String,
     pub cart_touched_at: Instant,
+    /// Since when the shop has not shown the cart, as far as earlier looks found.
+    pub missing_since: Option<Instant>,
 }
 
 impl Ledger {
-    /// What stands against writing to this cart's owner now. The triggers hold the same; this gives the reason.
-    pub fn standing(&self, cart: &Candidate, rules: &PlanRules, now: Instant) -> Result<Standing, Failure> {
-        let limit = instant::text(now - rules.window);
+    /// What stands against writing to the owners of the undecided candidates, those touched last first: a page of them in
+    /// one query. `after` is the last one of the page before.
+    pub fn standings(
+        &self,
+        after: Option<&Candidate>,
+        limit: usize,
+        rules: &PlanRules,
+        now: Instant,
+    ) -> Result<Vec<(Candidate, Standing)>, Failure> {
+        let (touched_at, id) =
+            after.map_or(("9".to_owned(), i64::MAX), |last| (instant::text(last.touched_at), last.id));
+        let page = format!(
+            "SELECT id, {CANDIDATE_COLUMNS} FROM temp.candidate
+             WHERE verdict IS NULL AND (touched_at, id) < (?2, ?3) ORDER BY touched_at DESC, id DESC LIMIT ?4"
+        );
         self.read(|conn| {
-            let mut same = conn.prepare_cached(
-                "SELECT state, reason, blocking_at FROM message WHERE identity = ?1 AND cart_hash = ?2
-                 UNION ALL
-                 SELECT state, reason, blocking_at FROM message WHERE folded_address = ?3 AND cart_hash = ?2",
-            )?;
-            let mut within: Option<Standing> = None;
-            let mut rows = same.query((&cart.identity, &cart.cart_hash, &cart.folded_address))?;
+            let mut rows = conn.prepare_cached(&facts_of(&page))?;
+            let mut rows = rows.query((instant::text(now - rules.window), touched_at, id, limit as i64))?;
+            let mut standings = Vec::new();
             while let Some(row) = rows.next()? {
-                let (state, reason, at): (String, Option<String>, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                match state.as_str() {
-                    "planned" | "armed" => return Ok(Standing::InProgress),
-                    "in_doubt" => within = Some(Standing::InDoubt),
-                    _ if at > limit && within != Some(Standing::InDoubt) => {
-                        within = Some(match state.as_str() {
-                            "sent" => Standing::AlreadySent { at },
-                            _ => Standing::Settled { how: reason.unwrap_or(state), at },
-                        });
-                    }
-                    _ => {}
-                }
+                standings.push((candidate_from(row)?, standing(facts_from(row)?, rules.max_per_cart)));
             }
-            if let Some(standing) = within {
-                return Ok(standing);
-            }
+            Ok(standings)
+        })
+    }
+
+    /// The same for one cart, whatever the temporary table holds.
+    pub fn standing(&self, cart: &Candidate, rules: &PlanRules, now: Instant) -> Result<Standing, Failure> {
+        let one =
+            "SELECT 0 AS id, ?2 AS cart_id, ?3 AS identity, NULL AS user_id, '' AS recipient, ?4 AS folded_address,
+                          ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at";
+        let facts = self.read(|conn| {
+            conn.prepare_cached(&facts_of(one))?.query_row(
+                (
+                    instant::text(now - rules.window),
+                    &cart.cart_id,
+                    &cart.identity,
+                    &cart.folded_address,
+                    &cart.cart_hash,
+                    instant::text(cart.touched_at),
+                ),
+                facts_from,
+            )
+        })?;
+        Ok(standing(facts, rules.max_per_cart))
+    }
+
+    /// What stands against a cart among the others of this look: one of the same shopper was chosen already, or the shopper
+    /// is at another just now.
+    pub fn standing_among_candidates(&self, cart: &Candidate) -> Result<Standing, Failure> {
+        self.read(|conn| {
             let chosen: Option<(String, bool)> = conn
                 .prepare_cached(
                     "SELECT cart_id, cart_hash = ?1 FROM temp.candidate WHERE verdict = 'plan' AND folded_address = ?2
@@ -93,63 +96,22 @@ impl Ledger {
                      SELECT cart_id, 1 FROM temp.candidate WHERE verdict = 'plan' AND identity = ?3 AND cart_hash = ?1
                      ORDER BY 2 DESC LIMIT 1",
                 )?
-                .query_row((&cart.cart_hash, &cart.folded_address, &cart.identity), |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row((&cart.cart_hash, &cart.folded_address, &cart.identity), |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .optional()?;
-            if let Some((_, true)) = chosen {
-                return Ok(Standing::InProgress);
-            }
-            let old: Option<String> = conn
-                .prepare_cached(
-                    "SELECT max(max(coalesce(last_sent_at, ''), created_at)) FROM (
-                         SELECT cart_hash, last_sent_at, created_at FROM cart_abandonment_log WHERE identity = ?1 AND +message_key IS NULL
-                         UNION ALL
-                         SELECT cart_hash, last_sent_at, created_at FROM cart_abandonment_log
-                         WHERE lower(trim(email)) = ?2 AND +message_key IS NULL
-                         UNION ALL
-                         SELECT cart_hash, last_sent_at, created_at FROM removed_duplicate WHERE identity = ?1
-                         UNION ALL
-                         SELECT cart_hash, last_sent_at, created_at FROM removed_duplicate WHERE lower(trim(email)) = ?2)
-                     WHERE cart_hash = ?3 OR cart_hash NOT GLOB 'v1:*'",
-                )?
-                .query_row((&cart.identity, &cart.folded_address, &cart.cart_hash), |row| row.get(0))?;
-            if let Some(at) = old.filter(|at| *at > limit) {
-                return Ok(Standing::AlreadySent { at });
-            }
-            let untouched: Option<String> = conn
-                .prepare_cached(
-                    "SELECT reason FROM message WHERE cart_id = ?1 AND cart_touched_at >= ?2
-                         AND reason IN ('ordered', 'empty', 'changed', 'superseded') LIMIT 1",
-                )?
-                .query_row((&cart.cart_id, instant::text(cart.touched_at)), |row| row.get(0))
-                .optional()?;
-            if let Some(reason) = untouched {
-                return Ok(Standing::Untouched { reason });
-            }
-            // By the address too: a guest who logs in has another identity then.
-            let messages: u64 = conn
-                .prepare_cached(
-                    "SELECT count(*) FROM message WHERE cart_id = ?1 AND (identity = ?2 OR folded_address = ?3)
-                         AND state IN ('planned', 'armed', 'sent', 'in_doubt')",
-                )?
-                .query_row((&cart.cart_id, &cart.identity, &cart.folded_address), |row| row.get(0))?;
-            if messages >= u64::from(rules.max_per_cart) {
-                return Ok(Standing::Enough { messages });
-            }
-            if conn.prepare_cached("SELECT 1 FROM suppression WHERE folded_address = ?1")?.exists([&cart.folded_address])? {
-                return Ok(Standing::Suppressed);
-            }
-            if let Some((by_cart, _)) = chosen {
-                return Ok(Standing::Superseded { by_cart });
-            }
-            let newer: Option<String> = conn
-                .prepare_cached(
-                    "SELECT cart_id FROM message WHERE kind = 'cart' AND state = 'planned' AND folded_address = ?1
-                         AND cart_id <> ?2 AND cart_touched_at >= ?3",
-                )?
-                .query_row((&cart.folded_address, &cart.cart_id, instant::text(cart.touched_at)), |row| row.get(0))
-                .optional()?;
-            Ok(newer.map_or(Standing::Free, |by_cart| Standing::Superseded { by_cart }))
+            Ok(match chosen {
+                Some((_, true)) => Standing::InProgress,
+                Some((by_cart, false)) => Standing::Superseded { by_cart },
+                None => busy_with(conn, &cart.cart_id, &cart.identity, &cart.folded_address)?
+                    .map_or(Standing::Free, |with_cart| Standing::Busy { with_cart }),
+            })
         })
+    }
+
+    /// Another cart that the shopper of a due message was at when this run looked.
+    pub fn busy_with(&self, due: &Due) -> Result<Option<String>, Failure> {
+        self.read(|conn| busy_with(conn, &due.cart_id, &due.identity, &due.folded_address))
     }
 
     /// Plans every candidate decided as `plan`, and records every one decided as `superseded`, in one transaction.
@@ -159,13 +121,13 @@ impl Ledger {
         let ledger_id = self.id.clone();
         self.write(Durability::Full, |tx| {
             let mut chosen = tx.prepare(&format!(
-                "SELECT {CANDIDATE_COLUMNS}, verdict = 'plan' FROM temp.candidate WHERE verdict IN ('plan', 'superseded') ORDER BY touched_at, id"
+                "SELECT id, {CANDIDATE_COLUMNS}, verdict = 'plan' FROM temp.candidate WHERE verdict IN ('plan', 'superseded') ORDER BY touched_at, id"
             ))?;
             let mut rows = chosen.query([])?;
             let mut planned = 0;
             while let Some(row) = rows.next()? {
                 let cart = candidate_from(row)?;
-                let to_plan: bool = row.get(9)?;
+                let to_plan: bool = row.get(10)?;
                 plan_one(tx, &cart, to_plan, rules, now, &ledger_id, sender_domain)?;
                 planned += u64::from(to_plan);
             }
@@ -176,14 +138,16 @@ impl Ledger {
     /// Cart messages due at `now`, oldest first, after the one at `after` (its `not_before` and id).
     pub fn due_carts(&self, now: Instant, after: Option<(Instant, i64)>, limit: usize) -> Result<Vec<Due>, Failure> {
         let (after_at, after_id) = after.map_or((String::new(), 0), |(at, id)| (instant::text(at), id));
+        // For readers: an older schema does not have it.
+        let missing_since = if self.is_of_an_older_schema() { "NULL" } else { "missing_since" };
         self.read(|conn| {
-            let mut rows = conn.prepare_cached(
+            let mut rows = conn.prepare_cached(&format!(
                 "SELECT id, message_key, recipient, folded_address, message_id, planned_at, not_before,
-                        identity, cart_id, cart_hash, cart_touched_at
+                        identity, cart_id, cart_hash, cart_touched_at, {missing_since}
                  FROM message
                  WHERE occurrence IS NULL AND state = 'planned' AND not_before <= ?1 AND (not_before, id) > (?2, ?3) AND expires_at > ?1
                  ORDER BY not_before, id LIMIT ?4",
-            )?;
+            ))?;
             let instant_at = |row: &rusqlite::Row<'_>, column: usize| -> rusqlite::Result<Instant> {
                 let text: String = row.get(column)?;
                 Ok(instant::from_text(&text).unwrap_or_default())
@@ -201,6 +165,7 @@ impl Ledger {
                     cart_id: row.get(8)?,
                     cart_hash: row.get(9)?,
                     cart_touched_at: instant_at(row, 10)?,
+                    missing_since: row.get::<_, Option<String>>(11)?.as_deref().and_then(instant::from_text),
                 })
             })?
             .collect()
@@ -217,6 +182,89 @@ impl Ledger {
             )
         })
     }
+}
+
+/// The facts about each cart of `carts` (a SELECT of `id` and [`CANDIDATE_COLUMNS`]), behind those columns. `?1` is when the
+/// window began.
+///
+/// One statement for many carts. What an index tells first is looked up first; where it stands against a message, nothing else
+/// is asked. `same` has the strongest as the greatest text: open, in doubt, then the latest within the window.
+fn facts_of(carts: &str) -> String {
+    const WROTE_AT: &str = "cart_hash, max(coalesce(last_sent_at, ''), created_at) AS at";
+    let same = "SELECT max(CASE WHEN state = 'planned' OR state = 'armed' THEN '3' WHEN state = 'in_doubt' THEN '2'
+                    WHEN blocking_at > ?1 THEN '1' || blocking_at || coalesce(reason, state) END)
+                FROM (SELECT state, reason, blocking_at FROM message WHERE identity = c.identity AND cart_hash = c.cart_hash
+                      UNION ALL
+                      SELECT state, reason, blocking_at FROM message
+                      WHERE folded_address = c.folded_address AND cart_hash = c.cart_hash)";
+    format!(
+        "WITH known AS MATERIALIZED (SELECT c.*, ({same}) AS same FROM ({carts}) AS c)
+         SELECT c.id, {CANDIDATE_COLUMNS}, same,
+             CASE WHEN same IS NULL THEN (
+                 SELECT max(at) FROM (
+                     SELECT {WROTE_AT} FROM cart_abandonment_log WHERE identity = c.identity AND +message_key IS NULL
+                     UNION ALL
+                     SELECT {WROTE_AT} FROM cart_abandonment_log
+                     WHERE lower(trim(email)) = c.folded_address AND +message_key IS NULL
+                     UNION ALL
+                     SELECT {WROTE_AT} FROM removed_duplicate WHERE identity = c.identity
+                     UNION ALL
+                     SELECT {WROTE_AT} FROM removed_duplicate WHERE lower(trim(email)) = c.folded_address) AS old
+                 WHERE at > ?1 AND (old.cart_hash = c.cart_hash OR old.cart_hash NOT GLOB 'v1:*')) END,
+             -- One that was empty, or held something else, and is as it was planned again, was away for a moment.
+             CASE WHEN same IS NULL THEN (
+                 SELECT m.reason FROM message AS m WHERE m.cart_id = c.cart_id AND m.cart_touched_at >= c.touched_at
+                     AND (m.reason = 'ordered' OR m.reason = 'superseded' OR (m.reason = 'changed' AND m.cart_hash <> c.cart_hash))
+                 LIMIT 1) END,
+             -- By the address too: a guest who logs in has another identity then.
+             CASE WHEN same IS NULL THEN (
+                 SELECT count(*) FROM message AS m WHERE m.cart_id = c.cart_id
+                     AND (m.identity = c.identity OR m.folded_address = c.folded_address)
+                     AND m.state IN ('planned', 'armed', 'sent', 'in_doubt')) ELSE 0 END,
+             same IS NULL AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address),
+             CASE WHEN same IS NULL THEN (
+                 SELECT m.cart_id FROM message AS m WHERE m.kind = 'cart' AND m.state = 'planned'
+                     AND m.folded_address = c.folded_address AND m.cart_id <> c.cart_id AND m.cart_touched_at >= c.touched_at) END
+         FROM known AS c"
+    )
+}
+
+/// Reads what [`facts_of`] selects behind the cart itself.
+fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
+    let same: Option<String> = row.get(10)?;
+    Ok(Facts {
+        same: same.map(|same| match same.split_at(1) {
+            ("3", _) => SameContents::Open,
+            ("2", _) => SameContents::InDoubt,
+            (_, within) => {
+                // An instant, and what settled it.
+                let (at, how) = within.split_at(within.find('Z').map_or(within.len(), |end| end + 1));
+                SameContents::Within { how: how.to_owned(), at: at.to_owned() }
+            }
+        }),
+        older_system_at: row.get(11)?,
+        skipped_untouched: row.get(12)?,
+        messages: row.get(13)?,
+        suppressed: row.get(14)?,
+        planned_cart: row.get(15)?,
+    })
+}
+
+/// The cart, other than this one, that a shopper had not left alone for long enough when the carts were read.
+fn busy_with(
+    conn: &Connection,
+    cart_id: &str,
+    identity: &str,
+    folded_address: &str,
+) -> rusqlite::Result<Option<String>> {
+    conn.prepare_cached(&format!(
+        "SELECT cart_id FROM temp.candidate WHERE verdict = '{NOT_IDLE_YET}' AND folded_address = ?2 AND cart_id <> ?1
+         UNION ALL
+         SELECT cart_id FROM temp.candidate WHERE verdict = '{NOT_IDLE_YET}' AND identity = ?3 AND cart_id <> ?1
+         LIMIT 1"
+    ))?
+    .query_row((cart_id, folded_address, identity), |row| row.get(0))
+    .optional()
 }
 
 fn plan_one(

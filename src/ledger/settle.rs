@@ -69,6 +69,27 @@ impl Ledger {
         })
     }
 
+    /// The same because the shop does not show the cart, `since` when first a look did not find it.
+    pub fn put_back_missing(&mut self, id: i64, not_before: Instant, since: Instant) -> Result<(), Failure> {
+        let since = instant::text(since);
+        self.write(Durability::Lazy, |tx| {
+            tx.prepare_cached(
+                "UPDATE message SET not_before = ?2, missing_since = ?3, last_reply = 'the shop has not shown the cart since ' || ?3
+                 WHERE id = ?1 AND state = 'planned'",
+            )?
+            .execute((id, instant::text(not_before), &since))?;
+            Ok(())
+        })
+    }
+
+    /// The shop shows the cart again.
+    pub fn found_again(&mut self, id: i64) -> Result<(), Failure> {
+        self.write(Durability::Lazy, |tx| {
+            tx.prepare_cached("UPDATE message SET missing_since = NULL WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        })
+    }
+
     /// Skips every planned cart message that expired, and says how many there were.
     pub fn expire_carts(&mut self, now: Instant) -> Result<u64, Failure> {
         self.expire("occurrence IS NULL", now)

@@ -24,16 +24,19 @@ use crate::domain::cart::Cart;
 use crate::domain::instant::Instant;
 use crate::settings::{SourceKind, SourceSettings};
 
-/// Which carts are wanted: those with `not_before <= updated_at <= idle_before`.
+/// Which carts are wanted: those with `not_before <= updated_at <= fresh_until`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Touched {
     pub not_before: Instant,
+    /// What was touched later is not idle yet: its shopper may still be at it, so that no one is told of what is bad in it.
     pub idle_before: Instant,
+    /// At or after `idle_before`.
+    pub fresh_until: Instant,
 }
 
 impl Touched {
     fn holds(&self, updated_at: Instant) -> bool {
-        self.not_before <= updated_at && updated_at <= self.idle_before
+        self.not_before <= updated_at && updated_at <= self.fresh_until
     }
 }
 

@@ -146,18 +146,28 @@ impl RawCart {
         Some((address.folded().to_owned(), at.unwrap_or(Instant::MAX_UTC)))
     }
 
-    /// Whether the cart was touched, as far as that can be read, at another time than wanted.
-    pub fn is_outside(&self, touched: &Touched, zone: Tz) -> bool {
+    /// When the cart was touched, as far as that can be read.
+    fn touched_at(&self, zone: Tz) -> Option<Instant> {
         let updated_at = self.head.updated_at.as_ref().ok().and_then(|at| at.as_deref());
-        updated_at.and_then(|at| instant::parse(at, zone)).is_some_and(|at| !touched.holds(at))
+        updated_at.and_then(|at| instant::parse(at, zone))
     }
 
-    /// The row of a reading; `None` when the cart was touched at another time than wanted.
+    /// Whether the cart was touched, as far as that can be read, at another time than wanted.
+    pub fn is_outside(&self, touched: &Touched, zone: Tz) -> bool {
+        self.touched_at(zone).is_some_and(|at| !touched.holds(at))
+    }
+
+    /// The row of a reading; `None` when the cart was touched at another time than wanted, or is bad and not idle yet.
     pub fn into_row(self, touched: &Touched, zone: Tz, source: &str) -> Option<Row> {
-        if self.is_outside(touched, zone) {
+        let touched_at = self.touched_at(zone);
+        if touched_at.is_some_and(|at| !touched.holds(at)) {
             return None;
         }
-        Some(self.checked(zone, source).map_or_else(Row::Bad, |cart| Row::Cart(Box::new(cart))))
+        match self.checked(zone, source) {
+            Ok(cart) => Some(Row::Cart(Box::new(cart))),
+            Err(_) if touched_at.is_some_and(|at| at > touched.idle_before) => None,
+            Err(bad) => Some(Row::Bad(bad)),
+        }
     }
 
     /// The same for the last look at one cart.

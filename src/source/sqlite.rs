@@ -34,6 +34,9 @@ use crate::settings::SourceSettings;
 /// How long to wait for a writer of the shop.
 pub(super) const BUSY_FOR: Duration = Duration::from_secs(5);
 
+/// So many carts are looked for among the orders at once.
+const ROWS_IN_A_PAGE: usize = 500;
+
 /// A shop's database.
 pub(super) struct ShopDatabase {
     settings: SourceSettings,
@@ -98,21 +101,27 @@ impl Source for ShopDatabase {
         let (zone, name) = (self.settings.timezone, self.name.clone());
         let opened = self.current()?;
         let mut summary = ReadSummary::default();
+        let mut page = Vec::with_capacity(ROWS_IN_A_PAGE);
+        let mut hand_out = |page: &mut Vec<Row>| -> Result<()> {
+            if let Some(orders) = &opened.orders {
+                orders.mark(&opened.connection, page, zone).map_err(|err| cannot_read(&name, &err))?;
+            }
+            page.drain(..).try_for_each(&mut *each)
+        };
         let mut take = |cart: RawCart| -> Result<()> {
             summary.carts_seen += 1;
             match cart.into_row(touched, zone, &name) {
-                Some(row) => each(row),
-                None => {
-                    summary.outside += 1;
-                    Ok(())
-                }
+                Some(row) => page.push(row),
+                None => summary.outside += 1,
             }
+            if page.len() == ROWS_IN_A_PAGE { hand_out(&mut page) } else { Ok(()) }
         };
         match (&opened.queries.carts, &opened.tables) {
             (Some(query), _) => query.read(&opened.connection, &name, touched, &mut take)?,
             (None, Some(tables)) => tables.read(&opened.connection, &name, touched, zone, &mut take)?,
             (None, None) => {}
         }
+        hand_out(&mut page)?;
         Ok(summary)
     }
 
@@ -239,6 +248,19 @@ fn both_ways(cart_id: &str) -> [Stored; 2] {
     let number = cart_id.parse::<i64>().ok().filter(|number| number.to_string() == cart_id);
     let text = Stored::Text(cart_id.into());
     [text.clone(), number.map_or(text, Stored::Integer)]
+}
+
+/// Cart ids as a JSON list for `json_each`, each in both ways.
+fn json_of_ids<'a>(cart_ids: impl Iterator<Item = &'a str>) -> String {
+    let both: Vec<serde_json::Value> = cart_ids
+        .flat_map(both_ways)
+        .map(|id| match id {
+            Stored::Integer(number) => number.into(),
+            Stored::Text(text) => String::from_utf8_lossy(&text).into(),
+            _ => serde_json::Value::Null,
+        })
+        .collect();
+    serde_json::Value::Array(both).to_string()
 }
 
 fn cannot_read(name: &str, err: &rusqlite::Error) -> Failure {

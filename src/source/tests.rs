@@ -23,7 +23,8 @@ pub(super) fn at(text: &str) -> Instant {
 }
 
 pub(super) fn the_day() -> Touched {
-    Touched { not_before: at("2026-03-01T00:00:00Z"), idle_before: at("2026-03-01T12:00:00Z") }
+    let idle_before = at("2026-03-01T12:00:00Z");
+    Touched { not_before: at("2026-03-01T00:00:00Z"), idle_before, fresh_until: idle_before }
 }
 
 /// The ids of the carts and the bad rows, in the order of the reading.

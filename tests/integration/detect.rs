@@ -299,6 +299,61 @@ mod once {
     }
 
     #[test]
+    fn a_cart_waits_while_its_shopper_is_at_another_and_the_later_one_is_written_to() {
+        let server = accepting();
+        let other = |id: &str| Cart::of(id).email("Ada@Example.com").item("B", "y", 1, "1");
+        let world = World::new().smtp(&server).cart(Cart::of("a").email("ada@example.com")).init();
+        world.put(other("b").updated("2026-03-01T11:40:00Z"));
+        world.ok(["-v", "detect"]).says("busy with another cart");
+        assert_eq!(world.messages(), [], "it waits, and nothing is decided for good");
+        detect_at(&world, "2026-03-01T12:40:00Z", 0);
+        assert_eq!(world.messages_of("b")[0].state, "sent");
+        assert_eq!(world.messages_of("a")[0].reason.as_deref(), Some("superseded"));
+        detect_at(&world, "2026-03-01T14:00:00Z", 0);
+        assert_eq!(server.accepted().len(), 1);
+        // What a shopper would get no mail about holds no other cart up; one that was bought in between ends the wait.
+        for (nothing, sent) in [
+            (other("b").updated("2026-03-01T11:40:00Z").consent(false), 1),
+            (other("b").updated("2026-03-01T11:40:00Z").empty(), 1),
+            (other("b").updated("2026-03-01T11:40:00Z").email("eve@example.com"), 1),
+            (other("b").updated("2026-03-01T11:40:00Z").email("eve@example.com").user("u1"), 0),
+            (other("b").updated("2026-03-02T13:00:00Z"), 1),
+        ] {
+            let server = accepting();
+            let world = World::new().smtp(&server).cart(Cart::of("a").email("ada@example.com").user("u1")).init();
+            world.put(nothing.clone());
+            world.ok(["detect"]);
+            assert_eq!(server.accepted().len(), sent, "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn a_planned_message_waits_while_its_shopper_is_at_another_cart() {
+        let world = deferred(Cart::of("a").email("ada@example.com").user("u1"));
+        let server = accepting();
+        world.send_to(&server);
+        world.put(
+            Cart::of("b").user("u1").email("eve@example.com").item("B", "y", 1, "1").updated("2026-03-01T12:01:00Z"),
+        );
+        detect_at(&world, "2026-03-01T12:05:00Z", 0);
+        world.has([("planned", 1)]);
+        world.remove("b");
+        detect_at(&world, "2026-03-01T12:10:00Z", 0);
+        assert_eq!(server.recipients(), ["ada@example.com"], "it was not bought, and is gone");
+    }
+
+    #[test]
+    fn what_is_bad_in_a_cart_is_told_once_it_is_idle() {
+        let server = accepting();
+        for kind in Kind::ALL {
+            let typing = Cart::of("c1").email("ada@").updated("2026-03-01T11:30:00Z");
+            let world = World::new().source(kind).smtp(&server).cart(typing).init();
+            world.ok(["detect"]).is_silent();
+            detect_at(&world, "2026-03-01T12:30:00Z", 1).says("row skipped");
+        }
+    }
+
+    #[test]
     fn eight_runs_at_once_send_each_message_once() {
         let server = accepting();
         let carts = (0..20).map(|n| Cart::of(&format!("c{n}")));
@@ -478,11 +533,10 @@ mod last_look {
     type Event = fn(&World);
 
     /// What happens to the cart, and the reasons that a skipped message may then have.
-    const EVENTS: [(&str, Event, &[&str]); 8] = [
+    const EVENTS: [(&str, Event, &[&str]); 7] = [
         ("ordered", |world| world.order("c1", "2026-03-01T12:01:00Z"), &["ordered"]),
         ("ordered, as it turns out, long ago", |world| world.order("c1", "2026-01-01T00:00:00Z"), &["ordered"]),
         ("ordered by address", |world| world.order_by("ADA@example.com", "2026-03-01T12:01:00Z"), &["ordered"]),
-        ("gone", |world| world.remove("c1"), &["empty", "changed"]),
         ("emptied", |world| world.empty("c1"), &["empty"]),
         ("touched", |world| world.touch("c1", "2026-03-01T12:01:00Z"), &["changed"]),
         (
@@ -539,6 +593,64 @@ mod last_look {
             let messages = world.messages_of("c1");
             assert_eq!(messages[0].state, "skipped", "{name}");
             assert!(reasons.contains(&messages[0].reason.as_deref().unwrap_or("none")), "{name}: {messages:?}");
+        }
+    }
+
+    #[test]
+    fn a_cart_that_was_away_for_a_moment_is_written_to_and_one_that_is_gone_is_not() {
+        for kind in Kind::ALL {
+            let refusing = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
+            let carts = || ["back", "gone", "stays"].map(Cart::of);
+            let world = World::new().source(kind).smtp(&refusing).carts(carts()).init();
+            world.ok(["detect"]);
+            world.has([("planned", 3)]);
+            let server = accepting();
+            world.send_to(&server);
+            world.remove("back");
+            world.remove("gone");
+            detect_at(&world, "2026-03-01T12:05:00Z", 0).is_silent();
+            world.has([("planned", 2), ("sent", 1)]);
+            world.put(Cart::of("back"));
+            detect_at(&world, "2026-03-01T12:10:00Z", 0);
+            assert_eq!(server.recipients(), ["back@example.com", "stays@example.com"], "{kind:?}");
+            detect_at(&world, "2026-03-01T13:04:00Z", 0);
+            assert_eq!(world.messages_of("gone")[0].state, "planned", "{kind:?}");
+            detect_at(&world, "2026-03-01T13:10:00Z", 0);
+            assert_eq!(world.messages_of("gone")[0].reason.as_deref(), Some("empty"), "{kind:?}: an hour is no moment");
+            // Back after all, and as it was: no earlier look stands against it.
+            world.put(Cart::of("gone"));
+            detect_at(&world, "2026-03-01T13:15:00Z", 0);
+            assert_eq!(server.accepted().len(), 3, "{kind:?}");
+            world.ok(["audit"]).is_silent();
+        }
+    }
+
+    #[test]
+    fn a_cart_that_held_nothing_or_something_else_for_a_moment_is_written_to_as_it_was_planned() {
+        let lamps = |lamps| Cart::of("c1").item("A-1", "Lamp", lamps, "1");
+        let moments: [(&str, fn(&World)); 2] = [
+            ("empty", |world| world.empty("c1")),
+            ("changed", |world| world.change("c1", |cart| cart.item("B-2", "Bulb", 1, "1"))),
+        ];
+        for (reason, moment) in moments {
+            let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 1, Act::Hang));
+            // Planned first and due first: the other one, which the server holds up.
+            let world = World::new().smtp(&server).cart(Cart::of("other").updated("2026-03-01T07:00:00Z")).init();
+            world.put(lamps(2));
+            let run = world.spawn(["detect"]);
+            server.wait_for(Stage::Rcpt, 1);
+            moment(&world);
+            server.release();
+            world.check(run.wait(), 0);
+            assert_eq!(world.messages_of("c1")[0].reason.as_deref(), Some(reason));
+            if reason == "changed" {
+                detect_at(&world, "2026-03-01T12:05:00Z", 0);
+                assert_eq!(server.accepted().len(), 1, "other contents, and not touched");
+            }
+            world.remove("c1");
+            world.put(lamps(2));
+            detect_at(&world, "2026-03-01T12:10:00Z", 0);
+            assert_eq!(server.recipients(), ["c1@example.com", "other@example.com"], "{reason}");
         }
     }
 
@@ -691,6 +803,40 @@ mod guards {
         world.ok(["detect", "--allow", "5"]);
         world.has([("sent", 5)]);
         assert_eq!(server.accepted().len(), 5);
+    }
+
+    #[test]
+    fn a_time_budget_that_is_spent_by_the_look_keeps_what_was_decided_the_newest_first_and_says_so() {
+        let server = accepting();
+        let minute = |n: u32| format!("2026-03-01T{:02}:{:02}:00Z", 10 - n / 60, 59 - n % 60);
+        let carts = (0..600).map(|n| Cart::of(&format!("c{n}")).updated(&minute(n % 240)));
+        let world = World::new().smtp(&server).carts(carts).init();
+        world.exits(1, ["detect", "--time-budget", "1ms"]).says("600 carts takes longer than --time-budget 1ms");
+        world.has([("planned", 500)]);
+        let oldest = "SELECT min(cart_touched_at) >= '2026-03-01T07:39:00Z' FROM message";
+        assert_eq!(world.number(oldest), 1, "those touched last come first");
+        world.ok(["status"]).says("long look, since");
+        world.ok(["detect", "--time-budget", "1ms"]);
+        world.has([("planned", 600)]);
+        world.ok(["detect"]).is_silent();
+        world.has([("sent", 600)]);
+        assert!(copies(&server).values().all(|copies| *copies == 1));
+        assert!(!world.ok(["status"]).stdout.contains("long look"));
+        assert_eq!(world.number("SELECT count(*) FROM run WHERE ending LIKE '%, 100 carts not decided about'"), 1);
+    }
+
+    #[test]
+    fn a_time_budget_does_not_get_around_max_per_run() {
+        let server = accepting();
+        let world = World::new().smtp(&server).set("detect.max_per_run", 599).init();
+        for n in 0..600 {
+            world.put(Cart::of(&format!("c{n}")));
+        }
+        for minute in 0..3 {
+            world.set_now(&format!("2026-03-01T12:0{minute}:00Z"));
+            world.run(["detect", "--time-budget", "1ms"]);
+            assert_eq!(world.messages(), []);
+        }
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &mut ledger)?;
-    let to_plan = look.decide(source.as_mut(), &mut ledger, &plan_rules(&settings.detect), u64::MAX)?.unwrap_or(0);
+    let decided = look.decide(source.as_mut(), &mut ledger, &plan_rules(&settings.detect), u64::MAX)?;
+    let to_plan = decided.map_or(0, |decided| decided.to_plan);
     let mut report = DryRun {
         would_send: Vec::new(),
         left_out: Vec::new(),
@@ -82,6 +83,9 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
                 continue;
             }
             LastLook::Skip(reason) => (reason.to_owned(), "the message planned earlier would be skipped".to_owned()),
+            LastLook::Missing => {
+                ("missing".to_owned(), "the shop does not show the cart just now; tried again".to_owned())
+            }
             LastLook::Unreadable(problem) => ("bad row".to_owned(), problem),
         };
         report.left_out.push(LeftOut { cart_id: due.cart_id, cart_hash: due.cart_hash, reason, detail });

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Monotonic};
 
 use anyhow::Result;
+use chrono::TimeDelta;
 
 use super::Context;
 use crate::clock::Clock;
 use crate::delivery::{Feed, FeedError, Job, Summary};
 use crate::domain::address::Address;
 use crate::domain::cart::{Cart, short_hash};
-use crate::domain::instant::Instant;
+use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::money::Currency;
 use crate::failure::{Exit, Failure};
@@ -28,6 +29,10 @@ const PAGE: usize = 200;
 
 /// How long the last look at a cart counts: a message that could not be armed by then stays planned.
 const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
+
+/// A cart that no look of so long has found is gone. The shop may only have been away: its file is written anew, its table
+/// rebuilt.
+const GONE_AFTER: TimeDelta = TimeDelta::hours(1);
 
 /// What every message of a run is written with.
 pub(super) struct Stationery {
@@ -119,19 +124,42 @@ impl Feed for CartFeed<'_> {
             let now = self.clock.now();
             let suppressed = ledger.is_suppressed(&due.folded_address).map_err(FeedError::Ledger)?;
             let look = if suppressed { LastLook::Skip("suppressed") } else { self.last_look(&due)? };
+            let again_at = now + super::delta(self.detect.retry_after);
             match look {
-                LastLook::Same(cart) => return Ok(Some(self.job(&due, cart))),
+                LastLook::Same(cart) => {
+                    if due.missing_since.is_some() {
+                        ledger.found_again(due.id).map_err(FeedError::Ledger)?;
+                    }
+                    match ledger.busy_with(&due).map_err(FeedError::Ledger)? {
+                        None => return Ok(Some(self.job(&due, cart))),
+                        // Once that one has been left alone it takes the place of this one.
+                        Some(other) => {
+                            self.put_back(ledger, &due, &format!("busy with another cart, {other}"), summary)?
+                        }
+                    }
+                }
+                LastLook::Missing => {
+                    let since = due.missing_since.unwrap_or(now);
+                    if now - since >= GONE_AFTER {
+                        ledger.skip(due.id, "empty", now).map_err(FeedError::Ledger)?;
+                        summary.skip("empty");
+                        self.output.decision(format!(
+                            "Skipping {} - empty: gone since {}",
+                            label(&due),
+                            instant::text(since)
+                        ));
+                        continue;
+                    }
+                    ledger.put_back_missing(due.id, again_at, since).map_err(FeedError::Ledger)?;
+                    summary.put_back += 1;
+                    self.output.decision(format!("Skipping {} - the shop does not show it now", label(&due)));
+                }
                 LastLook::Skip(reason) => {
                     ledger.skip(due.id, reason, now).map_err(FeedError::Ledger)?;
                     summary.skip(reason);
                     self.output.decision(format!("Skipping {} - {reason}", label(&due)));
                 }
-                LastLook::Unreadable(problem) => {
-                    let not_before = now + super::delta(self.detect.retry_after);
-                    ledger.put_back(due.id, not_before, &problem).map_err(FeedError::Ledger)?;
-                    summary.put_back += 1;
-                    self.output.decision(format!("Skipping {} - {problem}", label(&due)));
-                }
+                LastLook::Unreadable(problem) => self.put_back(ledger, &due, &problem, summary)?,
             }
         }
         Ok(None)
@@ -143,11 +171,22 @@ pub(super) enum LastLook {
     Same(Box<Cart>),
     /// The message is decided against, for this reason.
     Skip(&'static str),
+    /// The shop does not show the cart: tried again, and gone only when it stays so.
+    Missing,
     /// The cart's row has become unreadable: tried again later.
     Unreadable(String),
 }
 
 impl CartFeed<'_> {
+    /// Leaves a message for a later run, and says why.
+    fn put_back(&self, ledger: &mut Ledger, due: &Due, why: &str, summary: &mut Summary) -> Result<(), FeedError> {
+        let again_at = self.clock.now() + super::delta(self.detect.retry_after);
+        ledger.put_back(due.id, again_at, why).map_err(FeedError::Ledger)?;
+        summary.put_back += 1;
+        self.output.decision(format!("Skipping {} - {why}", label(due)));
+        Ok(())
+    }
+
     /// Reads the cart again, just before the dialogue.
     fn last_look(&mut self, due: &Due) -> Result<LastLook, FeedError> {
         last_look(self.source, self.detect, due).map_err(|err| match err.downcast::<Failure>() {
@@ -169,7 +208,7 @@ pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &
         Look::Gone => {
             // A shop may remove a cart when it is ordered.
             let ordered = stand_in(due).map_or(Ok(false), |cart| source.ordered(&cart))?;
-            return Ok(LastLook::Skip(if ordered { "ordered" } else { "empty" }));
+            return Ok(if ordered { LastLook::Skip("ordered") } else { LastLook::Missing });
         }
     };
     if cart.ordered_at.is_some() || source.ordered(&cart)? {

@@ -7,11 +7,15 @@ use chrono::TimeDelta;
 
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::instant::{self, Instant};
-use crate::ledger::{Candidate, Ledger, MOST_KEPT, Notice, PlanRules, Standing};
+use crate::domain::standing::Standing;
+use crate::ledger::{Candidate, Ledger, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules};
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::source::{self, Row, Source, Touched};
-use crate::stop::Stop;
+use crate::stop::{Stop, StopCause};
+
+/// So many carts are decided about at once.
+const PAGE: usize = 500;
 
 /// One look at the shop.
 pub(super) struct Look<'a> {
@@ -44,14 +48,17 @@ impl Look<'_> {
         let detect = &self.settings.detect;
         let since = ledger.carts_count_from(detect.since)?;
         let oldest = self.now - super::delta(detect.max_age) + TimeDelta::seconds(1);
-        let touched = match self.record_left_out {
+        let idle_before = self.now - super::delta(detect.idle);
+        let (not_before, idle_before, fresh_until) = match self.record_left_out {
             // For a reason for every cart left out, every cart is read.
-            true => Touched {
-                not_before: Instant::UNIX_EPOCH,
-                idle_before: Instant::UNIX_EPOCH + TimeDelta::days(365 * 1000),
-            },
-            false => Touched { not_before: oldest.max(since), idle_before: self.now - super::delta(detect.idle) },
+            true => {
+                let end = Instant::UNIX_EPOCH + TimeDelta::days(365 * 1000);
+                (Instant::UNIX_EPOCH, end, end)
+            }
+            // Also what is not idle yet: another cart of that shopper waits for it. A day more for clocks that are ahead.
+            false => (oldest.max(since), idle_before, self.now + TimeDelta::days(1)),
         };
+        let touched = Touched { not_before, idle_before, fresh_until };
         let mut found = Found::default();
         ledger.begin_candidates()?;
         let read = source.read_carts(&touched, &mut |row| {
@@ -67,14 +74,18 @@ impl Look<'_> {
                         found.notices.push(Notice { key: bad.key, line });
                     }
                 }
-                Row::Cart(cart) => match self.left_out_at_once(&cart, since) {
-                    Some((verdict, detail)) => {
+                Row::Cart(cart) => match (self.out_of_reach(&cart, since), self.left_out_at_once(&cart)) {
+                    (None, None) => ledger.add_candidate(&candidate(&cart), None)?,
+                    (Some((NOT_IDLE_YET, detail)), left_out) if left_out.is_none() || self.record_left_out => {
+                        ledger.add_candidate(&candidate(&cart), Some((NOT_IDLE_YET, &detail)))?;
+                    }
+                    (Some((NOT_IDLE_YET, _)), _) => {}
+                    (Some((verdict, detail)), _) | (None, Some((verdict, detail))) => {
                         *found.left_out.entry(verdict.to_owned()).or_default() += 1;
                         if self.record_left_out {
                             ledger.add_candidate(&candidate(&cart), Some((verdict, &detail)))?;
                         }
                     }
-                    None => ledger.add_candidate(&candidate(&cart), None)?,
                 },
             }
             Ok(())
@@ -84,13 +95,13 @@ impl Look<'_> {
         Ok(found)
     }
 
-    /// Why a cart is not written to, as far as the cart itself tells.
-    fn left_out_at_once(&self, cart: &Cart, since: Instant) -> Option<(&'static str, String)> {
+    /// Why a cart is not written to now, by when it was touched.
+    fn out_of_reach(&self, cart: &Cart, since: Instant) -> Option<Verdict> {
         let detect = &self.settings.detect;
         let untouched_for = self.now - cart.updated_at;
         let ago = || format!("touched {} ago", spoken(untouched_for));
         if untouched_for < super::delta(detect.idle) {
-            return Some(("not idle yet", ago()));
+            return Some((NOT_IDLE_YET, ago()));
         }
         if untouched_for >= super::delta(detect.max_age) {
             return Some(("older than max_age", ago()));
@@ -98,6 +109,12 @@ impl Look<'_> {
         if cart.updated_at < since {
             return Some(("touched before since", format!("since is {}", instant::text(since))));
         }
+        None
+    }
+
+    /// Why a cart is not written to, as far as the cart itself tells.
+    fn left_out_at_once(&self, cart: &Cart) -> Option<Verdict> {
+        let detect = &self.settings.detect;
         if cart.lines.is_empty() {
             return Some(("empty", String::new()));
         }
@@ -111,40 +128,82 @@ impl Look<'_> {
         }
     }
 
-    /// Decides about every candidate, newest touch first; says how many are to be planned. `None`: stopped before the end.
+    /// Decides about the candidates, those touched last first. `None`: stopped by a signal, and nothing is to be planned.
     ///
-    /// More than `most` are not decided about: none will be planned then, and a look at every cart may take minutes.
+    /// More than `most` are not decided about: none will be planned then, and a look at every cart may take minutes. A time
+    /// budget that is spent ends it, once it has looked at some and not even all that is left could exceed `most`: what was
+    /// decided is kept, and each run gets further.
     pub fn decide(
         &self,
         source: &mut dyn Source,
         ledger: &mut Ledger,
         rules: &PlanRules,
         most: u64,
-    ) -> Result<Option<u64>> {
-        let mut to_plan = 0;
-        while to_plan <= most
-            && let Some((id, cart)) = ledger.next_candidate()?
-        {
-            if self.stop.is_some_and(|stop| stop.cause().is_some()) {
-                return Ok(None);
+    ) -> Result<Option<Decided>> {
+        let mut decided = Decided { undecided: ledger.undecided_candidates()?, ..Decided::default() };
+        let mut last = None;
+        while decided.to_plan <= most {
+            let page = ledger.standings(last.as_ref(), PAGE, rules, self.now)?;
+            let Some((cart, _)) = page.last() else { break };
+            last = Some(cart.clone());
+            for (cart, standing) in page {
+                self.decide_one(source, ledger, rules, cart, standing, &mut decided)?;
+                if decided.to_plan > most {
+                    break;
+                }
             }
-            let (verdict, detail) = match against(ledger.standing(&cart, rules, self.now)?) {
-                Some(found) => found,
-                None => match self.look_again(source, &cart)? {
+            match self.stop.and_then(Stop::cause) {
+                Some(StopCause::Signal) => return Ok(None),
+                Some(StopCause::TimeBudget)
+                    if decided.looked_at >= PAGE && decided.to_plan + decided.undecided <= most =>
+                {
+                    break;
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(decided))
+    }
+
+    fn decide_one(
+        &self,
+        source: &mut dyn Source,
+        ledger: &Ledger,
+        rules: &PlanRules,
+        cart: Candidate,
+        standing: Standing,
+        decided: &mut Decided,
+    ) -> Result<()> {
+        let among = |standing: Standing| match standing {
+            Standing::Free | Standing::Superseded { .. } => match ledger.standing_among_candidates(&cart)? {
+                Standing::Free => Ok(standing),
+                stands => Ok(stands),
+            },
+            stands => Ok::<_, anyhow::Error>(stands),
+        };
+        let (verdict, detail) = match against(among(standing)?) {
+            Some(found) => found,
+            None => {
+                decided.looked_at += 1;
+                match self.look_again(source, &cart)? {
                     Err(found) => found,
-                    Ok(now) => against_formerly(ledger, rules, self.now, &cart, &now)?
-                        .unwrap_or_else(|| ("plan", String::new())),
-                },
-            };
-            ledger.decide_candidate(id, verdict, &detail)?;
-            if verdict == "plan" {
-                to_plan += 1;
-            } else {
+                    Ok(now) => against_formerly(ledger, rules, self.now, &cart, &now)?.unwrap_or((PLAN, String::new())),
+                }
+            }
+        };
+        decided.undecided -= 1;
+        match verdict {
+            PLAN => decided.to_plan += 1,
+            _ => {
+                *decided.left_out.entry(verdict.to_owned()).or_default() += 1;
                 let hash = short_hash(&cart.cart_hash);
                 self.output.decision(format!("Skipping cart {hash}... - {verdict}"));
             }
         }
-        Ok(Some(to_plan))
+        if self.record_left_out || matches!(verdict, PLAN | SUPERSEDED) {
+            ledger.decide_candidate(cart.id, verdict, &detail)?;
+        }
+        Ok(())
     }
 
     /// The cart as it is now, unless it was ordered or changed since the batch it was in was read.
@@ -152,24 +211,31 @@ impl Look<'_> {
         Ok(match source.cart(&cart.cart_id)? {
             source::Look::Gone => Err(("empty", "gone".into())),
             source::Look::Bad(bad) => Err(("bad row", bad.problem)),
-            source::Look::Cart(now) if candidate(&now) != *cart => Err(("changed while it was read", String::new())),
+            source::Look::Cart(now) if (Candidate { id: cart.id, ..candidate(&now) }) != *cart => {
+                Err(("changed while it was read", String::new()))
+            }
             source::Look::Cart(now) if now.ordered_at.is_some() || source.ordered(&now)? => {
                 Err(("ordered", String::new()))
             }
             source::Look::Cart(now) => Ok(now),
         })
     }
-
-    /// How many carts were left out, by verdict.
-    pub fn left_out(&self, ledger: &Ledger) -> Result<Vec<(String, u64)>> {
-        let tallies = ledger.candidate_tallies()?;
-        Ok(tallies
-            .into_iter()
-            .filter(|tally| tally.verdict != "plan" && !tally.verdict.is_empty())
-            .map(|tally| (tally.verdict, tally.carts))
-            .collect())
-    }
 }
+
+/// What became of the candidates.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    pub to_plan: u64,
+    /// How many are left out, by verdict.
+    pub left_out: BTreeMap<String, u64>,
+    pub undecided: u64,
+    /// How many had nothing against them in the ledger, so that the shop was asked.
+    looked_at: usize,
+}
+
+/// The verdicts that the ledger acts on.
+const PLAN: &str = "plan";
+const SUPERSEDED: &str = "superseded";
 
 /// What was decided about a cart, and the detail that people read.
 type Verdict = (&'static str, String);
@@ -185,7 +251,8 @@ fn against(standing: Standing) -> Option<Verdict> {
         Standing::Untouched { reason } => ("not touched since it was skipped", reason),
         Standing::Enough { messages } => ("max_per_cart reached", messages.to_string()),
         Standing::Suppressed => ("suppressed", String::new()),
-        Standing::Superseded { by_cart } => ("superseded", format!("by cart {by_cart}")),
+        Standing::Busy { with_cart } => ("busy with another cart", format!("cart {with_cart}, not idle yet")),
+        Standing::Superseded { by_cart } => (SUPERSEDED, format!("by cart {by_cart}")),
     })
 }
 
@@ -204,6 +271,7 @@ fn against_formerly(
 
 fn candidate(cart: &Cart) -> Candidate {
     Candidate {
+        id: 0,
         cart_id: cart.cart_id.clone(),
         identity: cart.identity(),
         user_id: cart.user_id.clone(),

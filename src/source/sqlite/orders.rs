@@ -1,14 +1,17 @@
 //! The table of orders that a shop has by default.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use chrono_tz::Tz;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params_from_iter};
 
-use super::super::orders_since;
-use super::schema::select_list;
+use super::super::raw::RawField;
+use super::super::{Row, orders_since};
+use super::schema::{Serves, has_index, select_list};
 use super::times::{self, any_of};
-use super::{Stored, both_ways, field};
+use super::{Stored, both_ways, cannot_read, field, json_of_ids};
 use crate::domain::address::Address;
 use crate::domain::cart::Cart;
 use crate::domain::instant::{self, Instant};
@@ -18,6 +21,9 @@ const ORDER_COLUMNS: [(&str, bool); 3] = [("cart_id", true), ("email", true), ("
 /// `orders`.
 pub(super) struct OrderTable {
     texts_only: bool,
+    /// Whether many can be looked for at once by these columns: without an index each look reads the table whole.
+    cart_ids_have_index: bool,
+    addresses_have_index: bool,
 }
 
 impl OrderTable {
@@ -27,7 +33,51 @@ impl OrderTable {
     /// Exit 78 when the table or a column is missing; exit 1 when the database cannot be read.
     pub fn inspect(connection: &Connection, name: &str) -> Result<OrderTable> {
         let (_, types) = select_list(connection, name, "orders", &ORDER_COLUMNS, "source.ordered")?;
-        Ok(OrderTable { texts_only: types.get("created_at").is_some_and(|declared| times::holds_texts_only(declared)) })
+        let has_index =
+            |column| has_index(connection, "orders", column, Serves::Any).map_err(|err| cannot_read(name, &err));
+        let (cart_ids_have_index, addresses_have_index) = (has_index("cart_id")?, has_index("email")?);
+        let texts_only = types.get("created_at").is_some_and(|declared| times::holds_texts_only(declared));
+        Ok(OrderTable { texts_only, cart_ids_have_index, addresses_have_index })
+    }
+
+    /// Marks those of many carts that were ordered, as far as looks by an index tell: by cart, and by the address as it is
+    /// spelled. [`OrderTable::ordered`] looks closer at one.
+    pub fn mark(&self, connection: &Connection, rows: &mut [Row], zone: Tz) -> rusqlite::Result<()> {
+        let mut carts: Vec<&mut Cart> = rows
+            .iter_mut()
+            .filter_map(|row| match row {
+                Row::Cart(cart) if cart.ordered_at.is_none() => Some(&mut **cart),
+                _ => None,
+            })
+            .collect();
+        if carts.is_empty() {
+            return Ok(());
+        }
+        let (mut by_cart, mut by_address) = (HashMap::new(), HashMap::new());
+        if self.cart_ids_have_index {
+            let ids = json_of_ids(carts.iter().map(|cart| cart.cart_id.as_str()));
+            by_cart = orders_with(connection, "cart_id", &ids)?;
+        }
+        if self.addresses_have_index {
+            let spellings = carts.iter().flat_map(|cart| [cart.email.folded().to_owned(), cart.email.to_string()]);
+            let spellings = serde_json::Value::from_iter(spellings).to_string();
+            by_address = orders_with(connection, "email", &spellings)?;
+        }
+        for cart in &mut carts {
+            let read = |at: &RawField| at.as_ref().ok().and_then(|at| instant::parse(at.as_deref()?, zone));
+            let at = match by_cart.get(&cart.cart_id).and_then(|orders| orders.first()) {
+                Some(at) => Some(read(at)),
+                None => {
+                    let since = orders_since(cart);
+                    let orders = [cart.email.folded(), &cart.email.to_string()].map(|email| by_address.get(email));
+                    let mut orders = orders.into_iter().flatten().flatten().map(read);
+                    orders.find(|at| at.is_none_or(|at| at >= since))
+                }
+            };
+            // An order counts also where its time cannot be read.
+            cart.ordered_at = at.map(|at| at.unwrap_or(cart.updated_at));
+        }
+        Ok(())
     }
 
     /// Whether the cart was ordered, or its address ordered since; an order whose time cannot be read counts.
@@ -75,4 +125,22 @@ impl OrderTable {
         }
         Ok(false)
     }
+}
+
+/// The times of the orders whose column has one of these values, by that value.
+fn orders_with(
+    connection: &Connection,
+    column: &str,
+    values: &str,
+) -> rusqlite::Result<HashMap<String, Vec<RawField>>> {
+    let sql = format!("SELECT {column}, created_at FROM orders WHERE {column} IN (SELECT value FROM json_each(?1))");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([values])?;
+    let mut found: HashMap<String, Vec<RawField>> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        if let Ok(Some(value)) = field(row.get_ref(0)?) {
+            found.entry(value).or_default().push(field(row.get_ref(1)?));
+        }
+    }
+    Ok(found)
 }

@@ -218,7 +218,7 @@ impl OrderedQuery {
 fn wide(touched: &Touched) -> (String, String) {
     let days = TimeDelta::days(2);
     let from = touched.not_before.checked_sub_signed(days).filter(|at| at.year() > 0);
-    let to = touched.idle_before.checked_add_signed(days).filter(|at| at.year() < 9999);
+    let to = touched.fresh_until.checked_add_signed(days).filter(|at| at.year() < 9999);
     let to = to.map_or_else(|| LATEST.to_owned(), |at| format!("{:04}-01-01T00:00:00Z", at.year() + 1));
     (from.map_or_else(|| EARLIEST.to_owned(), instant::text), to)
 }

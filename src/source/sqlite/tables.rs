@@ -12,7 +12,7 @@ use super::super::file::no_room;
 use super::super::raw::{MOST_LINES, Position, RawCart, RawHead, RawLine};
 use super::schema::{Serves, has_index, is_row_id, row_id_name, select_list};
 use super::times::{self, Range, any_of};
-use super::{Stored, both_ways, cannot_read, field};
+use super::{Stored, both_ways, cannot_read, field, json_of_ids};
 
 /// Few enough that a batch, items included, takes milliseconds.
 const CARTS_IN_A_BATCH: usize = 500;
@@ -110,7 +110,7 @@ impl CartTables {
         each: &mut dyn FnMut(RawCart) -> Result<()>,
     ) -> Result<()> {
         let seen = (!self.ids_are_unique).then(CartIndex::begin).transpose().map_err(no_room)?;
-        let ranges = times::ranges(self.texts_only, touched.not_before, touched.idle_before);
+        let ranges = times::ranges(self.texts_only, touched.not_before, touched.fresh_until);
         // Only an index lets a range be walked through on its own.
         let walks: Vec<&[Range]> = match self.paging {
             Paging::Time(_) => ranges.chunks(1).collect(),
@@ -303,22 +303,13 @@ impl CartTables {
             return Ok(());
         }
         // Without an index one look at all items serves the whole batch.
-        let both: Vec<serde_json::Value> = wanted
-            .iter()
-            .filter_map(|cart| cart.cart_id())
-            .flat_map(both_ways)
-            .map(|id| match id {
-                Stored::Integer(number) => number.into(),
-                Stored::Text(text) => String::from_utf8_lossy(&text).into(),
-                _ => serde_json::Value::Null,
-            })
-            .collect();
+        let ids = json_of_ids(wanted.iter().filter_map(|cart| cart.cart_id()));
         let sql = format!(
             "SELECT cart_id, {} FROM cart_items WHERE cart_id IN (SELECT value FROM json_each(?1))",
             self.item_columns
         );
         let mut statement = connection.prepare_cached(&sql)?;
-        let mut rows = statement.query([serde_json::Value::Array(both).to_string()])?;
+        let mut rows = statement.query([ids])?;
         let mut found: HashMap<String, Vec<RawLine>> = HashMap::new();
         while let Some(row) = rows.next()? {
             let Ok(Some(cart_id)) = field(row.get_ref(0)?) else { continue };

@@ -1,0 +1,121 @@
+//! Whether anything stands against writing to a cart's owner now. The ledger's triggers hold the same; this gives the reason.
+
+/// What stands against a new message about a cart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Free,
+    /// A message for the same shopper and contents went out within the window, or an older system's did.
+    AlreadySent { at: String },
+    /// One is planned or armed.
+    InProgress,
+    /// One is armed with unknown outcome.
+    InDoubt,
+    /// One was refused, suppressed, cancelled or held back within the window.
+    Settled { how: String, at: String },
+    /// It was skipped for this reason and has not been touched since.
+    Untouched { reason: String },
+    /// This shopper was written to about this cart as often as is allowed.
+    Enough { messages: u64 },
+    /// The address is on the suppression list.
+    Suppressed,
+    /// The shopper is at another cart just now: that one is waited for, so that there is one mail, of the later.
+    Busy { with_cart: String },
+    /// A cart of the same shopper that was touched later is to be written to.
+    Superseded { by_cart: String },
+}
+
+/// What the ledger, and the look at the other carts, know of a cart and its owner.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The message for the same shopper (or address) and contents that counts most.
+    pub same: Option<SameContents>,
+    /// When an older system wrote about these contents, or about any that it hashed in its own way, within the window.
+    pub older_system_at: Option<String>,
+    /// Why an earlier message about this cart was skipped, if the cart was not touched since and that reason still holds.
+    pub skipped_untouched: Option<String>,
+    /// Messages to this shopper or address about this cart that are open, in doubt or sent.
+    pub messages: u64,
+    pub suppressed: bool,
+    /// A cart of the same address, touched later, whose message is planned.
+    pub planned_cart: Option<String>,
+}
+
+/// What a message for the same shopper and contents means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SameContents {
+    Open,
+    InDoubt,
+    /// Sent, or settled in another way (`how`), within the window.
+    Within {
+        how: String,
+        at: String,
+    },
+}
+
+/// Judges the facts; the strongest reason is given. `max_per_cart` is from 1 on.
+pub fn standing(facts: Facts, max_per_cart: u32) -> Standing {
+    match facts.same {
+        Some(SameContents::Open) => return Standing::InProgress,
+        Some(SameContents::InDoubt) => return Standing::InDoubt,
+        Some(SameContents::Within { how, at }) if how == "sent" => return Standing::AlreadySent { at },
+        Some(SameContents::Within { how, at }) => return Standing::Settled { how, at },
+        None => {}
+    }
+    if let Some(at) = facts.older_system_at {
+        return Standing::AlreadySent { at };
+    }
+    if let Some(reason) = facts.skipped_untouched {
+        return Standing::Untouched { reason };
+    }
+    if facts.messages >= u64::from(max_per_cart) {
+        return Standing::Enough { messages: facts.messages };
+    }
+    if facts.suppressed {
+        return Standing::Suppressed;
+    }
+    facts.planned_cart.map_or(Standing::Free, |by_cart| Standing::Superseded { by_cart })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strongest_reason_is_given() {
+        let within = |how: &str| Some(SameContents::Within { how: how.into(), at: "t".into() });
+        let all = Facts {
+            same: Some(SameContents::Open),
+            older_system_at: Some("o".into()),
+            skipped_untouched: Some("ordered".into()),
+            messages: 3,
+            suppressed: true,
+            planned_cart: Some("c".into()),
+        };
+        // Each step takes the strongest fact away.
+        let steps = [
+            (all.clone(), Standing::InProgress),
+            (Facts { same: Some(SameContents::InDoubt), ..all.clone() }, Standing::InDoubt),
+            (Facts { same: within("sent"), ..all.clone() }, Standing::AlreadySent { at: "t".into() }),
+            (
+                Facts { same: within("refused"), ..all.clone() },
+                Standing::Settled { how: "refused".into(), at: "t".into() },
+            ),
+            (Facts { same: None, ..all.clone() }, Standing::AlreadySent { at: "o".into() }),
+            (
+                Facts { same: None, older_system_at: None, ..all.clone() },
+                Standing::Untouched { reason: "ordered".into() },
+            ),
+        ];
+        for (facts, expected) in steps {
+            assert_eq!(standing(facts, 3), expected);
+        }
+        let mut facts = Facts { same: None, older_system_at: None, skipped_untouched: None, ..all };
+        assert_eq!(standing(facts.clone(), 3), Standing::Enough { messages: 3 });
+        assert_eq!(standing(facts.clone(), 4), Standing::Suppressed);
+        facts.suppressed = false;
+        assert_eq!(standing(facts.clone(), 4), Standing::Superseded { by_cart: "c".into() });
+        facts.planned_cart = None;
+        assert_eq!(standing(facts, 4), Standing::Free);
+    }
+}
