@@ -24,6 +24,9 @@ use crate::stop::StopCause;
 use feed::{CartFeed, Stationery};
 use planning::{Look, NO_ADDRESS};
 
+/// A machine may be busy for a moment.
+const LONG_LOOK_IS_TOLD_AFTER: TimeDelta = TimeDelta::minutes(10);
+
 /// What one run found and did, for people and as JSON.
 #[derive(Debug, Default, Serialize)]
 struct CartReport {
@@ -127,35 +130,32 @@ fn find_and_deliver(
     Ok(())
 }
 
-/// A look at the carts that took the whole time budget: a person is told once, and what is planned gets some time of its own,
-/// or no run would ever send anything.
+/// A look at the carts that took the whole time budget: what is planned gets some time of its own, or no run would ever send
+/// anything; and a person is told, once it has been so for some minutes.
 fn tell_of_a_long_look(
     sending: &Sending<'_>,
     args: &cli::Detect,
     run: &mut Run,
     report: &mut CartReport,
 ) -> Result<()> {
-    const KIND: &str = "long look";
-    let now = sending.context.clock.now();
     let budget = args.time_budget.filter(|_| sending.stop.cause() == Some(StopCause::TimeBudget));
-    let notice = budget.map(|budget| Notice {
-        key: KIND.into(),
-        line: format!(
-            "looking at {} takes longer than --time-budget {}; {}what is planned is sent, a little each run",
+    let line = budget.map(|budget| {
+        let undecided = match report.undecided {
+            0 => String::new(),
+            undecided => format!("{} not decided about in time wait for a later run; ", count(undecided, "cart")),
+        };
+        format!(
+            "looking at {} takes longer than --time-budget {}; {undecided}what is planned is sent, a little each run",
             count(report.carts_seen, "cart"),
             humantime::format_duration(budget),
-            match report.undecided {
-                0 => String::new(),
-                undecided => format!("{} not decided about in time wait for a later run; ", count(undecided, "cart")),
-            },
-        ),
+        )
     });
-    if run.ledger.note_once(KIND, notice.as_ref(), now)?
-        && let Some(notice) = notice
+    let now = sending.context.clock.now();
+    if run.ledger.note_lasting("long look", line.as_deref(), LONG_LOOK_IS_TOLD_AFTER, now)?
+        && let Some(line) = line
     {
         report.delivered.news.push(format!(
-            "{}\n next: give `detect` a longer --time-budget; `mailonce doctor` names the indexes that the shop lacks",
-            notice.line
+            "{line}\n next: give `detect` a longer --time-budget; `mailonce doctor` names the indexes that the shop lacks"
         ));
     }
     if let Some(budget) = budget {

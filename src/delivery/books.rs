@@ -1,6 +1,6 @@
 //! What a run knows and has not yet recorded, and its commit.
 
-use super::worker;
+use super::conversation::CANNOT_BE_RENDERED;
 use super::{Delivery, Summary};
 use crate::clock;
 use crate::domain::fate::Fate;
@@ -25,7 +25,7 @@ impl Books {
         self.noted.push(Noted { outcome: Outcome { id, armed, fate }, label });
     }
 
-    /// Writes what was noted to the ledger, then arms the messages `wishes`. One answer for each wish.
+    /// Writes what was noted to the ledger, then arms the messages that are asked for. One answer for each.
     ///
     /// # Errors
     /// Exit 74: what is not recorded is named, and no body may leave. Exit 75: a newer run has taken over.
@@ -33,14 +33,14 @@ impl Books {
         &mut self,
         delivery: &mut Delivery<'_>,
         summary: &mut Summary,
-        wishes: &[i64],
+        requests: &[i64],
     ) -> Result<Vec<Armed>, Failure> {
         self.settle(delivery, summary)?;
-        if wishes.is_empty() {
+        if requests.is_empty() {
             return Ok(Vec::new());
         }
         let at = At { now: delivery.clock.now(), real_second: clock::real_second() };
-        let answers = delivery.ledger.arm(delivery.epoch, wishes, at)?;
+        let answers = delivery.ledger.arm(delivery.epoch, requests, at)?;
         let granted = answers.iter().filter(|answer| **answer == Armed::Granted).count() as u64;
         delivery.armed += granted;
         if granted > 0 {
@@ -88,7 +88,7 @@ fn tell(delivery: &Delivery<'_>, summary: &mut Summary, label: &str, fate: &Fate
         }
         Fate::Refused { reply } => {
             summary.refused += 1;
-            if reply.starts_with(worker::CANNOT_BE_RENDERED) {
+            if reply.starts_with(CANNOT_BE_RENDERED) {
                 summary.unrenderable.get_or_insert_with(|| (format!("{label} {reply}"), 0)).1 += 1;
             }
             delivery.output.decision(format!("Refused {label} - {reply}"));

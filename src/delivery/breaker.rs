@@ -8,7 +8,7 @@ use crate::domain::fate::Fate;
 use crate::domain::refusal::{is_about_the_sender, without_particulars};
 use crate::ledger::PastRefusal;
 
-use super::worker::CANNOT_BE_RENDERED;
+use super::conversation::CANNOT_BE_RENDERED;
 
 /// So many equal refusals, or refusals that are about the sender, with no acceptance between stop a run.
 const REFUSALS: usize = 10;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use chrono::TimeDelta;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
@@ -136,6 +136,43 @@ impl Ledger {
             })?;
         }
         Ok(is_first)
+    }
+
+    /// Keeps one thing that need not be told unless it lasts, and its line as it is now; `None`: it has ended. Says whether it
+    /// has lasted for so long just now.
+    pub fn note_lasting(
+        &mut self,
+        kind: &str,
+        standing: Option<&str>,
+        tell_after: TimeDelta,
+        now: Instant,
+    ) -> Result<bool, Failure> {
+        let known: Option<(String, String)> = self.read(|conn| {
+            conn.query_row("SELECT first_at, reported_at FROM notice WHERE notice_key = ?1", [kind], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()
+        })?;
+        let Some(line) = standing else {
+            if known.is_some() {
+                self.write(Durability::Full, |tx| settle_event(tx, kind))?;
+            }
+            return Ok(false);
+        };
+        // Until it is told, it is reported as of when it began.
+        let has_lasted = known.is_some_and(|(first_at, reported_at)| {
+            first_at == reported_at && instant::from_text(&first_at).is_some_and(|first| now - first >= tell_after)
+        });
+        let at = instant::text(now);
+        self.write(Durability::Full, |tx| {
+            tx.execute(
+                "INSERT INTO notice (notice_key, kind, line, first_at, reported_at) VALUES (?1, ?1, ?2, ?3, ?3)
+                 ON CONFLICT (notice_key) DO UPDATE SET line = excluded.line,
+                     reported_at = CASE WHEN ?4 THEN excluded.reported_at ELSE notice.reported_at END",
+                (kind, line, &at, has_lasted),
+            )
+        })?;
+        Ok(has_lasted)
     }
 
     /// What stands: kind, line, and since when.

@@ -84,6 +84,8 @@ impl Look<'_> {
                         *found.left_out.entry(verdict.to_owned()).or_default() += 1;
                         if self.record_left_out {
                             ledger.add_candidate(&candidate(&cart), Some((verdict, &detail)))?;
+                        } else if self.output.verbose {
+                            self.say_left_out(&cart.hash(), verdict);
                         }
                     }
                 },
@@ -118,8 +120,8 @@ impl Look<'_> {
         if cart.lines.is_empty() {
             return Some(("empty", String::new()));
         }
-        if let Some(at) = cart.ordered_at {
-            return Some(("ordered", instant::text(at)));
+        if cart.ordered_at.is_some() {
+            return Some(("ordered", String::new()));
         }
         match cart.consent {
             Some(false) => Some(("no consent", "refused".into())),
@@ -196,14 +198,17 @@ impl Look<'_> {
             PLAN => decided.to_plan += 1,
             _ => {
                 *decided.left_out.entry(verdict.to_owned()).or_default() += 1;
-                let hash = short_hash(&cart.cart_hash);
-                self.output.decision(format!("Skipping cart {hash}... - {verdict}"));
+                self.say_left_out(&cart.cart_hash, verdict);
             }
         }
         if self.record_left_out || matches!(verdict, PLAN | SUPERSEDED) {
             ledger.decide_candidate(cart.id, verdict, &detail)?;
         }
         Ok(())
+    }
+
+    fn say_left_out(&self, cart_hash: &str, verdict: &str) {
+        self.output.decision(format!("Skipping cart {}... - {verdict}", short_hash(cart_hash)));
     }
 
     /// The cart as it is now, unless it was ordered or changed since the batch it was in was read.
