@@ -1,8 +1,9 @@
 //! Measures whole runs of `detect`: wall time and peak memory. `cargo bench --bench detect`
 //!
 //! 1. Nothing to do: a shop of 1,000,000 carts and a ledger of 1,000,000 messages.
-//! 2. The same shop with every cart within `max_age` and written to already: the worst look.
-//! 3. 10,000 carts planned and sent to Postfix's `smtp-sink` on loopback (skipped where it is not installed).
+//! 2. The same shop with every cart within `max_age`: none written to, so that `max_per_run` stops it.
+//! 3. A quarter of a million within `max_age`, all ordered; and all written to already.
+//! 4. 10,000 carts planned and sent to Postfix's `smtp-sink` on loopback (skipped where it is not installed).
 //!
 //! `MAILONCE_BENCH_CARTS` changes the million.
 
@@ -44,6 +45,28 @@ fn main() {
     let all = folder.path().join("all");
     prepare(&all, carts, "datetime('now', '-' || (120 + i % 1440) || ' minutes')", "transport = \"file\"", "");
     report(&format!("{carts} carts in reach, none written to, over max_per_run"), &all, &["detect"], 1);
+
+    let some = carts / 4;
+    let reach = "datetime('now', '-' || (120 + i % 1440) || ' minutes')";
+    let (ordered, written_to) = (folder.path().join("ordered"), folder.path().join("written-to"));
+    prepare(&ordered, some, reach, "transport = \"file\"", "");
+    let shop = Connection::open(ordered.join("shop.db")).expect("the shop");
+    shop.execute_batch("INSERT INTO orders SELECT 'o' || cart_id, cart_id, email, updated_at FROM carts")
+        .expect("orders");
+    drop(shop);
+    report(&format!("{some} carts in reach, all ordered"), &ordered, &["detect"], 3);
+    prepare(&written_to, some, reach, "transport = \"file\"", "");
+    fill_ledger(&written_to, some);
+    let ledger = Connection::open(written_to.join("mailonce.db")).expect("the ledger");
+    ledger
+        .execute_batch(&format!(
+            "PRAGMA synchronous = OFF; DROP TRIGGER message_is_itself;
+             UPDATE message SET cart_hash = '{}', armed_at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-1 hours')",
+            hash_of_a_cart(&folder.path().join("one"))
+        ))
+        .expect("a history of today");
+    drop(ledger);
+    report(&format!("{some} carts in reach, all written to"), &written_to, &["detect"], 3);
 
     match smtp_sink() {
         Some((mut sink, port)) => {
@@ -87,6 +110,17 @@ fn prepare(folder: &Path, carts: u64, updated_at: &str, mail: &str, detect: &str
     );
     fs::write(folder.join("mailonce.toml"), config).expect("a configuration");
     assert!(command(folder, &["init", "--rehearsal"]).status().expect("init").success());
+}
+
+/// The `cart_hash` of every cart of [`prepare`]: they all hold the same.
+fn hash_of_a_cart(folder: &Path) -> String {
+    prepare(folder, 1, "datetime('now', '-2 hours')", "transport = \"file\"", "");
+    let shown = command(folder, &["--json", "detect", "--dry-run"])
+        .stdout(std::process::Stdio::piped())
+        .output()
+        .expect("a dry run");
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("its JSON");
+    shown["would_send"][0]["cart_hash"].as_str().expect("a cart").to_owned()
 }
 
 fn sent(folder: &Path) -> u64 {
