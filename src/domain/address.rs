@@ -9,7 +9,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
 
-use super::identity;
+use super::absent::stands_for_nothing;
 
 /// A syntactically sound address (RFC 5321 §4.1.2, without source routes and address literals).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Address {
 
     fn parse_bare(text: &str) -> Result<Address, AddressError> {
         let text = text.trim();
-        if text.is_empty() || identity::stands_for_nothing(text) {
+        if text.is_empty() || stands_for_nothing(text) {
             return Err(AddressError::Empty);
         }
         if text.chars().any(char::is_control) {

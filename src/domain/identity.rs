@@ -1,10 +1,7 @@
 //! Who a shopper is: the id that a shop gives, and the words that shops write where they have none.
 
+use super::absent::stands_for_nothing;
 use super::address::Address;
-
-/// What programs write into a field that has no value.
-const NOTHING: [&str; 12] =
-    ["null", "\\n", "(null)", "<null>", "none", "nil", "undefined", "nan", "n/a", "#n/a", "-", "--"];
 
 /// What shops write as the user of a cart that belongs to none.
 const GUESTS: [&str; 14] = [
@@ -23,11 +20,6 @@ const GUESTS: [&str; 14] = [
     "not logged in",
     "00000000-0000-0000-0000-000000000000",
 ];
-
-/// Whether a text, without white space around it, is a word for no value. Case does not matter.
-pub fn stands_for_nothing(text: &str) -> bool {
-    NOTHING.iter().any(|word| word.eq_ignore_ascii_case(text))
-}
 
 /// The one spelling of a user id; `None` when the text stands for a guest.
 ///

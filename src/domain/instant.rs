@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-use super::identity::stands_for_nothing;
+use super::absent::stands_for_nothing;
 
 /// An instant in UTC; the ledger keeps whole seconds.
 pub type Instant = DateTime<Utc>;

@@ -1,5 +1,6 @@
 //! What the words mean: pure values and rules, with no clock, file, SQL or network behind them.
 
+pub mod absent;
 pub mod address;
 pub mod back_off;
 pub mod campaign;

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::duplicates::{self, Rules, Survey, span};
-use super::old_log::{LOG, OldLog, has_table};
+use super::old_log::{OldLog, has_table};
 use super::old_rows::{INSERT_REMOVED, INSERT_ROW, insert_removed, insert_row};
-use super::old_table::{OldTable, not_understood, quoted};
+use super::old_table::{LOG, OldTable, not_understood, quoted};
 use super::open::{SCHEMA_SQL, write_head};
 use super::{Durability, Kind, Ledger, unusable};
 use crate::domain::instant::Instant;

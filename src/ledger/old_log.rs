@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::duplicates::{self, Rules, Survey};
-use super::old_table::{OldTable, not_understood, quoted};
+use super::old_table::{LOG, OldTable, not_understood, quoted};
 use super::open::refuse_what_is_no_ledger;
 use super::{Access, Place, unusable};
 use crate::domain::instant::Instant;
@@ -18,7 +18,6 @@ use crate::domain::old_log::Column;
 use crate::failure::Failure;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-pub(super) const LOG: &str = "cart_abandonment_log";
 /// The tables that `cleanup-duplicates` makes, besides `removed_duplicate`: what kept rows said before and were
 /// made to say, and how it was run.
 pub(super) const BOOKKEEPING: &str = "

@@ -9,6 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use crate::domain::old_log::{Column, Columns, Field, Flaw, OldRow, Reader};
 use crate::failure::Failure;
 
+/// The table of an older system's abandonments, and ours.
+pub(super) const LOG: &str = "cart_abandonment_log";
+
 /// A table that holds rows of an older system, in an unadopted file or in a ledger.
 #[derive(Debug, Clone)]
 pub(super) struct OldTable {

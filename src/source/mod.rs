@@ -11,6 +11,7 @@ mod html_names;
 mod jsonl;
 pub mod old_log;
 mod raw;
+mod recipient;
 mod rows;
 mod sqlite;
 pub mod suppressions;

@@ -9,6 +9,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::failure::Exit;
+use crate::source::BadRow;
 use crate::source::tests::{exit_of, settings};
 
 /// A file that has been still for a minute.

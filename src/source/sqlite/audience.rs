@@ -7,8 +7,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params_from_iter};
 use serde_json::Value;
 
-use super::super::audience::{AudienceRow, Columns, not_ready, row};
 use super::super::file::{LONGEST_LINE_IN_BYTES, file_name, no_room, require_file};
+use super::super::recipient::{AudienceRow, Columns, not_ready, row};
 use super::queries::{checked, query_failed};
 use super::{Stored, cannot_read, connect};
 use crate::failure::{Exit, Failure};
