@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// How a command ended, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -14,6 +16,8 @@ pub enum Exit {
     Usage = 2,
     /// The data given cannot be used.
     DataUnusable = 65,
+    /// A fault of mailonce itself.
+    Internal = 70,
     /// The ledger, the disk or the clock is in the way.
     LedgerOrDisk = 74,
     /// Another run holds the lock.
@@ -61,6 +65,13 @@ impl Failure {
         Failure::new(Exit::DataUnusable, what, next)
     }
 
+    /// A fault of mailonce itself (exit 70).
+    pub fn internal(what: impl Into<String>) -> Failure {
+        let next = "report this, with the command and the line above, to whoever maintains mailonce; the next run goes on from the ledger";
+        Failure::new(Exit::Internal, format!("this is a fault of mailonce {VERSION}: {}", what.into()), next)
+            .kept("what the ledger records; a message whose body had begun is in doubt from the next run on")
+    }
+
     /// A wrong command line (exit 2).
     pub fn usage(what: impl Into<String>, next: impl Into<String>) -> Failure {
         Failure::new(Exit::Usage, what, next)
@@ -100,6 +111,7 @@ mod tests {
             Exit::NeedsAPerson,
             Exit::Usage,
             Exit::DataUnusable,
+            Exit::Internal,
             Exit::LedgerOrDisk,
             Exit::AnotherRunHoldsTheLock,
             Exit::Configuration,

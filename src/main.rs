@@ -27,7 +27,10 @@ use failure::{Exit, Failure};
 fn main() -> ExitCode {
     keep_freed_memory();
     let cli = cli::Cli::parse();
-    let exit = command::run(&cli).unwrap_or_else(|err| command::explain(&err));
+    // A panic has printed its own line; what it means is said here.
+    let run = std::panic::catch_unwind(|| command::run(&cli));
+    let exit = run.unwrap_or_else(|_| Err(Failure::internal("it panicked, as the lines above say").into()));
+    let exit = exit.unwrap_or_else(|err| command::explain(&err));
     let exit = match output::lost() {
         Some(err) if exit == Exit::Done => command::explain(
             &Failure::ledger(

@@ -88,16 +88,24 @@ pub fn run(cli: &Cli) -> Result<Exit> {
 
 /// Prints why a command ended, and returns its exit code.
 pub fn explain(err: &anyhow::Error) -> Exit {
-    match err.downcast_ref::<Failure>() {
-        Some(failure) => {
-            if !failure.quiet {
-                eprintln!("{failure}");
-            }
-            failure.exit
-        }
-        None => {
-            eprintln!("error: {err:#}");
-            Exit::LedgerOrDisk
-        }
+    let failure = match err.downcast_ref::<Failure>() {
+        Some(failure) => failure,
+        None => &Failure::internal(format!("{err:#}")),
+    };
+    if !failure.quiet {
+        eprintln!("{failure}");
+    }
+    failure.exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_one_foresaw_is_a_fault_of_mailonce_and_not_of_the_disk() {
+        let slip = "x".parse::<i32>().unwrap_err();
+        assert_eq!(explain(&slip.into()), Exit::Internal);
+        assert_eq!(explain(&Failure::ledger("the disk is full", "make room").into()), Exit::LedgerOrDisk);
     }
 }

@@ -628,7 +628,7 @@ mod last_look {
     #[test]
     fn a_cart_that_held_nothing_or_something_else_for_a_moment_is_written_to_as_it_was_planned() {
         let lamps = |lamps| Cart::of("c1").item("A-1", "Lamp", lamps, "1");
-        let moments: [(&str, fn(&World)); 2] = [
+        let moments: [(&str, Event); 2] = [
             ("empty", |world| world.empty("c1")),
             ("changed", |world| world.change("c1", |cart| cart.item("B-2", "Bulb", 1, "1"))),
         ];
