@@ -617,7 +617,7 @@ impl Round {
         self.workers[worker].answer(Answer::Denied);
         match denied {
             Denied::Suppressed => summary.skip("suppressed"),
-            Denied::Paused => {}
+            Denied::Paused | Denied::Expired => {}
             Denied::NotPlanned => summary.skip("decided by someone else meanwhile"),
             Denied::WithinWindow => {
                 summary.skip("email already sent");

@@ -22,8 +22,9 @@ const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".
 const APPLICATION_ID: i32 = 0x4d4f_4e43;
 pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
-/// How long a write waits for another writer, such as `suppress add`.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a write waits for another writer. Longer than the longest honest transaction, so that none fails because of
+/// another: the opening of a campaign with a million recipients takes 10 to 20 s, all else goes in batches.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a ledger is for; decided when it is made, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

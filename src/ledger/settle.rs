@@ -68,45 +68,6 @@ impl Ledger {
             Ok(())
         })
     }
-
-    /// Skips every planned cart message that expired, and says how many there were.
-    pub fn expire_carts(&mut self, now: Instant) -> Result<u64, Failure> {
-        self.expire("occurrence IS NULL", now)
-    }
-
-    /// Skips every planned campaign message that expired, and says how many there were.
-    pub fn expire_recipients(&mut self, now: Instant) -> Result<u64, Failure> {
-        // By occurrence: none of its messages expires before it does, and one look tells that nothing is left of it.
-        let occurrences: Vec<i64> = self.read(|conn| {
-            let mut rows = conn.prepare_cached(
-                "SELECT id FROM campaign_occurrence AS o WHERE state = 'opened' AND expires_at <= ?1
-                     AND EXISTS (SELECT 1 FROM message AS m WHERE m.occurrence = o.id AND m.state = 'planned')",
-            )?;
-            rows.query_map([instant::text(now)], |row| row.get(0))?.collect()
-        })?;
-        let mut expired = 0;
-        for occurrence in occurrences {
-            expired += self.expire(&format!("occurrence = {occurrence}"), now)?;
-        }
-        Ok(expired)
-    }
-
-    fn expire(&mut self, which: &str, now: Instant) -> Result<u64, Failure> {
-        let now = instant::text(now);
-        let expired = format!("{which} AND state = 'planned' AND expires_at <= ?1");
-        let any =
-            self.read(|conn| conn.prepare_cached(&format!("SELECT 1 FROM message WHERE {expired}"))?.exists([&now]))?;
-        if !any {
-            return Ok(0);
-        }
-        self.write(Durability::Full, |tx| {
-            let skipped = tx.execute(
-                &format!("UPDATE message SET state = 'skipped', reason = 'expired', settled_at = ?1 WHERE {expired}"),
-                [&now],
-            )?;
-            Ok(skipped as u64)
-        })
-    }
 }
 
 /// Records one outcome within a transaction, at an instant given also as its text.
