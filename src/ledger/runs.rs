@@ -33,9 +33,12 @@ impl Ledger {
         window_seconds: i64,
         accept_clock: bool,
     ) -> Result<Epoch, Failure> {
-        let now = instant::text(now);
         self.sync_folder()?;
         self.keep_log(true)?;
+        if accept_clock {
+            self.take_back_from(now)?;
+        }
+        let now = instant::text(now);
         let (host_id, host_name) = self.host_columns();
         let epoch = self.write(Durability::Full, |tx| {
             tx.execute(
