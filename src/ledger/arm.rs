@@ -163,3 +163,24 @@ fn taken_over(epoch: Epoch, newest: Epoch) -> Failure {
         "find out why two runs could hold the lock: was the .lock file deleted or replaced?",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::settle::tests::{NOW, three_planned};
+
+    #[test]
+    fn what_is_late_is_not_armed_also_in_a_run_that_began_in_time() {
+        let (_folder, mut ledger, epoch) = three_planned();
+        let began_at = instant::from_text(NOW).expect("an instant");
+        let mut arm = |id: i64, now: Instant| {
+            ledger.arm(epoch, &[id], At { now, real_second: 0 }).expect("a commit").pop().expect("an answer")
+        };
+        let late = began_at + TimeDelta::days(1);
+        assert_eq!(arm(1, late - TimeDelta::seconds(1)), Armed::Granted);
+        assert_eq!(arm(2, late), Armed::Denied(Denied::Expired));
+        let states = "SELECT group_concat(state) FROM (SELECT state FROM message ORDER BY id)";
+        let states: String = ledger.conn().query_row(states, [], |row| row.get(0)).expect("states");
+        assert_eq!(states, "armed,planned,planned");
+    }
+}

@@ -132,16 +132,16 @@ pub(super) fn mark_mailed(tx: &Connection, id: i64, at: &str) -> rusqlite::Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::ledger::{Armed, At, Kind, Place};
 
-    const NOW: &str = "2026-03-01T12:00:00Z";
+    pub(in crate::ledger) const NOW: &str = "2026-03-01T12:00:00Z";
 
-    /// A ledger with a run under way that has armed three messages to a campaign's recipients.
-    fn three_armed() -> (tempfile::TempDir, Ledger, Epoch) {
+    /// A ledger with a run under way and three planned messages to a campaign's recipients, which expire a day after now.
+    pub(in crate::ledger) fn three_planned() -> (tempfile::TempDir, Ledger, Epoch) {
         let folder = tempfile::tempdir().expect("a folder");
         let now = instant::from_text(NOW).expect("an instant");
         let path = folder.path().join("mailonce.db");
@@ -164,6 +164,12 @@ mod tests {
                      FROM (SELECT 1 AS value UNION SELECT 2 UNION SELECT 3);"
             ))
             .expect("messages");
+        (folder, ledger, epoch)
+    }
+
+    fn three_armed() -> (tempfile::TempDir, Ledger, Epoch) {
+        let (folder, mut ledger, epoch) = three_planned();
+        let now = instant::from_text(NOW).expect("an instant");
         let armed = ledger.arm(epoch, &[1, 2, 3], At { now, real_second: 0 }).expect("a commit");
         assert_eq!(armed, [Armed::Granted, Armed::Granted, Armed::Granted]);
         (folder, ledger, epoch)

@@ -180,3 +180,18 @@ fn a_cart_that_a_clock_that_was_ahead_expired_is_written_to_unless_another_mail_
     world.has([("sent", 3), ("skipped", 2)]);
     world.ok(["status"]).says("2 cart messages expired unsent");
 }
+
+#[test]
+fn what_a_clock_that_was_ahead_held_to_be_missed_opens_when_it_is_right_again_and_in_time() {
+    let server = Server::start(Plan::accepting());
+    let world = World::with_campaigns(&definition("once", "at = \"2026-03-01 13:00\"")).smtp(&server).init();
+    world.ok(["run-campaigns"]);
+    world.set_now("2026-03-05T12:00:00Z");
+    world.run(["run-campaigns"]);
+    assert_eq!(world.occurrences("once"), ["2026-03-01T13:00:00Z not_in_time"]);
+    world.set_now("2026-03-01T13:05:00Z");
+    world.ok(["run-campaigns", "--accept-clock"]);
+    assert_eq!(world.occurrences("once"), ["2026-03-01T13:00:00Z opened"]);
+    assert_eq!(server.recipients(), ["r1@example.com"]);
+    world.ok(["audit"]).is_silent();
+}
