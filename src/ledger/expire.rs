@@ -161,6 +161,17 @@ impl Ledger {
             }
             Ok(Some(moved))
         })?;
+        // What stays skipped was settled by now: settled in days to come, it would still be open when the next is planned.
+        let skipped = ids_of(self, "SELECT id FROM message WHERE state = 'skipped' AND settled_at > ?1", &at)?;
+        self.in_batches(&skipped, &mut |_| {}, |tx, batch| {
+            let mut moved = 0;
+            for id in batch.ids {
+                moved += tx
+                    .prepare_cached("UPDATE message SET settled_at = ?2 WHERE id = ?1 AND state = 'skipped'")?
+                    .execute((id, &at))? as u64;
+            }
+            Ok(Some(moved))
+        })?;
         let put_off =
             ids_of(self, "SELECT id FROM message WHERE state = 'planned' AND not_before > ?1", &longest_wait)?;
         self.in_batches(&put_off, &mut |_| {}, |tx, batch| {

@@ -195,3 +195,21 @@ fn what_a_clock_that_was_ahead_held_to_be_missed_opens_when_it_is_right_again_an
     assert_eq!(server.recipients(), ["r1@example.com"]);
     world.ok(["audit"]).is_silent();
 }
+
+#[test]
+fn a_cart_that_expired_by_a_clock_that_was_ahead_and_by_the_right_one_makes_room_for_the_next() {
+    let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Code(451)));
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+    world.ok(["detect"]);
+    world.set_now("2026-04-01T12:00:00Z");
+    world.exits(1, ["detect"]);
+    let willing = Server::start(Plan::accepting());
+    world.send_to(&willing);
+    world.put(Cart::of("c1").updated("2026-03-04T10:00:00Z"));
+    world.set_now("2026-03-04T12:00:00Z");
+    world.ok(["detect", "--accept-clock"]);
+    world.has([("sent", 1), ("skipped", 1)]);
+    assert_eq!(willing.recipients(), ["c1@example.com"]);
+    world.ok(["status"]).says("1 cart message expired unsent since 2026-03-04T12:00:00Z");
+    world.ok(["audit"]).is_silent();
+}
