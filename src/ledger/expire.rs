@@ -188,9 +188,11 @@ impl Ledger {
             tx.execute("DELETE FROM notice WHERE kind = 'missed' AND first_at > ?1", [&at])?;
             tell_anew(tx, &at)?;
             tx.execute("UPDATE notice SET first_at = ?1 WHERE first_at > ?1", [&at])?;
+            // Told by that clock counts as told now; what was to be told again a day later is told at once.
             tx.execute(
-                "UPDATE notice SET reported_at = ?1 WHERE reported_at > ?1 AND reported_at NOT GLOB 'after *'",
-                [&at],
+                "UPDATE notice SET reported_at = CASE WHEN reported_at GLOB 'after *' THEN '' ELSE ?1 END
+                 WHERE replace(reported_at, 'after ', '') > CASE WHEN reported_at GLOB 'after *' THEN ?2 ELSE ?1 END",
+                (&at, instant::text(now + chrono::TimeDelta::days(1))),
             )?;
             Ok(())
         })

@@ -213,3 +213,21 @@ fn a_cart_that_expired_by_a_clock_that_was_ahead_and_by_the_right_one_makes_room
     world.ok(["status"]).says("1 cart message expired unsent since 2026-03-04T12:00:00Z");
     world.ok(["audit"]).is_silent();
 }
+
+#[test]
+fn what_was_to_be_told_in_days_to_come_is_told_when_the_clock_is_right_again() {
+    let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Code(451)));
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).set("detect.max_age", "6h").init();
+    world.ok(["detect"]);
+    world.put(Cart::of("c2").updated("2026-04-01T10:00:00Z"));
+    world.set_now("2026-04-01T12:00:00Z");
+    world.exits(1, ["detect"]).says("1 cart message expired");
+    world.set_now("2026-04-01T16:00:00Z");
+    // On the same day: to be told on the next.
+    world.ok(["detect"]).is_silent();
+    world.set_now("2026-03-02T12:00:00Z");
+    let told = world.exits(1, ["detect", "--accept-clock"]);
+    told.says("1 cart message expired unsent since 2026-03-02T12:00:00Z, the latest at 2026-03-02T12:00:00Z");
+    world.set_now("2026-03-02T12:01:00Z");
+    world.ok(["detect"]).is_silent();
+}
