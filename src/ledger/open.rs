@@ -163,7 +163,12 @@ impl Ledger {
             version: Cell::new(None),
             broken: Cell::new(false),
         };
-        if has_foreign_log {
+        // A run under way has looked at every page, if need be, before it began: the log is its own.
+        let is_of_the_run_under_way = || match RunLock::run_under_way(path) {
+            Some(run) => ledger.epoch_and_armed().is_ok_and(|(epoch, _)| epoch == run),
+            None => false,
+        };
+        if has_foreign_log && !is_of_the_run_under_way() {
             // SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the
             // run wrote it belongs, which the record tells; on any other only a look at every page does.
             ledger.check_whole()?;
