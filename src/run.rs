@@ -69,6 +69,7 @@ impl Run {
         let epoch = ledger.begin_run(start.command, now, window, start.accept_clock)?;
         // Written only now that the ledger knows the run: the file may lag behind the ledger, never the other way round.
         lock.write_record(&ledger.record_of(epoch, None, 0), true)?;
+        lock.say_begun(epoch)?;
         let recovered = ledger.recover(now, |token| transport.holds(token))?;
         start.output.decision(format!("run {epoch} started, lock held"));
         Ok(Run { lock, ledger, epoch, recovered, clock: start.clock })

@@ -147,10 +147,28 @@ impl RunLock {
         }
     }
 
+    /// Which run is under way on a ledger: one that has looked at it and begun. `None` when no one holds the lock, and while
+    /// the one who does is still looking.
+    pub fn run_under_way(ledger: &Path) -> Option<i64> {
+        let holder = RunLock::current_holder(ledger)?;
+        holder.split(' ').find_map(|part| part.strip_prefix("run="))?.parse().ok()
+    }
+
+    /// Adds to what is said of the holder which run it has begun.
+    pub fn say_begun(&self, epoch: i64) -> Result<(), Failure> {
+        match holder(&self.path) {
+            Some(line) => self.write_line(&format!("{line} run={epoch}")),
+            None => Ok(()),
+        }
+    }
+
     fn write_holder(&self, command: &str) -> Result<(), Failure> {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let started = instant::text(chrono::Utc::now());
-        let line = format!("pid={} command={command} host={} started={started}", std::process::id(), host.trim());
+        self.write_line(&format!("pid={} command={command} host={} started={started}", std::process::id(), host.trim()))
+    }
+
+    fn write_line(&self, line: &str) -> Result<(), Failure> {
         let mut bytes = [b' '; HOLDER_BYTES];
         let kept = line.len().min(HOLDER_BYTES - 1);
         bytes[..kept].copy_from_slice(&line.as_bytes()[..kept]);
@@ -165,7 +183,7 @@ impl RunLock {
     }
 }
 
-/// Who holds the lock, as the file tells: `pid=… command=… host=… started=…`. `None` when it says nothing.
+/// Who holds the lock, as the file tells: `pid=… command=… host=… started=…`, and `run=…` once it has begun. `None` when it says nothing.
 pub fn holder(path: &Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     let line = String::from_utf8_lossy(bytes.get(RECORD_BYTES..)?).trim().to_owned();

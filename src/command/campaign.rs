@@ -18,6 +18,7 @@ use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, CampaignState, Ledger, OccurrenceRow};
 use crate::output::{count, inert, note_lost};
+use crate::progress;
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
 use crate::settings::campaigns::{self, Definition, Definitions};
@@ -41,12 +42,21 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
         }),
         cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| {
             Ok(match ledger.set_paused(id, false)? {
-                true => format!("{id} goes on with the next run"),
+                true => match ledger.count_expiring(id, context.clock.now())? {
+                    0 => format!("{id} goes on with the next run"),
+                    late => format!(
+                        "{id} goes on with the next run; {} past send_until, and will expire then",
+                        if late == 1 { "1 message is".into() } else { format!("{late} messages are") }
+                    ),
+                },
                 false => format!("{id} was not paused; nothing was changed"),
             })
         }),
         cli::Campaign::Cancel { id } => steer(context, &settings, id, |ledger| {
-            Ok(match ledger.cancel_campaign(id, context.clock.now())? {
+            let progress = progress::bar("cancelling", None, context.output.json);
+            let cancelled = ledger.cancel_campaign(id, context.clock.now(), &mut |messages| progress.inc(messages))?;
+            progress.finish_and_clear();
+            Ok(match cancelled {
                 Some(messages) => {
                     format!("{id} is cancelled: {} not sent; what was sent stays", count(messages, "planned message"))
                 }
@@ -315,7 +325,9 @@ fn retry(
     let now = context.clock.now();
     let expires_at = now + TimeDelta::from_std(send_until).unwrap_or(TimeDelta::MAX);
     let states: Vec<&str> = states.iter().map(String::as_str).collect();
-    let planned = ledger.retry_occurrence(row.id, &states, expires_at, now)?;
+    let progress = progress::bar("planning", None, context.output.json);
+    let planned = ledger.retry_occurrence(row.id, &states, expires_at, now, &mut |messages| progress.inc(messages))?;
+    progress.finish_and_clear();
     let held_back = ledger.count_held_back(row.id)?;
     context.output.document(
         &json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned, "held_back": held_back }),

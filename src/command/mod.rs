@@ -40,10 +40,30 @@ impl Context<'_> {
         Settings::read(self.global.config.as_deref())
     }
 
-    /// Opens the ledger for a command that takes no lock.
+    /// Opens the ledger for a command that takes no lock. One that writes brings an older schema up to date first, and
+    /// needs the lock for that moment.
     fn ledger(&self, settings: &Settings, access: Access) -> Result<Ledger, Failure> {
         let ledger = Ledger::open(settings.place(), access)?;
-        if access == Access::Write { self.may_write(ledger) } else { Ok(ledger) }
+        if access != Access::Write {
+            return Ok(ledger);
+        }
+        let ledger = self.may_write(ledger)?;
+        if !ledger.is_of_an_older_schema() {
+            return Ok(ledger);
+        }
+        drop(ledger);
+        let lock = RunLock::take(&settings.ledger, "upgrade", self.global.wait.unwrap_or_default());
+        let lock = lock.map_err(|mut failure| {
+            if failure.exit == Exit::AnotherRunHoldsTheLock {
+                let path = settings.ledger.display();
+                failure.what = format!("{path} is to be brought up to date first, and {}", failure.what);
+                failure.next = "once that run has ended, start the same command again; --wait 30s waits for it".into();
+                // What a person asked for was not done, under cron too.
+                failure.quiet = false;
+            }
+            failure
+        })?;
+        self.ledger_locked(settings, &lock)
     }
 
     /// Opens the ledger for a command that holds the run lock, in this version's schema.

@@ -132,9 +132,12 @@ impl Round<'_> {
         let now = context.clock.now();
         report.campaigns = self.definitions.campaigns.len() as u64;
         let mut summary = Summary::default();
-        let expired = run.ledger.expire_recipients(now)?;
-        if expired > 0 {
-            summary.skipped.insert("expired".into(), expired);
+        for (reason, messages) in
+            [("cancelled", run.ledger.finish_cancellations(now)?), ("expired", run.ledger.expire_recipients(now)?)]
+        {
+            if messages > 0 {
+                summary.skipped.insert(reason.into(), messages);
+            }
         }
         self.pause_vanished(run, report)?;
         self.tell_broken(run, report)?;

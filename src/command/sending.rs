@@ -102,7 +102,7 @@ impl<'a> Sending<'a> {
         let idle = report.is_idle();
         let output = self.context.output;
         let delivered = report.delivered();
-        let untold = run.ledger.untold()?;
+        let untold = run.ledger.untold(self.context.clock.now())?;
         delivered.news.extend_from_slice(&untold);
         let needs_a_person = delivered.alarm(self);
         if !untold.is_empty() {

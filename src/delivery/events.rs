@@ -115,7 +115,7 @@ impl Coordinator<'_, '_> {
         connection.answer(Answer::Denied);
         match denied {
             Denied::Suppressed => self.summary.skip("suppressed"),
-            Denied::Paused => {}
+            Denied::Paused | Denied::Expired => {}
             Denied::NotPlanned => self.summary.skip("decided by someone else meanwhile"),
             Denied::WithinWindow => {
                 self.summary.skip("email already sent");

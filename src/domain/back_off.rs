@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 
-/// No wait is longer than this.
-const LONGEST: TimeDelta = TimeDelta::hours(1);
+/// No wait is longer than this, unless the first one is.
+pub const LONGEST: TimeDelta = TimeDelta::hours(1);
 
 /// The wait after the `deferrals`-th deferral (from 1): `first`, doubled each time, at most an hour (or `first`, if that is longer).
 pub fn wait_after(deferrals: u32, first: TimeDelta) -> TimeDelta {

@@ -1,7 +1,7 @@
 //! Arming: the durable record that a body may leave. Everything that must stop a message is looked at here once more.
 
 use chrono::TimeDelta;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::runs::Epoch;
 use super::{Durability, Ledger};
@@ -29,6 +29,8 @@ pub enum Denied {
     NotPlanned,
     /// Its campaign was paused meanwhile; the message stays planned.
     Paused,
+    /// Its time has passed while the run was under way; it stays planned, and the next run expires it and says so.
+    Expired,
     /// Another mail for the same shopper and contents became known since it was planned, from an older system's log for
     /// instance: it stays planned, and is tried again later.
     WithinWindow,
@@ -105,7 +107,7 @@ fn arm_one(tx: &Connection, epoch: Epoch, id: i64, (now, at): (Instant, &str)) -
     let moved = tx
         .prepare_cached(
             "UPDATE message SET state = 'armed', armed_at = ?2, epoch = ?3
-             WHERE id = ?1 AND state = 'planned'
+             WHERE id = ?1 AND state = 'planned' AND expires_at > ?2
                AND NOT EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address)
                AND (occurrence IS NULL OR NOT EXISTS (
                    SELECT 1 FROM campaign_occurrence AS o JOIN scheduled_campaign USING (campaign_id)
@@ -143,8 +145,15 @@ fn deny(tx: &Connection, id: i64, at: &str) -> rusqlite::Result<Denied> {
     if suppressed == 1 {
         return Ok(Denied::Suppressed);
     }
-    let planned = tx.prepare_cached("SELECT 1 FROM message WHERE id = ?1 AND state = 'planned'")?.exists([id])?;
-    Ok(if planned { Denied::Paused } else { Denied::NotPlanned })
+    let expired: Option<bool> = tx
+        .prepare_cached("SELECT expires_at <= ?2 FROM message WHERE id = ?1 AND state = 'planned'")?
+        .query_row((id, at), |row| row.get(0))
+        .optional()?;
+    Ok(match expired {
+        Some(true) => Denied::Expired,
+        Some(false) => Denied::Paused,
+        None => Denied::NotPlanned,
+    })
 }
 
 fn taken_over(epoch: Epoch, newest: Epoch) -> Failure {
@@ -153,4 +162,25 @@ fn taken_over(epoch: Epoch, newest: Epoch) -> Failure {
         format!("run {newest} has taken the ledger over from this run ({epoch}); this one sends nothing more"),
         "find out why two runs could hold the lock: was the .lock file deleted or replaced?",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::settle::tests::{NOW, three_planned};
+
+    #[test]
+    fn what_is_late_is_not_armed_also_in_a_run_that_began_in_time() {
+        let (_folder, mut ledger, epoch) = three_planned();
+        let began_at = instant::from_text(NOW).expect("an instant");
+        let mut arm = |id: i64, now: Instant| {
+            ledger.arm(epoch, &[id], At { now, real_second: 0 }).expect("a commit").pop().expect("an answer")
+        };
+        let late = began_at + TimeDelta::days(1);
+        assert_eq!(arm(1, late - TimeDelta::seconds(1)), Armed::Granted);
+        assert_eq!(arm(2, late), Armed::Denied(Denied::Expired));
+        let states = "SELECT group_concat(state) FROM (SELECT state FROM message ORDER BY id)";
+        let states: String = ledger.conn().query_row(states, [], |row| row.get(0)).expect("states");
+        assert_eq!(states, "armed,planned,planned");
+    }
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::expire::{settle_expiry, settle_expiry_of};
 use super::report::count_states;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
@@ -302,11 +303,12 @@ impl Ledger {
         })
     }
 
-    /// Messages of an occurrence due at `now`, after the one at `after` (its `not_before` and id).
+    /// Messages of an occurrence that were due at `due_at` and are not late `now`, after the one at `after` (its
+    /// `not_before` and id).
     pub fn due_recipients(
         &self,
         occurrence: i64,
-        now: Instant,
+        (due_at, now): (Instant, Instant),
         after: Option<(Instant, i64)>,
         limit: usize,
     ) -> Result<Vec<DueRecipient>, Failure> {
@@ -315,10 +317,11 @@ impl Ledger {
             let mut rows = conn.prepare_cached(
                 "SELECT id, recipient, message_id, planned_at, not_before, recipient_values,
                         EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address)
-                 FROM message WHERE occurrence = ?1 AND state = 'planned' AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?2
+                 FROM message WHERE occurrence = ?1 AND state = 'planned' AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?6
                  ORDER BY not_before, id LIMIT ?5",
             )?;
-            rows.query_map((occurrence, instant::text(now), after_at, after_id, limit as i64), |row| {
+            let (due_at, now) = (instant::text(due_at), instant::text(now));
+            rows.query_map((occurrence, due_at, after_at, after_id, limit as i64, now), |row| {
                 Ok(DueRecipient {
                     id: row.get(0)?,
                     recipient: row.get(1)?,
@@ -372,30 +375,88 @@ impl Ledger {
         })
     }
 
-    /// Cancels a campaign: nothing more opens, what is planned becomes `skipped: cancelled`. Says how many; `None` when it
-    /// was cancelled already.
-    pub fn cancel_campaign(&mut self, campaign_id: &str, now: Instant) -> Result<Option<u64>, Failure> {
-        let now = instant::text(now);
-        self.write(Durability::Full, |tx| {
+    /// Cancels a campaign: nothing more opens or is armed from the first transaction on; then what is planned becomes
+    /// `skipped: cancelled`, in batches, of which `each` hears. Says how many; `None` when it was cancelled already and
+    /// nothing of it was planned.
+    ///
+    /// Killed on the way, the next run goes on with it, and so does another `cancel_campaign`.
+    pub fn cancel_campaign(
+        &mut self,
+        campaign_id: &str,
+        now: Instant,
+        each: &mut dyn FnMut(u64),
+    ) -> Result<Option<u64>, Failure> {
+        let is_new = self.write(Durability::Full, |tx| {
             let changed = tx.execute(
                 "UPDATE scheduled_campaign SET status = 'cancelled', enabled = 0, next_run = NULL
                  WHERE campaign_id = ?1 AND status <> 'cancelled'",
                 [campaign_id],
             )?;
-            if changed == 0 {
-                return Ok(None);
-            }
-            let cancelled = tx.execute(
-                "UPDATE message SET state = 'skipped', reason = 'cancelled', settled_at = ?2
-                 WHERE state = 'planned'
-                   AND occurrence IN (SELECT id FROM campaign_occurrence WHERE campaign_id = ?1 AND state = 'opened')",
-                (campaign_id, &now),
-            )?;
-            Ok(Some(cancelled as u64))
-        })
+            settle_expiry_of(tx, campaign_id)?;
+            Ok(changed > 0)
+        })?;
+        let cancelled = self.cancel_planned(campaign_id, now, each)?;
+        Ok((is_new || cancelled > 0).then_some(cancelled))
     }
 
-    /// Plans the refused, expired or cancelled messages of an occurrence anew; says how many.
+    /// Goes on with cancellations that were killed on the way, and with messages that came back from a run that was under
+    /// way; says how many messages are not sent because of it.
+    pub fn finish_cancellations(&mut self, now: Instant) -> Result<u64, Failure> {
+        let unfinished: Vec<String> = self.read(|conn| {
+            let mut rows = conn.prepare_cached(
+                "SELECT campaign_id FROM scheduled_campaign AS c WHERE status = 'cancelled' AND EXISTS (
+                     SELECT 1 FROM campaign_occurrence AS o CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
+                     WHERE o.campaign_id = c.campaign_id AND o.state = 'opened')",
+            )?;
+            rows.query_map([], |row| row.get(0))?.collect()
+        })?;
+        let mut cancelled = 0;
+        for campaign_id in unfinished {
+            cancelled += self.cancel_planned(&campaign_id, now, &mut |_| {})?;
+        }
+        Ok(cancelled)
+    }
+
+    fn cancel_planned(&mut self, campaign_id: &str, now: Instant, each: &mut dyn FnMut(u64)) -> Result<u64, Failure> {
+        let now = instant::text(now);
+        let mut cancelled = 0;
+        loop {
+            // Looked for again at the end: a run under way gives messages back that it had in hand.
+            let planned: Vec<i64> = self.read(|conn| {
+                let mut rows = conn.prepare_cached(
+                    "SELECT m.id FROM campaign_occurrence AS o
+                     CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
+                     WHERE o.campaign_id = ?1 AND o.state = 'opened'",
+                )?;
+                rows.query_map([campaign_id], |row| row.get(0))?.collect()
+            })?;
+            let mut stands = true;
+            cancelled += self.in_batches(&planned, each, |tx, batch| {
+                // A person may plan them again meanwhile, with `campaign retry`.
+                stands = tx
+                    .prepare_cached("SELECT 1 FROM scheduled_campaign WHERE campaign_id = ?1 AND status = 'cancelled'")?
+                    .exists([campaign_id])?;
+                if !stands {
+                    return Ok(None);
+                }
+                let mut skip = tx.prepare_cached(
+                    "UPDATE message SET state = 'skipped', reason = 'cancelled', settled_at = ?2
+                     WHERE id = ?1 AND state = 'planned'",
+                )?;
+                let mut moved = 0;
+                for id in batch.ids {
+                    moved += skip.execute((id, &now))? as u64;
+                }
+                Ok(Some(moved))
+            })?;
+            if planned.is_empty() || !stands {
+                return Ok(cancelled);
+            }
+        }
+    }
+
+    /// Plans the refused, expired or cancelled messages of an occurrence anew, in batches, of which `each` hears; says how
+    /// many. The caller holds the run lock. Killed on the way, it is repeated for the rest.
     ///
     /// `states` are `refused`, `expired`, `cancelled`. The campaign is running again, unless it is paused.
     pub fn retry_occurrence(
@@ -404,32 +465,44 @@ impl Ledger {
         states: &[&str],
         expires_at: Instant,
         now: Instant,
+        each: &mut dyn FnMut(u64),
     ) -> Result<u64, Failure> {
         let (now, expires_at) = (instant::text(now), instant::text(expires_at));
-        self.write(Durability::Full, |tx| {
-            let mut planned = 0;
-            for state in states {
-                let which = match *state {
-                    "refused" => "state = 'refused'",
-                    "expired" => "state = 'skipped' AND reason = 'expired'",
-                    _ => "state = 'skipped' AND reason = 'cancelled'",
-                };
-                planned += tx.execute(
-                    &format!(
-                        "UPDATE message SET state = 'planned', reason = NULL, armed_at = NULL, settled_at = NULL, epoch = NULL,
-                             not_before = ?2, expires_at = ?3 WHERE occurrence = ?1 AND {which}"
-                    ),
-                    (occurrence, &now, &expires_at),
-                )?;
-            }
-            if planned > 0 {
+        let mut ids: Vec<i64> = Vec::new();
+        for state in states {
+            let which = match *state {
+                "refused" => "state = 'refused'",
+                "expired" => "state = 'skipped' AND reason = 'expired'",
+                _ => "state = 'skipped' AND reason = 'cancelled'",
+            };
+            let found: Vec<i64> = self.read(|conn| {
+                let mut rows = conn.prepare(&format!("SELECT id FROM message WHERE occurrence = ?1 AND {which}"))?;
+                rows.query_map([occurrence], |row| row.get(0))?.collect()
+            })?;
+            ids.extend(found);
+        }
+        self.in_batches(&ids, each, |tx, batch| {
+            if batch.is_first {
+                // Before any of them: what is planned in a cancelled campaign is cancelled by the next run.
                 tx.execute(
                     "UPDATE scheduled_campaign SET status = 'running'
                      WHERE status <> 'paused' AND campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = ?1)",
                     [occurrence],
                 )?;
             }
-            Ok(planned as u64)
+            let mut plan = tx.prepare_cached(
+                "UPDATE message SET state = 'planned', reason = NULL, armed_at = NULL, settled_at = NULL, epoch = NULL,
+                     not_before = ?2, expires_at = ?3
+                 WHERE id = ?1 AND (state = 'refused' OR (state = 'skipped' AND reason IN ('expired', 'cancelled')))",
+            )?;
+            let mut moved = 0;
+            for id in batch.ids {
+                moved += plan.execute((id, &now, &expires_at))? as u64;
+            }
+            if batch.is_last && states.contains(&"expired") {
+                settle_expiry(tx, occurrence)?;
+            }
+            Ok(Some(moved))
         })
     }
 

@@ -188,6 +188,8 @@ impl Ledger {
 
     /// Goes on with an old copy: every planned message becomes `skipped: held_back`, and carts touched before `now` are
     /// left alone, because what went out since the copy was made is not known. Says how many were planned.
+    ///
+    /// In one transaction, however many they are: until it is there, every other command refuses to write.
     pub fn hold_back_planned(&mut self, newer_epoch: i64, now: Instant) -> Result<u64, Failure> {
         let now = instant::text(now);
         let (host_id, host_name) = self.host_columns();

@@ -54,9 +54,12 @@ impl Ledger {
         conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         conn.pragma_update(None, "cache_size", -CACHE_IN_KIB).map_err(failed)?;
         conn.execute_batch("PRAGMA temp.cache_size = -4000").map_err(failed)?;
+        // Only the temporary table is written to: whoever else writes need not wait while the dump is read.
+        let staging = conn.transaction().map_err(failed)?;
+        staging.execute_batch(STAGE).map_err(failed)?;
+        let value = read(&mut |row, extra| stage(&staging, row, extra).map_err(failed))?;
+        staging.commit().map_err(failed)?;
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        tx.execute_batch(STAGE).map_err(failed)?;
-        let value = read(&mut |row, extra| stage(&tx, row, extra).map_err(failed))?;
         let counts = settle(&tx, &path, &instant::text(now))?;
         tx.execute_batch("DROP TABLE temp.dump").map_err(failed)?;
         tx.commit().map_err(|err| {

@@ -25,9 +25,11 @@ mod arm;
 mod audience;
 mod audit;
 mod audit_rules;
+mod batches;
 mod campaigns;
 mod candidates;
 mod duplicates;
+mod expire;
 mod guards;
 mod import_log;
 mod migrate;
@@ -79,7 +81,7 @@ pub struct Ledger {
     path: PathBuf,
     id: String,
     kind: Kind,
-    /// `user_version`: 1 until a command with the run lock has brought it up to date.
+    /// `user_version`: an older one until a command with the run lock has brought it up to date.
     schema: i64,
     /// What the connection is set to; `None` before the first commit.
     durability: Option<Durability>,
@@ -100,7 +102,7 @@ pub struct Ledger {
 enum Durability {
     /// `synchronous=FULL`: fsync before the commit returns.
     Full,
-    /// `synchronous=NORMAL`: only for settling, whose loss leaves `armed`.
+    /// `synchronous=NORMAL`: for settling, whose loss leaves `armed`, and for batches that are repeated when they are lost.
     Lazy,
 }
 

@@ -14,6 +14,9 @@ const REMIND_EVERY: TimeDelta = TimeDelta::hours(1);
 /// More than this many of one kind are counted, not kept.
 pub const MOST_KEPT: usize = 1000;
 
+/// What is to be told at `?1`. An event that happened again keeps `after` and the instant from which it is told.
+const TO_BE_TOLD: &str = "(reported_at = '' OR (reported_at GLOB 'after *' AND substr(reported_at, 7) <= ?1))";
+
 /// A thing that needs a person: its identity, and the line to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -53,17 +56,30 @@ pub(super) fn record_event(tx: &Connection, event: &Event<'_>) -> rusqlite::Resu
     Ok(())
 }
 
+/// As [`record_event`], for what may go on happening: what was told is told again only a day later, if it happened again.
+pub(super) fn record_event_daily(tx: &Connection, event: &Event<'_>) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO notice (notice_key, kind, line, first_at, reported_at) VALUES (?1, ?2, ?3, ?4, '')
+         ON CONFLICT (notice_key) DO UPDATE SET line = excluded.line, reported_at = CASE
+             WHEN reported_at = '' OR reported_at GLOB 'after *' THEN reported_at
+             ELSE 'after ' || strftime('%Y-%m-%dT%H:%M:%SZ', reported_at, '+1 day') END",
+    )?
+    .execute((&event.key, event.kind, &event.line, event.at))?;
+    Ok(())
+}
+
 /// Takes an event off the list within a transaction: it is settled.
 pub(super) fn settle_event(tx: &Connection, key: &str) -> rusqlite::Result<bool> {
     Ok(tx.prepare_cached("DELETE FROM notice WHERE notice_key = ?1")?.execute([key])? > 0)
 }
 
 impl Ledger {
-    /// The lines of the events that no one was told of yet.
-    pub fn untold(&self) -> Result<Vec<String>, Failure> {
+    /// The lines of the events that no one was told of yet, and those that are to be told again by now.
+    pub fn untold(&self, now: Instant) -> Result<Vec<String>, Failure> {
         self.read(|conn| {
-            let mut rows = conn.prepare_cached("SELECT line FROM notice WHERE reported_at = '' ORDER BY rowid")?;
-            rows.query_map([], |row| row.get(0))?.collect()
+            let mut rows =
+                conn.prepare_cached(&format!("SELECT line FROM notice WHERE {TO_BE_TOLD} ORDER BY rowid"))?;
+            rows.query_map([instant::text(now)], |row| row.get(0))?.collect()
         })
     }
 
@@ -71,7 +87,7 @@ impl Ledger {
     pub fn mark_told(&mut self, now: Instant) -> Result<(), Failure> {
         let at = instant::text(now);
         self.write(Durability::Full, |tx| {
-            tx.execute("UPDATE notice SET reported_at = ?1 WHERE reported_at = ''", [&at])?;
+            tx.execute(&format!("UPDATE notice SET reported_at = ?1 WHERE {TO_BE_TOLD}"), [&at])?;
             Ok(())
         })
     }

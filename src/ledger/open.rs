@@ -22,8 +22,9 @@ const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".
 const APPLICATION_ID: i32 = 0x4d4f_4e43;
 pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
-/// How long a write waits for another writer, such as `suppress add`.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a write waits for another writer. Longer than the longest honest transaction, so that none fails because of
+/// another: the opening of a campaign with a million recipients takes 10 to 20 s, all else goes in batches.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a ledger is for; decided when it is made, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +163,12 @@ impl Ledger {
             version: Cell::new(None),
             broken: Cell::new(false),
         };
-        if has_foreign_log {
+        // A run under way has looked at every page, if need be, before it began: the log is its own.
+        let is_of_the_run_under_way = || match RunLock::run_under_way(path) {
+            Some(run) => ledger.epoch_and_armed().is_ok_and(|(epoch, _)| epoch == run),
+            None => false,
+        };
+        if has_foreign_log && !is_of_the_run_under_way() {
             // SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the
             // run wrote it belongs, which the record tells; on any other only a look at every page does.
             ledger.check_whole()?;

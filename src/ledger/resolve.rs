@@ -273,7 +273,7 @@ fn resend(conn: &Connection, id: i64, at: &str, words: &str, expired: bool) -> r
 }
 
 /// At most one message to an address, and one about a cart, is planned at a time.
-fn another_is_planned(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
+pub(super) fn another_is_planned(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
     conn.prepare_cached(
         "SELECT 1 FROM message AS this WHERE this.id = ?1 AND this.kind = 'cart' AND (
              EXISTS (SELECT 1 FROM message AS o WHERE o.kind = 'cart' AND o.state = 'planned' AND o.folded_address = this.folded_address)
@@ -283,7 +283,7 @@ fn another_is_planned(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
 }
 
 /// Whether the same shopper, or address, got a later message about the same contents.
-fn a_newer_one_has_the_contents(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
+pub(super) fn a_newer_one_has_the_contents(conn: &Connection, id: i64) -> rusqlite::Result<bool> {
     conn.prepare_cached(
         "SELECT 1 FROM message AS this WHERE this.id = ?1 AND (
              EXISTS (SELECT 1 FROM message AS o

@@ -33,9 +33,12 @@ impl Ledger {
         window_seconds: i64,
         accept_clock: bool,
     ) -> Result<Epoch, Failure> {
-        let now = instant::text(now);
         self.sync_folder()?;
         self.keep_log(true)?;
+        if accept_clock {
+            self.take_back_from(now)?;
+        }
+        let now = instant::text(now);
         let (host_id, host_name) = self.host_columns();
         let epoch = self.write(Durability::Full, |tx| {
             tx.execute(
@@ -46,9 +49,18 @@ impl Ledger {
                 (window_seconds, &now, accept_clock, host_id, host_name),
             )?;
             if accept_clock {
-                // What a clock that was ahead found too late is not late yet, and every campaign is looked at anew.
-                tx.execute("DELETE FROM campaign_occurrence WHERE state = 'not_in_time' AND planned_at > ?1", [&now])?;
-                tx.execute("UPDATE scheduled_campaign SET next_run = ?1 WHERE next_run > ?1", [&now])?;
+                // What a clock that was ahead found too late may not be late yet, and every campaign is looked at anew.
+                const TOO_EARLY: &str =
+                    "FROM campaign_occurrence WHERE state = 'not_in_time' AND (planned_at > ?1 OR decided_at > ?1)";
+                tx.execute(
+                    &format!(
+                        "UPDATE scheduled_campaign SET next_run = ?1 WHERE next_run > ?1
+                             OR (next_run IS NULL AND defined AND status <> 'cancelled'
+                                 AND campaign_id IN (SELECT campaign_id {TOO_EARLY}))"
+                    ),
+                    [&now],
+                )?;
+                tx.execute(&format!("DELETE {TOO_EARLY}"), [&now])?;
             }
             tx.execute(
                 "INSERT INTO run (epoch, command, started_at, accepted_clock, attempt_after)

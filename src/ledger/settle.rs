@@ -89,45 +89,6 @@ impl Ledger {
             Ok(())
         })
     }
-
-    /// Skips every planned cart message that expired, and says how many there were.
-    pub fn expire_carts(&mut self, now: Instant) -> Result<u64, Failure> {
-        self.expire("occurrence IS NULL", now)
-    }
-
-    /// Skips every planned campaign message that expired, and says how many there were.
-    pub fn expire_recipients(&mut self, now: Instant) -> Result<u64, Failure> {
-        // By occurrence: none of its messages expires before it does, and one look tells that nothing is left of it.
-        let occurrences: Vec<i64> = self.read(|conn| {
-            let mut rows = conn.prepare_cached(
-                "SELECT id FROM campaign_occurrence AS o WHERE state = 'opened' AND expires_at <= ?1
-                     AND EXISTS (SELECT 1 FROM message AS m WHERE m.occurrence = o.id AND m.state = 'planned')",
-            )?;
-            rows.query_map([instant::text(now)], |row| row.get(0))?.collect()
-        })?;
-        let mut expired = 0;
-        for occurrence in occurrences {
-            expired += self.expire(&format!("occurrence = {occurrence}"), now)?;
-        }
-        Ok(expired)
-    }
-
-    fn expire(&mut self, which: &str, now: Instant) -> Result<u64, Failure> {
-        let now = instant::text(now);
-        let expired = format!("{which} AND state = 'planned' AND expires_at <= ?1");
-        let any =
-            self.read(|conn| conn.prepare_cached(&format!("SELECT 1 FROM message WHERE {expired}"))?.exists([&now]))?;
-        if !any {
-            return Ok(0);
-        }
-        self.write(Durability::Full, |tx| {
-            let skipped = tx.execute(
-                &format!("UPDATE message SET state = 'skipped', reason = 'expired', settled_at = ?1 WHERE {expired}"),
-                [&now],
-            )?;
-            Ok(skipped as u64)
-        })
-    }
 }
 
 /// Records one outcome within a transaction, at an instant given also as its text.
@@ -192,16 +153,16 @@ pub(super) fn mark_mailed(tx: &Connection, id: i64, at: &str) -> rusqlite::Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::ledger::{Armed, At, Kind, Place};
 
-    const NOW: &str = "2026-03-01T12:00:00Z";
+    pub(in crate::ledger) const NOW: &str = "2026-03-01T12:00:00Z";
 
-    /// A ledger with a run under way that has armed three messages to a campaign's recipients.
-    fn three_armed() -> (tempfile::TempDir, Ledger, Epoch) {
+    /// A ledger with a run under way and three planned messages to a campaign's recipients, which expire a day after now.
+    pub(in crate::ledger) fn three_planned() -> (tempfile::TempDir, Ledger, Epoch) {
         let folder = tempfile::tempdir().expect("a folder");
         let now = instant::from_text(NOW).expect("an instant");
         let path = folder.path().join("mailonce.db");
@@ -224,6 +185,12 @@ mod tests {
                      FROM (SELECT 1 AS value UNION SELECT 2 UNION SELECT 3);"
             ))
             .expect("messages");
+        (folder, ledger, epoch)
+    }
+
+    fn three_armed() -> (tempfile::TempDir, Ledger, Epoch) {
+        let (folder, mut ledger, epoch) = three_planned();
+        let now = instant::from_text(NOW).expect("an instant");
         let armed = ledger.arm(epoch, &[1, 2, 3], At { now, real_second: 0 }).expect("a commit");
         assert_eq!(armed, [Armed::Granted, Armed::Granted, Armed::Granted]);
         (folder, ledger, epoch)

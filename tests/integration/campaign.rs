@@ -104,7 +104,7 @@ fn refused_and_expired_messages_can_be_tried_anew() {
     let world = world.init();
     world.ok(["run-campaigns"]);
     world.has([("planned", 1), ("refused", 1), ("sent", 1)]);
-    world.campaigns_at("2026-03-04T12:00:00Z", 0);
+    world.campaigns_at("2026-03-04T12:00:00Z", 1);
     world.has([("refused", 1), ("sent", 1), ("skipped", 1)]);
     assert_eq!(world.campaign_column("once", "status").as_deref(), Some("completed"));
     world.exits(2, ["campaign", "retry", "once", "--state", "sent"]);

@@ -392,7 +392,7 @@ mod later {
             now = next;
         }
         assert_eq!(world.attempts().len(), 7);
-        detect_at(&world, "2026-03-04T08:00:00Z", 0);
+        detect_at(&world, "2026-03-04T08:00:00Z", 1);
         let message = world.message();
         assert_eq!((message.state.as_str(), message.reason.as_deref()), ("skipped", Some("expired")));
         assert_eq!(server.reached(Stage::Rcpt), tries, "an expired message is not tried");

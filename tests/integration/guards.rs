@@ -27,6 +27,27 @@ fn by_hand(world: &World) -> Connection {
     ledger
 }
 
+#[test]
+fn a_command_beside_a_run_does_not_look_at_every_page_and_one_beside_the_log_of_a_dead_run_does() {
+    let server = Server::start(Plan::accepting().at(Stage::Dot, Act::Hang));
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+    let run = world.spawn(["detect"]);
+    server.wait_for_final_dot();
+    {
+        let ledger = by_hand(&world);
+        // What only a look at every page finds.
+        ledger.pragma_update(None, "ignore_check_constraints", true).unwrap();
+        ledger.execute("UPDATE cart_abandonment_log SET email_sent = 7", []).unwrap();
+        // The file is not as the run's record has it, as after any checkpoint.
+        ledger.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    }
+    world.ok(["suppress", "add", "a@example.com", "--reason", "x"]);
+    run.kill();
+    world.exits(74, ["suppress", "add", "b@example.com", "--reason", "x"]).says("is damaged");
+    world.exits(74, ["detect"]).says("is damaged");
+    server.release();
+}
+
 mod restored_backup {
     use super::*;
 
@@ -356,9 +377,9 @@ mod ledger_file {
     fn a_newer_schema_is_left_alone() {
         let server = accepting();
         let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
-        by_hand(&world).pragma_update(None, "user_version", 3).unwrap();
-        world.exits(74, ["detect"]).says("schema 3");
-        world.exits(74, ["status"]).says("schema 3");
+        by_hand(&world).pragma_update(None, "user_version", 4).unwrap();
+        world.exits(74, ["detect"]).says("schema 4");
+        world.exits(74, ["status"]).says("schema 4");
         assert_eq!(server.connections(), 0);
     }
 

@@ -12,6 +12,7 @@ mod detect;
 mod doctor;
 mod exactly_once;
 mod examples;
+mod expiry;
 mod guards;
 mod import_log;
 mod import_schedules;

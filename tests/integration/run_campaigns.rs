@@ -839,7 +839,7 @@ mod delivery {
         world.campaigns_at("2026-03-02T09:00:00Z", 0);
         world.campaigns_at("2026-03-02T16:59:59Z", 0);
         world.has([("planned", 1), ("sent", 2)]);
-        world.campaigns_at("2026-03-02T17:00:00Z", 0);
+        world.campaigns_at("2026-03-02T17:00:00Z", 1).says("1 message expired unsent");
         world.has([("sent", 2), ("skipped", 1)]);
         assert_eq!(world.number("SELECT count(*) FROM message WHERE reason = 'expired'"), 1);
         assert_eq!(world.campaign_column("once", "status").as_deref(), Some("completed"));

@@ -6,32 +6,60 @@ use rusqlite::config::DbConfig;
 
 use crate::support::{Act, Cart, Plan, Server, Stage, World, definition};
 
-/// What the killed run was about to learn.
-const AFTER: &str = "2026-03-04T13:20:00Z";
-
-/// A ledger of schema 1: a message in every state, an adopted log, campaigns, suppressions, and a run that was killed.
-fn of_schema_1(server: &Server) -> World {
-    changed_by_hand(server, "")
+/// A ledger that an earlier schema wrote: a message in every state, an adopted log, campaigns, suppressions, and a run that
+/// was killed with one message begun.
+struct Old {
+    schema: i64,
+    rows: &'static str,
+    /// An instant after all of it.
+    after: &'static str,
+    /// Campaigns besides `spring`, `gone` and `weekly`.
+    campaigns: &'static [&'static str],
+    /// Whose message was begun.
+    begun: &'static str,
 }
 
-fn changed_by_hand(server: &Server, sql: &str) -> World {
-    let world = World::with_campaigns(
-        &(definition("spring", "at = \"2026-03-01 10:00\"")
+const OLDS: [Old; 2] = [
+    Old {
+        schema: 1,
+        rows: include_str!("../fixtures/ledger-1.sql"),
+        after: "2026-03-04T13:20:00Z",
+        campaigns: &[],
+        begun: "hang9@example.com",
+    },
+    Old {
+        schema: 2,
+        rows: include_str!("../fixtures/ledger-2.sql"),
+        after: "2026-03-04T13:40:00Z",
+        campaigns: &["autumn", "summer", "winter"],
+        begun: "hang14@example.com",
+    },
+];
+const NEWEST: i64 = 3;
+
+impl Old {
+    fn world(&self, server: &Server) -> World {
+        self.changed_by_hand(server, "")
+    }
+
+    fn changed_by_hand(&self, server: &Server, sql: &str) -> World {
+        let mut definitions = definition("spring", "at = \"2026-03-01 10:00\"")
             + &definition("gone", "at = \"2026-03-01 10:00\"")
-            + &definition("weekly", "every = \"week\"\non = \"monday\"\ntime = \"09:00\"")),
-    )
-    .smtp(server)
-    .now(AFTER);
-    let ledger = Connection::open(world.ledger_file()).unwrap();
-    ledger.pragma_update(None, "journal_mode", "WAL").unwrap();
-    ledger.pragma_update(None, "foreign_keys", false).unwrap();
-    // A killed run leaves its log.
-    ledger.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-    let rows = include_str!("../fixtures/ledger-1.sql");
-    ledger.execute_batch(rows).unwrap();
-    ledger.execute_batch(sql).unwrap();
-    assert_eq!(schema(&world), 1);
-    world
+            + &definition("weekly", "every = \"week\"\non = \"monday\"\ntime = \"09:00\"");
+        for id in self.campaigns {
+            definitions += &definition(id, "at = \"2026-03-04 13:18\"");
+        }
+        let world = World::with_campaigns(&definitions).smtp(server).now(self.after);
+        let ledger = Connection::open(world.ledger_file()).unwrap();
+        ledger.pragma_update(None, "journal_mode", "WAL").unwrap();
+        ledger.pragma_update(None, "foreign_keys", false).unwrap();
+        // A killed run leaves its log.
+        ledger.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        ledger.execute_batch(self.rows).unwrap();
+        ledger.execute_batch(sql).unwrap();
+        assert_eq!(schema(&world), self.schema);
+        world
+    }
 }
 
 fn schema(world: &World) -> i64 {
@@ -39,7 +67,7 @@ fn schema(world: &World) -> i64 {
 }
 
 #[test]
-fn every_command_works_on_schema_1() {
+fn every_command_works_on_an_older_schema() {
     for (command, code, migrates) in [
         (&["status"][..], 0, false),
         (&["log"], 0, false),
@@ -51,8 +79,29 @@ fn every_command_works_on_schema_1() {
         (&["detect", "--dry-run"], 0, false),
         (&["run-campaigns", "--dry-run"], 0, false),
         (&["suppress", "list"], 0, false),
-        (&["suppress", "add", "more@example.com", "--reason", "x"], 0, false),
-        (&["campaign", "pause", "weekly"], 0, false),
+        (&["suppress", "add", "more@example.com", "--reason", "x"], 0, true),
+        (&["suppress", "remove", "nobody@example.com"], 0, true),
+        (&["import", "suppressions", "audience.csv"], 0, true),
+        (&["campaign", "pause", "weekly"], 0, true),
+        (&["campaign", "resume", "weekly"], 0, true),
+        (&["campaign", "cancel", "spring"], 0, true),
+        (
+            &[
+                "campaign",
+                "add",
+                "new",
+                "--subject",
+                "S",
+                "--template",
+                "letter.html",
+                "--audience",
+                "audience.csv",
+                "--at",
+                "2027-01-01 09:00",
+            ],
+            0,
+            true,
+        ),
         (&["detect"], 1, true),
         (&["run-campaigns"], 1, true),
         (&["resolve", "--all", "--resend", "--reason", "x"], 0, true),
@@ -60,61 +109,108 @@ fn every_command_works_on_schema_1() {
         (&["cleanup-duplicates"], 0, true),
         (&["add-index"], 0, true),
     ] {
-        let server = Server::start(Plan::accepting());
-        let world = of_schema_1(&server);
-        let sent_before = world.states()["sent"];
-        let ran = world.run(command);
-        assert_eq!(ran.code, code, "{ran}");
-        assert_eq!(schema(&world), if migrates { 2 } else { 1 }, "{ran}");
-        world.ok(["audit"]);
-        // From here on as any ledger.
-        world.run(["detect"]);
-        world.run(["run-campaigns"]);
-        assert_eq!(schema(&world), 2);
-        world.ok(["audit"]).is_silent();
-        assert_eq!(world.number("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
-        assert_eq!(world.states()["sent"], sent_before + server.accepted().len(), "{ran}");
-        let mut recipients = server.recipients();
-        recipients.sort();
-        recipients.dedup();
-        assert_eq!(recipients.len(), server.accepted().len(), "{ran}: someone got two");
-        assert!(!recipients.iter().any(|to| to.starts_with("hang9") && !command.contains(&"--resend")));
+        for old in &OLDS {
+            let server = Server::start(Plan::accepting());
+            let world = old.world(&server);
+            let sent_before = world.states()["sent"];
+            let ran = world.run(command);
+            assert_eq!(ran.code, code, "schema {}: {ran}", old.schema);
+            assert_eq!(schema(&world), if migrates { NEWEST } else { old.schema }, "{ran}");
+            world.ok(["audit"]);
+            // From here on as any ledger.
+            world.run(["detect"]);
+            world.run(["run-campaigns"]);
+            assert_eq!(schema(&world), NEWEST);
+            world.ok(["audit"]).is_silent();
+            assert_eq!(world.number("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
+            assert_eq!(world.states()["sent"], sent_before + server.accepted().len(), "{ran}");
+            let mut messages: Vec<String> = server.accepted().into_iter().map(|message| message.message_id).collect();
+            messages.sort();
+            messages.dedup();
+            assert_eq!(messages.len(), server.accepted().len(), "{ran}: one went twice");
+            let resends = command.contains(&"--resend");
+            assert!(!server.recipients().iter().any(|to| to == old.begun && !resends), "{ran}");
+        }
     }
 }
 
 #[test]
-fn what_schema_1_held_back_has_its_own_reason_and_stays() {
-    let server = Server::start(Plan::accepting());
-    let world = of_schema_1(&server);
+fn a_command_without_the_lock_that_meets_an_older_schema_waits_for_the_run_under_way() {
+    for old in &OLDS {
+        let server = Server::start(Plan::accepting());
+        let world = old.world(&server);
+        let lock = std::fs::File::create(world.path("mailonce.db.lock")).unwrap();
+        fs2::FileExt::lock_exclusive(&lock).unwrap();
+        for command in [
+            &["suppress", "add", "more@example.com", "--reason", "x"][..],
+            &["suppress", "remove", "nobody@example.com"],
+            &["campaign", "pause", "weekly"],
+            &["campaign", "cancel", "weekly"],
+        ] {
+            world.exits(75, command).says("is to be brought up to date first").says("--wait 30s");
+            assert_eq!(schema(&world), old.schema);
+        }
+        world.ok(["suppress", "list"]);
+        world.ok(["status"]);
+        let waiting = world.spawn(["suppress", "add", "more@example.com", "--reason", "x", "--wait", "60s"]);
+        fs2::FileExt::unlock(&lock).unwrap();
+        world.check(waiting.wait(), 0);
+        assert_eq!(schema(&world), NEWEST);
+        assert_eq!(world.number("SELECT count(*) FROM suppression WHERE folded_address = 'more@example.com'"), 1);
+    }
+}
+
+#[test]
+fn what_an_older_schema_decided_stays_decided() {
     let held = "SELECT group_concat(recipient) FROM message WHERE reason = 'held_back'";
     let cancelled = "SELECT group_concat(recipient) FROM message WHERE reason = 'cancelled'";
-    world.exits(1, ["detect"]);
-    assert_eq!(world.list(held), "held1@example.com,held2@example.com");
-    assert_eq!(world.list(cancelled), "later-r3@example.com", "a person's decision stays one");
+    for (old, cancelled_before) in
+        OLDS.iter().zip(["later-r3@example.com", "later-r3@example.com,later-r3@example.com,later-r5@example.com"])
+    {
+        let server = Server::start(Plan::accepting());
+        let world = old.world(&server);
+        world.exits(1, ["detect"]);
+        // Schema 1 had no reason of its own for what it held back.
+        assert_eq!(world.list(held), "held1@example.com,held2@example.com");
+        assert_eq!(world.list(cancelled), cancelled_before, "a person's decision stays one");
+        assert_eq!(
+            world.number("SELECT count(*) FROM scheduled_campaign WHERE status = 'cancelled' AND cancelled_at IS NULL"),
+            0
+        );
+        // What expired before was told, or not, by the version of then.
+        assert_eq!(world.number("SELECT count(*) FROM notice WHERE kind = 'expired'"), 0);
+    }
 }
 
 #[test]
 fn a_run_that_is_killed_after_it_brought_the_ledger_up_to_date_leaves_a_sound_one() {
-    let server = Server::start(Plan::accepting().at(Stage::Connect, Act::Hang));
-    let world = of_schema_1(&server);
-    world.put(Cart::of("new").updated("2026-03-04T12:00:00Z"));
-    let run = world.spawn(["detect"]);
-    server.wait_for(Stage::Connect, 1);
-    assert_eq!(schema(&world), 2, "it is committed before anything else is begun");
-    run.kill();
-    server.release();
-    let accepting = Server::start(Plan::accepting());
-    world.send_to(&accepting);
-    world.run(["detect"]);
-    world.ok(["audit"]).is_silent();
+    for old in &OLDS {
+        let server = Server::start(Plan::accepting().at(Stage::Connect, Act::Hang));
+        let world = old.world(&server);
+        world.put(Cart::of("new").updated("2026-03-04T12:00:00Z"));
+        let run = world.spawn(["detect"]);
+        server.wait_for(Stage::Connect, 1);
+        assert_eq!(schema(&world), NEWEST, "it is committed before anything else is begun");
+        run.kill();
+        server.release();
+        let accepting = Server::start(Plan::accepting());
+        world.send_to(&accepting);
+        world.run(["detect"]);
+        world.ok(["audit"]).is_silent();
+    }
 }
 
 #[test]
 fn a_table_that_was_changed_by_hand_is_not_rewritten() {
-    let server = Server::start(Plan::accepting());
-    let by_hand = "ALTER TABLE ledger DROP COLUMN least_window_seconds; ALTER TABLE ledger ADD COLUMN mine TEXT";
-    let world = changed_by_hand(&server, by_hand);
-    world.exits(74, ["detect"]).says("the table ledger was changed by hand");
-    assert_eq!(schema(&world), 1);
-    assert_eq!(server.connections(), 0);
+    for old in &OLDS {
+        let server = Server::start(Plan::accepting());
+        let by_hand = "ALTER TABLE ledger DROP COLUMN least_window_seconds; ALTER TABLE ledger ADD COLUMN mine TEXT";
+        let world = old.changed_by_hand(&server, by_hand);
+        world.exits(74, ["detect"]).says("the table ledger was changed by hand");
+        world
+            .exits(74, ["suppress", "add", "more@example.com", "--reason", "x"])
+            .says("the table ledger was changed by hand");
+        assert_eq!(schema(&world), old.schema);
+        assert_eq!(server.connections(), 0);
+    }
 }

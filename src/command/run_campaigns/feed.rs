@@ -81,7 +81,9 @@ impl<'a> RecipientFeed<'a> {
                 }
                 if self.is_running {
                     if self.queue.is_empty() {
-                        self.queue = ledger.due_recipients(occurrence.id, self.due_at, self.after, PAGE)?.into();
+                        self.queue = ledger
+                            .due_recipients(occurrence.id, (self.due_at, self.clock.now()), self.after, PAGE)?
+                            .into();
                     }
                     if let Some(due) = self.queue.pop_front() {
                         self.after = Some((due.not_before, due.id));
