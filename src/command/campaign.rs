@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use chrono::TimeDelta;
@@ -414,18 +416,40 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
     Ok(Exit::Done)
 }
 
-/// Replaces a file by way of a temporary one beside it: never half of it is seen.
-pub(super) fn replace(path: &std::path::Path, text: &str) -> Result<(), Failure> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = std::path::PathBuf::from(name);
+/// Replaces a file by way of a temporary one beside it: never half of it is seen. A symbolic link stays one, and what it
+/// leads to is replaced; mode and owner stay, as far as this user may set them.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
+        let path = led_to(path)?;
+        let before = fs::metadata(&path).ok();
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let temporary = PathBuf::from(name);
         let mut file = fs::File::create(&temporary)?;
+        if let Some(before) = before {
+            // Before the mode: a change of owner takes bits of it away.
+            let _ = fchown(&file, Some(before.uid()), Some(before.gid()));
+            file.set_permissions(before.permissions())?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, &path)
     };
     write().map_err(|err| {
         Failure::ledger(format!("could not write {}: {err}", path.display()), "make its folder writable")
     })
+}
+
+/// Where a path leads, through symbolic links, also when nothing is there yet.
+fn led_to(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+            return Ok(path);
+        }
+        let target = fs::read_link(&path)?;
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Err(std::io::Error::other("too many symbolic links"))
 }
