@@ -356,9 +356,9 @@ mod ledger_file {
     fn a_newer_schema_is_left_alone() {
         let server = accepting();
         let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
-        by_hand(&world).pragma_update(None, "user_version", 3).unwrap();
-        world.exits(74, ["detect"]).says("schema 3");
-        world.exits(74, ["status"]).says("schema 3");
+        by_hand(&world).pragma_update(None, "user_version", 4).unwrap();
+        world.exits(74, ["detect"]).says("schema 4");
+        world.exits(74, ["status"]).says("schema 4");
         assert_eq!(server.connections(), 0);
     }
 
