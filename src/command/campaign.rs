@@ -13,12 +13,15 @@ use comfy_table::{Table, presets::NOTHING};
 use serde_json::json;
 
 use super::Context;
-use super::run_campaigns::{definitions, opening::spoken};
+use super::run_campaigns::definitions;
+use super::run_campaigns::missed::which;
+use super::run_campaigns::opening::{due_meanwhile, spoken};
 use crate::cli;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
+use crate::domain::recurrence::Recurrence;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, CampaignState, Ledger, OccurrenceRow};
+use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow};
 use crate::output::{count, inert, note_lost};
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
@@ -34,19 +37,14 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
         cli::Campaign::Show { id, occurrence, csv } => show(context, &settings, id, *occurrence, *csv),
         cli::Campaign::Add(add) => self::add(context, &settings, add),
         cli::Campaign::Pause { id } => steer(context, &settings, id, |ledger| {
-            Ok(match ledger.set_paused(id, true)? {
+            Ok(match ledger.pause(id)? {
                 true => {
                     format!("{id} is paused: nothing opens and nothing is sent until `mailonce campaign resume {id}`")
                 }
                 false => format!("{id} was not pending or running; nothing was changed"),
             })
         }),
-        cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| {
-            Ok(match ledger.set_paused(id, false)? {
-                true => format!("{id} goes on with the next run"),
-                false => format!("{id} was not paused; nothing was changed"),
-            })
-        }),
+        cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| resume(context, &settings, ledger, id)),
         cli::Campaign::Cancel { id } => steer(context, &settings, id, |ledger| {
             Ok(match ledger.cancel_campaign(id, context.clock.now())? {
                 Some(messages) => {
@@ -75,6 +73,7 @@ impl Known<'_> {
         let open = current.is_some_and(|row| row.messages.keys().any(|state| state == "planned" || state == "armed"));
         match (open, self.next()) {
             (true, _) => "running".into(),
+            (false, _) if state.cancelled_at.is_some() => "cancelled".into(),
             (false, Some(_)) => "pending".into(),
             (false, None) => "completed".into(),
         }
@@ -82,7 +81,8 @@ impl Known<'_> {
 
     fn next(&self) -> Option<Instant> {
         let state = self.state.as_ref()?;
-        let live = state.enabled && !matches!(state.status.as_str(), "paused" | "cancelled");
+        let live =
+            state.enabled && state.cancelled_at.is_none() && !matches!(state.status.as_str(), "paused" | "cancelled");
         live.then(|| state.next_run.as_deref().and_then(instant::from_text)).flatten()
     }
 }
@@ -292,6 +292,43 @@ fn see(context: &Context<'_>, ledger: &mut Ledger, campaign: &Campaign) -> Resul
     Ok(first)
 }
 
+/// Ends a pause, and says what became of what fell due meanwhile: that is the decision of whoever paused it.
+fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &str) -> Result<String, Failure> {
+    let now = context.clock.now();
+    let definitions = definitions(settings)?;
+    let defined = definitions.campaigns.iter().find(|campaign| campaign.id == id);
+    let state = ledger.campaign(id)?.filter(|state| state.status == "paused");
+    let (instants, opens) = match (&state, defined) {
+        (Some(state), Some(campaign)) => due_meanwhile(ledger, state, campaign, now)?,
+        _ => (Vec::new(), None),
+    };
+    let missed = Missed { instants, ..Missed::default() };
+    let Some(resumed) = ledger.resume(id, &missed, now)? else {
+        return Ok(format!("{id} was not paused; nothing was changed"));
+    };
+    let mut line = format!("{id} goes on with the next run");
+    if resumed.planned > resumed.expired {
+        line.push_str(&format!("; {} sent then", count(resumed.planned - resumed.expired, "planned message")));
+    }
+    if resumed.expired > 0 {
+        line.push_str(&format!("; {} not sent: their time has passed", count(resumed.expired, "planned message")));
+    }
+    let Some(campaign) = defined else {
+        line.push_str("; it is not in the campaigns file, so that nothing opens until it is");
+        return Ok(line);
+    };
+    if !missed.instants.is_empty() {
+        line.push_str(&format!("; {} will never open", which(campaign, &missed.instants).trim_end_matches(',')));
+        if matches!(campaign.schedule.recurrence, Recurrence::Once(_)) {
+            line.push_str(": set `at` to a time to come");
+        }
+    }
+    if let Some(at) = opens {
+        line.push_str(&format!("; the occurrence of {} opens then", spoken(at, campaign)));
+    }
+    Ok(line)
+}
+
 fn retry(
     context: &Context<'_>,
     settings: &Settings,
@@ -309,11 +346,8 @@ fn retry(
     let Some(row) = chosen(&ledger, id, occurrence)? else {
         return Err(Failure::usage(format!("campaign {id} has not opened yet"), "there is nothing to retry").into());
     };
-    let send_until = definitions
-        .campaigns
-        .iter()
-        .find(|campaign| campaign.id == id)
-        .map_or(settings.campaigns.send_until, |campaign| campaign.send_until);
+    let defined = definitions.campaigns.iter().find(|campaign| campaign.id == id);
+    let send_until = defined.map_or(settings.campaigns.send_until, |campaign| campaign.send_until);
     let now = context.clock.now();
     let expires_at = now + TimeDelta::from_std(send_until).unwrap_or(TimeDelta::MAX);
     let states: Vec<&str> = states.iter().map(String::as_str).collect();
