@@ -152,6 +152,9 @@ pub enum Campaign {
     /// Open nothing more, for ever; what is planned is not sent
     Cancel { id: String },
     /// Plan refused, expired or cancelled messages of an occurrence anew
+    ///
+    /// With --template they are written with a corrected template, after it was tried on them; so is what is still planned of
+    /// that occurrence.
     Retry {
         id: String,
         /// Which: repeat it for several
@@ -160,6 +163,10 @@ pub enum Campaign {
         /// Which occurrence (its instant, as listed), instead of the newest opened one
         #[arg(long, value_name = "TIME", value_parser = parse_instant)]
         occurrence: Option<Instant>,
+        /// Write them with this template instead of the one it opened with; without FILE, with the template and subject
+        /// that the definition has now
+        #[arg(long, value_name = "FILE", num_args = 0..=1)]
+        template: Option<Option<PathBuf>>,
     },
 }
 

@@ -14,14 +14,16 @@ use serde_json::json;
 
 use super::Context;
 use super::run_campaigns::definitions;
+use super::run_campaigns::feed::{MOST_TRIED, Stationery, TrialRow, read_row};
 use super::run_campaigns::missed::which;
 use super::run_campaigns::opening::{due_meanwhile, spoken};
 use crate::cli;
+use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
 use crate::domain::recurrence::Recurrence;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow};
+use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Retemplated};
 use crate::output::{count, inert, note_lost};
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
@@ -53,7 +55,10 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
                 None => format!("{id} was cancelled already; nothing was changed"),
             })
         }),
-        cli::Campaign::Retry { id, state, occurrence } => retry(context, &settings, id, state, *occurrence),
+        cli::Campaign::Retry { id, state, occurrence, template } => {
+            let template = template.as_ref().map(|file| file.as_deref());
+            retry(context, &settings, id, state, *occurrence, template)
+        }
     }
 }
 
@@ -329,12 +334,57 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
     Ok(line)
 }
 
+/// A corrected template for an opened occurrence: that of a file, or template and subject as the definition has them now.
+///
+/// # Errors
+/// Exit 2: there is no definition to take it from. Exit 78: it cannot be read, or not be rendered for one of the messages
+/// that it is for. Nothing was changed.
+fn corrected(
+    settings: &Settings,
+    ledger: &Ledger,
+    defined: Option<&Campaign>,
+    occurrence: i64,
+    file: Option<&Path>,
+    states: &[&str],
+) -> Result<OpenOccurrence> {
+    let mut corrected = ledger.open_occurrence_by_id(occurrence)?;
+    let path = match (file, defined) {
+        (Some(file), _) => file,
+        (None, Some(campaign)) => {
+            corrected.subject.clone_from(&campaign.subject);
+            &campaign.template
+        }
+        (None, None) => {
+            let what = format!("campaign {} has no definition to take the template from", corrected.campaign_id);
+            return Err(Failure::usage(what, "name a file: `--template FILE`; nothing was changed").into());
+        }
+    };
+    corrected.template_name = path.display().to_string();
+    corrected.template = fs::read_to_string(path).map_err(|err| {
+        let what = format!("the template {} cannot be read: {err}", path.display());
+        Failure::config(what, "put it there").kept("nothing was changed")
+    })?;
+    let stationery = Stationery::of(&corrected, settings)?;
+    for states in [states, &["planned"]] {
+        let mut rows = Vec::new();
+        for (at, (recipient, values)) in ledger.rows_to_retry(occurrence, states, MOST_TRIED)?.into_iter().enumerate() {
+            let place = format!("recipient {} of those it is for", at + 1);
+            let address = Address::parse(&recipient).map_err(anyhow::Error::from)?;
+            let values = read_row(&values).map_err(anyhow::Error::msg)?;
+            rows.push(TrialRow { place, address, values });
+        }
+        stationery.try_on(&rows).map_err(|failure| failure.kept("nothing was changed"))?;
+    }
+    Ok(corrected)
+}
+
 fn retry(
     context: &Context<'_>,
     settings: &Settings,
     id: &str,
     states: &[String],
     occurrence: Option<Instant>,
+    template: Option<Option<&Path>>,
 ) -> Result<Exit> {
     Ledger::check_path(settings.place())?;
     let lock = RunLock::take(&settings.ledger, "campaign retry", context.global.wait.unwrap_or_default())?;
@@ -351,10 +401,30 @@ fn retry(
     let now = context.clock.now();
     let expires_at = now + TimeDelta::from_std(send_until).unwrap_or(TimeDelta::MAX);
     let states: Vec<&str> = states.iter().map(String::as_str).collect();
+    let mut written_with = None;
+    if let Some(file) = template {
+        let corrected = corrected(settings, &ledger, defined, row.id, file, &states)?;
+        let waiting = row.messages.get("planned").copied().unwrap_or(0);
+        ledger.retemplate(
+            row.id,
+            Retemplated {
+                subject: &corrected.subject,
+                template: &corrected.template,
+                template_name: &corrected.template_name,
+            },
+        )?;
+        context.output.print(format!(
+            "{} is written with {} from now on{}",
+            row.planned_at,
+            corrected.template_name,
+            if waiting > 0 { format!(", also {} of it", count(waiting, "planned message")) } else { String::new() }
+        ));
+        written_with = Some(corrected.template_name);
+    }
     let planned = ledger.retry_occurrence(row.id, &states, expires_at, now)?;
     let held_back = ledger.count_held_back(row.id)?;
     context.output.document(
-        &json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned, "held_back": held_back }),
+        &json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned, "held_back": held_back, "template": written_with }),
     );
     context.output.print(format!(
         "{} of {} planned anew; `mailonce run-campaigns` sends them",

@@ -1,7 +1,7 @@
 //! `run-campaigns`: open the occurrences that are due, deliver what they planned.
 
 mod dry_run;
-mod feed;
+pub(super) mod feed;
 pub(super) mod missed;
 pub(super) mod opening;
 

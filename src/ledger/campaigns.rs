@@ -536,7 +536,7 @@ fn campaign_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<CampaignState> {
     })
 }
 
-fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<OpenOccurrence> {
+pub(super) fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<OpenOccurrence> {
     Ok(OpenOccurrence {
         id: row.get(0)?,
         campaign_id: row.get(1)?,
@@ -549,10 +549,11 @@ fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<OpenOccurre
 }
 
 /// Which messages `refused`, `expired` or `cancelled` are.
-fn state_to_retry(state: &str) -> &'static str {
+pub(super) fn state_to_retry(state: &str) -> &'static str {
     match state {
         "refused" => "(state = 'refused')",
         "expired" => "(state = 'skipped' AND reason = 'expired')",
+        "planned" => "(state = 'planned')",
         _ => "(state = 'skipped' AND reason = 'cancelled')",
     }
 }

@@ -43,6 +43,7 @@ mod plan;
 mod recover;
 mod report;
 mod resolve;
+mod retemplate;
 mod runs;
 mod settle;
 mod streak;
@@ -69,6 +70,7 @@ pub use plan::{Due, PlanRules, Standing};
 pub use recover::Recovered;
 pub use report::{LogFilter, StateCount};
 pub use resolve::{Decision, InDoubt, Named, PlannedAgain, Resolution, Resolved};
+pub use retemplate::Retemplated;
 pub use settle::{Outcome, Settled};
 pub use streak::PastRefusal;
 

@@ -475,6 +475,81 @@ mod trial {
     }
 }
 
+mod corrected_template {
+    use super::*;
+
+    /// A hundred and one were sent, one that came after those that are tried was refused over the template.
+    fn refused_over_the_template(server: &Server) -> World {
+        let world = seen_by(server, &definition("once", ONCE));
+        world.write("letter.html", "{% if name == 'Bad' %}{{ nothing }}{% endif %}<p>Dear {{ name }}</p>");
+        world.audience("audience.csv", &(people(101) + "bad@example.com,Bad\n"));
+        world.campaigns_at("2026-03-02T09:00:00Z", 1);
+        assert_eq!(world.number("SELECT count(*) FROM message WHERE state = 'refused'"), 1);
+        world
+    }
+
+    #[test]
+    fn of_the_definition_it_is_what_a_retry_is_written_with() {
+        let server = accepting();
+        let world = refused_over_the_template(&server);
+        world.write("letter.html", "<p>Mended for {{ name }}</p>");
+        world.define(&definition("once", ONCE).replace("Hello", "Sorry"));
+        // Without --template it is written as it opened, and refused again.
+        world.ok(["campaign", "retry", "once", "--state", "refused"]);
+        world.campaigns_at("2026-03-02T09:01:00Z", 1);
+        world.has([("refused", 1), ("sent", 101)]);
+        let ran = world.ok(["campaign", "retry", "once", "--state", "refused", "--template"]);
+        ran.says("2026-03-02T09:00:00Z is written with").says("letter.html from now on").says("1 message of");
+        world.campaigns_at("2026-03-02T09:02:00Z", 0);
+        world.has([("sent", 102)]);
+        let last = server.accepted().pop().unwrap();
+        assert_eq!(last.header("Subject").as_deref(), Some("Sorry Bad"));
+        assert!(last.text().contains("Mended for Bad"), "{}", last.text());
+        world.books_balance();
+        world.ok(["audit"]).is_silent();
+    }
+
+    #[test]
+    fn from_a_file_it_keeps_the_subject_and_goes_for_what_is_still_planned() {
+        let server = Server::start(Plan::accepting().for_recipient("r7@", Stage::Rcpt, Act::Reply(LATER)));
+        let world = refused_over_the_template(&server);
+        world.has([("planned", 1), ("refused", 1), ("sent", 100)]);
+        world.write("mended.html", "<p>Mended for {{ name }}</p>");
+        world.define("");
+        world.exits(2, ["campaign", "retry", "once", "--state", "refused", "--template"]).says("--template FILE");
+        let ran = world.ok(["campaign", "retry", "once", "--state", "refused", "--template", "mended.html"]);
+        ran.says("written with mended.html from now on, also 1 planned message of it");
+        let willing = accepting();
+        world.send_to(&willing);
+        world.campaigns_at("2026-03-02T09:10:00Z", 0);
+        let mut subjects: Vec<_> = willing.accepted().iter().filter_map(|mail| mail.header("Subject")).collect();
+        subjects.sort();
+        assert_eq!(subjects, ["Hello Bad", "Hello Name 7"]);
+        assert!(willing.accepted().iter().all(|mail| mail.text().contains("Mended for")));
+    }
+
+    #[test]
+    fn that_does_not_fit_those_it_is_for_changes_nothing() {
+        let server = accepting();
+        let world = refused_over_the_template(&server);
+        let occurrence = "SELECT subject, template, template_name FROM campaign_occurrence";
+        let before = world.rows(occurrence);
+        for (text, says) in [
+            ("<p>{{ nmae }}</p>", "recipient 1 of those it is for"),
+            ("<p>{{ name | first }}</p>", "columns are empty"),
+            ("{% for", "mended.html:1"),
+        ] {
+            world.write("mended.html", text);
+            let ran = world.exits(78, ["campaign", "retry", "once", "--state", "refused", "--template", "mended.html"]);
+            ran.says(says);
+            assert!(!ran.output().contains("bad@example.com"), "{ran}");
+            assert_eq!(world.rows(occurrence), before);
+            world.has([("refused", 1), ("sent", 101)]);
+        }
+        world.exits(78, ["campaign", "retry", "once", "--state", "refused", "--template", "no-such.html"]);
+    }
+}
+
 mod cancelled {
     use super::*;
 
