@@ -166,6 +166,14 @@ impl Ledger {
         })
     }
 
+    /// What stands of one kind.
+    pub fn standing_of(&self, kind: &str) -> Result<Vec<Notice>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare_cached("SELECT notice_key, line FROM notice WHERE kind = ?1 ORDER BY rowid")?;
+            rows.query_map([kind], |row| Ok(Notice { key: row.get(0)?, line: row.get(1)? }))?.collect()
+        })
+    }
+
     /// Keeps one thing that needs telling only once, ever, and its line as it is now; `None`: nothing of this kind stands.
     /// Says whether this is the first time. Writes only on a change.
     pub fn note_once(&mut self, kind: &str, standing: Option<&Notice>, now: Instant) -> Result<bool, Failure> {

@@ -356,6 +356,21 @@ mod shrunk_audience {
     }
 
     #[test]
+    fn opened_alone_it_leaves_what_stands_of_others() {
+        let other = definition("other", NINE).replace("audience.csv", "missing.csv");
+        let world = seen(&(definition("daily", NINE) + &other));
+        world.audience("audience.csv", &people(10));
+        world.audience("missing.csv", &people(1));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.audience("audience.csv", &people(4));
+        fs::remove_file(world.path("missing.csv")).unwrap();
+        world.campaigns_at("2026-03-03T09:00:00Z", 1);
+        world.ok(["run-campaigns", "--campaign", "daily", "--accept-audience"]);
+        world.ok(["status"]).says("campaign other 2026-03-03T09:00:00Z: could not read the audience");
+        world.campaigns_at("2026-03-03T09:01:00Z", 0).is_silent();
+    }
+
+    #[test]
     fn short_for_a_whole_occurrence_it_is_taken_for_right_and_told() {
         let world = shrunk();
         world.campaigns_at("2026-03-03T09:00:00Z", 1);

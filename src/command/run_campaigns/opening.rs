@@ -58,6 +58,11 @@ pub(super) fn open_due(
     }
     report.next_occurrence = next.map(|(at, campaign)| spoken(at, campaign));
     report.not_ready = not_ready.iter().map(|notice| notice.line.clone()).collect();
+    if let Some(only) = round.only {
+        // The others were not looked at: what stood of them still stands.
+        let others = run.ledger.standing_of(NOT_OPENED)?.into_iter();
+        not_ready.extend(others.filter(|notice| !notice.key.starts_with(&format!("{only}/"))));
+    }
     let news = run.ledger.note(NOT_OPENED, &not_ready, now)?;
     report.delivered.news.extend(told(news, NOT_OPENED));
     Ok(())
