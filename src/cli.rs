@@ -59,9 +59,10 @@ pub enum Command {
     Status,
     /// List episodes and messages
     Log(Log),
-    /// List messages in doubt, and settle them: by a mail log, or by hand
+    /// List what waits for a person: messages in doubt, and what was missed, expired or paused; and settle it
     ///
-    /// Without options it lists them, with all that is known. With --mail-log under cron it says nothing while no one is
+    /// Without options it lists them, with all that is known. Messages in doubt are settled by a mail log or by hand; what
+    /// is right as it is, by --accept. With --mail-log under cron it says nothing while no one is
     /// needed: what the log settles is recorded in silence (-v says it); exit 1 and a line, once, for what stays in doubt
     /// an hour after its body was begun and for what the log contradicts. After a restored backup: --restored.
     Resolve(Resolve),
@@ -117,6 +118,9 @@ pub struct RunCampaigns {
     /// Only this campaign
     #[arg(long, value_name = "ID")]
     pub campaign: Option<String>,
+    /// Open it although its audience has fewer than half the rows of the last opening: the list is right as it is
+    #[arg(long, requires = "campaign")]
+    pub accept_audience: bool,
     /// Go on although the clock stands before what the ledger has recorded
     #[arg(long)]
     pub accept_clock: bool,
@@ -143,11 +147,14 @@ pub enum Campaign {
     Add(Box<CampaignAdd>),
     /// Open nothing more and send nothing more, until resumed
     Pause { id: String },
-    /// Go on after a pause
+    /// Go on after a pause; says what fell due meanwhile and will never open
     Resume { id: String },
     /// Open nothing more, for ever; what is planned is not sent
     Cancel { id: String },
     /// Plan refused, expired or cancelled messages of an occurrence anew
+    ///
+    /// With --template they are written with a corrected template, after it was tried on them; so is what is still planned of
+    /// that occurrence.
     Retry {
         id: String,
         /// Which: repeat it for several
@@ -156,6 +163,10 @@ pub enum Campaign {
         /// Which occurrence (its instant, as listed), instead of the newest opened one
         #[arg(long, value_name = "TIME", value_parser = parse_instant)]
         occurrence: Option<Instant>,
+        /// Write them with this template instead of the one it opened with; without FILE, with the template and subject
+        /// that the definition has now
+        #[arg(long, value_name = "FILE", num_args = 0..=1)]
+        template: Option<Option<PathBuf>>,
     },
 }
 
@@ -284,6 +295,9 @@ pub struct Resolve {
     /// The zone of times in the log that name none [default: this machine's]
     #[arg(long, value_name = "ZONE", requires = "mail_log")]
     pub timezone: Option<chrono_tz::Tz>,
+    /// Take these off the list of what was missed, expired or paused: they are right as they are. Keys as listed, or `all`
+    #[arg(long, value_name = "KEY", num_args = 1.., conflicts_with_all = ["messages", "all", "decision", "mail_log", "restored"])]
+    pub accept: Vec<String>,
     /// After a backup of the ledger was put back: list what is due, which may have gone out since
     #[arg(long, conflicts_with_all = ["all", "decision"])]
     pub restored: bool,

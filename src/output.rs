@@ -86,7 +86,7 @@ pub fn inert(field: &str) -> Cow<'_, str> {
 /// `1 message`, `2 messages`.
 pub fn count(number: u64, noun: &str) -> String {
     let plural = match noun {
-        "address" => "addresses".to_owned(),
+        noun if noun.ends_with("address") => format!("{noun}es"),
         "try" => "tries".to_owned(),
         other => format!("{other}s"),
     };

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use chrono::TimeDelta;
@@ -11,12 +13,17 @@ use comfy_table::{Table, presets::NOTHING};
 use serde_json::json;
 
 use super::Context;
-use super::run_campaigns::{definitions, opening::spoken};
+use super::run_campaigns::definitions;
+use super::run_campaigns::feed::{MOST_TRIED, Stationery, TrialRow, read_row};
+use super::run_campaigns::missed::which;
+use super::run_campaigns::opening::{due_meanwhile, spoken};
 use crate::cli;
+use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
+use crate::domain::recurrence::Recurrence;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, CampaignState, Ledger, OccurrenceRow};
+use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Retemplated};
 use crate::output::{count, inert, note_lost};
 use crate::progress;
 use crate::run_lock::RunLock;
@@ -33,25 +40,14 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
         cli::Campaign::Show { id, occurrence, csv } => show(context, &settings, id, *occurrence, *csv),
         cli::Campaign::Add(add) => self::add(context, &settings, add),
         cli::Campaign::Pause { id } => steer(context, &settings, id, |ledger| {
-            Ok(match ledger.set_paused(id, true)? {
+            Ok(match ledger.pause(id)? {
                 true => {
                     format!("{id} is paused: nothing opens and nothing is sent until `mailonce campaign resume {id}`")
                 }
                 false => format!("{id} was not pending or running; nothing was changed"),
             })
         }),
-        cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| {
-            Ok(match ledger.set_paused(id, false)? {
-                true => match ledger.count_expiring(id, context.clock.now())? {
-                    0 => format!("{id} goes on with the next run"),
-                    late => format!(
-                        "{id} goes on with the next run; {} past send_until, and will expire then",
-                        if late == 1 { "1 message is".into() } else { format!("{late} messages are") }
-                    ),
-                },
-                false => format!("{id} was not paused; nothing was changed"),
-            })
-        }),
+        cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| resume(context, &settings, ledger, id)),
         cli::Campaign::Cancel { id } => steer(context, &settings, id, |ledger| {
             let progress = progress::bar("cancelling", None, context.output.json);
             let cancelled = ledger.cancel_campaign(id, context.clock.now(), &mut |messages| progress.inc(messages))?;
@@ -63,7 +59,10 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
                 None => format!("{id} was cancelled already; nothing was changed"),
             })
         }),
-        cli::Campaign::Retry { id, state, occurrence } => retry(context, &settings, id, state, *occurrence),
+        cli::Campaign::Retry { id, state, occurrence, template } => {
+            let template = template.as_ref().map(|file| file.as_deref());
+            retry(context, &settings, id, state, *occurrence, template)
+        }
     }
 }
 
@@ -83,6 +82,7 @@ impl Known<'_> {
         let open = current.is_some_and(|row| row.messages.keys().any(|state| state == "planned" || state == "armed"));
         match (open, self.next()) {
             (true, _) => "running".into(),
+            (false, _) if state.cancelled_at.is_some() => "cancelled".into(),
             (false, Some(_)) => "pending".into(),
             (false, None) => "completed".into(),
         }
@@ -90,7 +90,8 @@ impl Known<'_> {
 
     fn next(&self) -> Option<Instant> {
         let state = self.state.as_ref()?;
-        let live = state.enabled && !matches!(state.status.as_str(), "paused" | "cancelled");
+        let live =
+            state.enabled && state.cancelled_at.is_none() && !matches!(state.status.as_str(), "paused" | "cancelled");
         live.then(|| state.next_run.as_deref().and_then(instant::from_text)).flatten()
     }
 }
@@ -300,12 +301,94 @@ fn see(context: &Context<'_>, ledger: &mut Ledger, campaign: &Campaign) -> Resul
     Ok(first)
 }
 
+/// Ends a pause, and says what became of what fell due meanwhile: that is the decision of whoever paused it.
+fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &str) -> Result<String, Failure> {
+    let now = context.clock.now();
+    let definitions = definitions(settings)?;
+    let defined = definitions.campaigns.iter().find(|campaign| campaign.id == id);
+    let state = ledger.campaign(id)?.filter(|state| state.status == "paused");
+    let (instants, opens) = match (&state, defined) {
+        (Some(state), Some(campaign)) => due_meanwhile(ledger, state, campaign, now)?,
+        _ => (Vec::new(), None),
+    };
+    let missed = Missed { instants, ..Missed::default() };
+    let Some(resumed) = ledger.resume(id, &missed, now)? else {
+        return Ok(format!("{id} was not paused; nothing was changed"));
+    };
+    let mut line = format!("{id} goes on with the next run");
+    if resumed.planned > resumed.expired {
+        line.push_str(&format!("; {} sent then", count(resumed.planned - resumed.expired, "planned message")));
+    }
+    if resumed.expired > 0 {
+        line.push_str(&format!("; {} not sent: their time has passed", count(resumed.expired, "planned message")));
+    }
+    let Some(campaign) = defined else {
+        line.push_str("; it is not in the campaigns file, so that nothing opens until it is");
+        return Ok(line);
+    };
+    if !missed.instants.is_empty() {
+        line.push_str(&format!("; {} will never open", which(campaign, &missed.instants).trim_end_matches(',')));
+        if matches!(campaign.schedule.recurrence, Recurrence::Once(_)) {
+            line.push_str(": set `at` to a time to come");
+        }
+    }
+    if let Some(at) = opens {
+        line.push_str(&format!("; the occurrence of {} opens then", spoken(at, campaign)));
+    }
+    Ok(line)
+}
+
+/// A corrected template for an opened occurrence: that of a file, or template and subject as the definition has them now.
+///
+/// # Errors
+/// Exit 2: there is no definition to take it from. Exit 78: it cannot be read, or not be rendered for one of the messages
+/// that it is for. Nothing was changed.
+fn corrected(
+    settings: &Settings,
+    ledger: &Ledger,
+    defined: Option<&Campaign>,
+    occurrence: i64,
+    file: Option<&Path>,
+    states: &[&str],
+) -> Result<OpenOccurrence> {
+    let mut corrected = ledger.open_occurrence_by_id(occurrence)?;
+    let path = match (file, defined) {
+        (Some(file), _) => file,
+        (None, Some(campaign)) => {
+            corrected.subject.clone_from(&campaign.subject);
+            &campaign.template
+        }
+        (None, None) => {
+            let what = format!("campaign {} has no definition to take the template from", corrected.campaign_id);
+            return Err(Failure::usage(what, "name a file: `--template FILE`; nothing was changed").into());
+        }
+    };
+    corrected.template_name = path.display().to_string();
+    corrected.template = fs::read_to_string(path).map_err(|err| {
+        let what = format!("the template {} cannot be read: {err}", path.display());
+        Failure::config(what, "put it there").kept("nothing was changed")
+    })?;
+    let stationery = Stationery::of(&corrected, settings)?;
+    for states in [states, &["planned"]] {
+        let mut rows = Vec::new();
+        for (at, (recipient, values)) in ledger.rows_to_retry(occurrence, states, MOST_TRIED)?.into_iter().enumerate() {
+            let place = format!("recipient {} of those it is for", at + 1);
+            let address = Address::parse(&recipient).map_err(anyhow::Error::from)?;
+            let values = read_row(&values).map_err(anyhow::Error::msg)?;
+            rows.push(TrialRow { place, address, values });
+        }
+        stationery.try_on(&rows).map_err(|failure| failure.kept("nothing was changed"))?;
+    }
+    Ok(corrected)
+}
+
 fn retry(
     context: &Context<'_>,
     settings: &Settings,
     id: &str,
     states: &[String],
     occurrence: Option<Instant>,
+    template: Option<Option<&Path>>,
 ) -> Result<Exit> {
     Ledger::check_path(settings.place())?;
     let lock = RunLock::take(&settings.ledger, "campaign retry", context.global.wait.unwrap_or_default())?;
@@ -317,20 +400,37 @@ fn retry(
     let Some(row) = chosen(&ledger, id, occurrence)? else {
         return Err(Failure::usage(format!("campaign {id} has not opened yet"), "there is nothing to retry").into());
     };
-    let send_until = definitions
-        .campaigns
-        .iter()
-        .find(|campaign| campaign.id == id)
-        .map_or(settings.campaigns.send_until, |campaign| campaign.send_until);
+    let defined = definitions.campaigns.iter().find(|campaign| campaign.id == id);
+    let send_until = defined.map_or(settings.campaigns.send_until, |campaign| campaign.send_until);
     let now = context.clock.now();
     let expires_at = now + TimeDelta::from_std(send_until).unwrap_or(TimeDelta::MAX);
     let states: Vec<&str> = states.iter().map(String::as_str).collect();
+    let mut written_with = None;
+    if let Some(file) = template {
+        let corrected = corrected(settings, &ledger, defined, row.id, file, &states)?;
+        let waiting = row.messages.get("planned").copied().unwrap_or(0);
+        ledger.retemplate(
+            row.id,
+            Retemplated {
+                subject: &corrected.subject,
+                template: &corrected.template,
+                template_name: &corrected.template_name,
+            },
+        )?;
+        context.output.print(format!(
+            "{} is written with {} from now on{}",
+            row.planned_at,
+            corrected.template_name,
+            if waiting > 0 { format!(", also {} of it", count(waiting, "planned message")) } else { String::new() }
+        ));
+        written_with = Some(corrected.template_name);
+    }
     let progress = progress::bar("planning", None, context.output.json);
     let planned = ledger.retry_occurrence(row.id, &states, expires_at, now, &mut |messages| progress.inc(messages))?;
     progress.finish_and_clear();
     let held_back = ledger.count_held_back(row.id)?;
     context.output.document(
-        &json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned, "held_back": held_back }),
+        &json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned, "held_back": held_back, "template": written_with }),
     );
     context.output.print(format!(
         "{} of {} planned anew; `mailonce run-campaigns` sends them",
@@ -426,18 +526,40 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
     Ok(Exit::Done)
 }
 
-/// Replaces a file by way of a temporary one beside it: never half of it is seen.
-pub(super) fn replace(path: &std::path::Path, text: &str) -> Result<(), Failure> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = std::path::PathBuf::from(name);
+/// Replaces a file by way of a temporary one beside it: never half of it is seen. A symbolic link stays one, and what it
+/// leads to is replaced; mode and owner stay, as far as this user may set them.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
+        let path = led_to(path)?;
+        let before = fs::metadata(&path).ok();
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let temporary = PathBuf::from(name);
         let mut file = fs::File::create(&temporary)?;
+        if let Some(before) = before {
+            // Before the mode: a change of owner takes bits of it away.
+            let _ = fchown(&file, Some(before.uid()), Some(before.gid()));
+            file.set_permissions(before.permissions())?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, &path)
     };
     write().map_err(|err| {
         Failure::ledger(format!("could not write {}: {err}", path.display()), "make its folder writable")
     })
+}
+
+/// Where a path leads, through symbolic links, also when nothing is there yet.
+fn led_to(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+            return Ok(path);
+        }
+        let target = fs::read_link(&path)?;
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Err(std::io::Error::other("too many symbolic links"))
 }

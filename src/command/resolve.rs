@@ -1,4 +1,4 @@
-//! `resolve`: messages in doubt, listed and settled, and what is due after a backup of the ledger was put back.
+//! `resolve`: messages in doubt, listed and settled, what happened and stands until a person accepts it, and what is due after a backup of the ledger was put back.
 
 mod by_hand;
 mod by_log;
@@ -25,6 +25,9 @@ pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
     }
     if args.sent || args.resend || args.refused {
         return by_hand::run(context, &settings, args);
+    }
+    if !args.accept.is_empty() {
+        return accept(context, &settings, &args.accept);
     }
     match (args.restored, args.hold_back) {
         (false, _) => list(context, &settings),
@@ -72,9 +75,10 @@ fn who() -> String {
 }
 
 fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
-    let messages = context.ledger(settings, Access::Read)?.in_doubt()?;
+    let ledger = context.ledger(settings, Access::Read)?;
+    let (messages, events) = (ledger.in_doubt()?, ledger.events()?);
     let now = context.clock.now();
-    context.output.document(&json!({ "messages": messages }));
+    context.output.document(&json!({ "messages": messages, "events": events }));
     for message in &messages {
         describe(context, message, now);
     }
@@ -85,6 +89,24 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
              what became of one: `mailonce resolve MESSAGE --sent|--resend|--refused --reason \"…\"`",
         );
     }
+    for event in &events {
+        context.output.print(format!("{}, since {}: {}", event.kind, event.since, event.line));
+        context.output.print(format!("  right as it is: mailonce resolve --accept {}", event.key));
+    }
+    Ok(Exit::Done)
+}
+
+/// Takes off the list what a person finds right as it is. It takes no lock: no run reads that list.
+fn accept(context: &Context<'_>, settings: &Settings, keys: &[String]) -> Result<Exit> {
+    let mut ledger = context.ledger(settings, Access::Write)?;
+    let all = keys.iter().any(|key| key == "all");
+    let accepted = ledger.accept_events((!all).then_some(keys))?;
+    let left = ledger.events()?;
+    context.output.document(&json!({ "accepted": accepted, "events": left }));
+    for key in &accepted {
+        context.output.print(format!("accepted {key}"));
+    }
+    context.output.print(format!("{} accepted, {} left", count(accepted.len() as u64, "event"), left.len()));
     Ok(Exit::Done)
 }
 

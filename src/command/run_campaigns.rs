@@ -1,6 +1,8 @@
 //! `run-campaigns`: open the occurrences that are due, deliver what they planned.
 
-mod feed;
+mod dry_run;
+pub(super) mod feed;
+pub(super) mod missed;
 pub(super) mod opening;
 
 use std::collections::HashSet;
@@ -20,6 +22,9 @@ use crate::run::Run;
 use crate::settings::Settings;
 use crate::settings::campaigns::{self, Definitions};
 use feed::RecipientFeed;
+
+/// What `status` lists a definition under that cannot be used.
+const BROKEN: &str = "bad definition";
 
 /// What one run opened and delivered, for people and as JSON.
 #[derive(Debug, Default, Serialize)]
@@ -96,10 +101,15 @@ pub fn run(context: &Context<'_>, args: &cli::RunCampaigns) -> Result<Exit> {
         return Err(unknown_campaign(id, &definitions).into());
     }
     if args.dry_run {
-        return opening::dry_run(context, &settings, &definitions, args.campaign.as_deref());
+        return dry_run::run(context, &settings, &definitions, args);
     }
     let sending = Sending::new("run-campaigns", context, &settings, args.time_budget)?;
-    let round = Round { sending: &sending, only: args.campaign.as_deref(), definitions: &definitions };
+    let round = Round {
+        sending: &sending,
+        only: args.campaign.as_deref(),
+        accept_audience: args.accept_audience,
+        definitions: &definitions,
+    };
     sending.run(args.accept_clock, CampaignReport::default(), |run, report| round.open_and_deliver(run, report))
 }
 
@@ -123,6 +133,8 @@ struct Round<'a> {
     sending: &'a Sending<'a>,
     /// The one campaign that the command line names.
     only: Option<&'a str>,
+    /// It opens although its audience has fewer than half the rows of the last opening.
+    accept_audience: bool,
     definitions: &'a Definitions,
 }
 
@@ -139,9 +151,12 @@ impl Round<'_> {
                 summary.skipped.insert(reason.into(), messages);
             }
         }
-        self.pause_vanished(run, report)?;
+        self.pause_vanished(run)?;
+        let broken_before =
+            run.ledger.notices()?.into_iter().filter(|(kind, ..)| kind == BROKEN).map(|(_, line, _)| line);
+        let broken_before: Vec<String> = broken_before.collect();
         self.tell_broken(run, report)?;
-        opening::open_due(self, run, report)?;
+        opening::open_due(self, run, report, &broken_before)?;
         let due = run.ledger.count_due_recipients(now, self.only)?;
         if stop.cause().is_none() && due > 0 {
             let mut feed = RecipientFeed::new(context, settings, &run.ledger, now, self.only)?;
@@ -154,8 +169,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// A campaign whose definition is gone is paused, once, and said.
-    fn pause_vanished(&self, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
+    /// A campaign whose definition is gone is paused until it is back, and that is said.
+    fn pause_vanished(&self, run: &mut Run) -> Result<(), Failure> {
         let empty = self.definitions.campaigns.is_empty() && self.definitions.broken.is_empty();
         if empty || self.definitions.broken.iter().any(|broken| broken.id.is_none()) {
             // A definition whose id cannot be read may be any of them, and an empty file may be half written.
@@ -164,10 +179,7 @@ impl Round<'_> {
         let broken = self.definitions.broken.iter().filter_map(|broken| broken.id.as_deref());
         let defined: HashSet<&str> =
             self.definitions.campaigns.iter().map(|campaign| campaign.id.as_str()).chain(broken).collect();
-        for id in run.ledger.pause_vanished(&defined)? {
-            report.delivered.news.push(format!("campaign {id} is no longer defined; it is paused\n next: put its definition back and `mailonce campaign resume {id}`, or `mailonce campaign cancel {id}`"));
-        }
-        Ok(())
+        run.ledger.pause_vanished(&defined, self.sending.context.clock.now())
     }
 
     fn tell_broken(&self, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
@@ -177,8 +189,8 @@ impl Round<'_> {
             .iter()
             .map(|broken| Notice { key: broken.problem.clone(), line: broken.problem.clone() })
             .collect();
-        let news = run.ledger.note("bad definition", &notices, self.sending.context.clock.now())?;
-        report.delivered.news.extend(told(news, "bad definition"));
+        let news = run.ledger.note(BROKEN, &notices, self.sending.context.clock.now())?;
+        report.delivered.news.extend(told(news, BROKEN));
         Ok(())
     }
 }

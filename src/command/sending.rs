@@ -193,8 +193,8 @@ impl Delivered {
             self.unrenderable = messages;
             self.news.push(format!(
                 "{} refused: {}\n next: correct the template or what it is filled with; `mailonce log --state refused \
-                 --json` lists them, and `mailonce resolve MESSAGE_ID --resend --reason \"…\"` plans a cart's again (a campaign \
-                 keeps the template it opened with)",
+                 --json` lists them, `mailonce resolve MESSAGE_ID --resend --reason \"…\"` plans a cart's again, and `mailonce \
+                 campaign retry ID --state refused --template` a campaign's, with its template as it is then",
                 count(messages, "message"),
                 address::masked(&first)
             ));

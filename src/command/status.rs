@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use crate::domain::instant;
 use crate::failure::Exit;
-use crate::ledger::{Access, StateCount};
+use crate::ledger::{Access, EVENT_KINDS, StateCount};
 use crate::output::count;
 use crate::run_lock::RunLock;
 use crate::settings::TransportSettings;
@@ -88,6 +88,9 @@ pub fn run(context: &Context<'_>) -> Result<Exit> {
     }
     if notices.len() > NOTICES_SHOWN {
         out(format!("and {} more; --json lists all", notices.len() - NOTICES_SHOWN));
+    }
+    if notices.iter().any(|(kind, ..)| EVENT_KINDS.contains(&kind.as_str())) {
+        out("`mailonce resolve` lists what stands until it is settled, each with the command that accepts it".into());
     }
     Ok(Exit::Done)
 }

@@ -1,7 +1,6 @@
 //! Opening an occurrence: its audience, gathered in a temporary table, becomes planned messages in one transaction.
 
-use rusqlite::OptionalExtension;
-
+use super::missed::{Missed, record_missed, record_short_audience, settle_missed};
 use super::runs::Epoch;
 use super::{Durability, Ledger};
 use crate::domain::address::Address;
@@ -29,7 +28,9 @@ pub struct Opening {
     pub audience_rows: u64,
     pub bad_rows: u64,
     /// Instants before it that will never open.
-    pub missed: Vec<Instant>,
+    pub missed: Missed,
+    /// What a person is told when it opens although its audience is short.
+    pub short_audience: Option<String>,
 }
 
 /// What came of the wish to open.
@@ -84,16 +85,6 @@ impl Ledger {
         })
     }
 
-    /// One recipient of the gathered audience, to render a sample with: address and row.
-    pub fn sample_recipient(&self) -> Result<Option<(String, String)>, Failure> {
-        self.read(|conn| {
-            conn.query_row("SELECT recipient, row_values FROM temp.audience LIMIT 1", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()
-        })
-    }
-
     /// Opens an occurrence in one transaction: the schedule moves on, and every gathered recipient is planned once.
     ///
     /// # Errors
@@ -113,7 +104,8 @@ impl Ledger {
                 return Ok(Err(newest));
             }
             let may_open: bool = tx.query_row(
-                "SELECT (enabled OR NOT ?2) AND defined AND status NOT IN ('paused', 'cancelled') FROM scheduled_campaign WHERE campaign_id = ?1",
+                "SELECT (enabled OR NOT ?2) AND defined AND status NOT IN ('paused', 'cancelled') AND cancelled_at IS NULL
+                 FROM scheduled_campaign WHERE campaign_id = ?1",
                 (&opening.campaign_id, opening.one_off),
                 |row| row.get(0),
             )?;
@@ -123,7 +115,7 @@ impl Ledger {
             if !may_open || decided {
                 return Ok(Ok(Opened::NotOurs));
             }
-            super::campaigns::record_missed(tx, &opening.campaign_id, &opening.missed, &at, &opening.schedule)?;
+            record_missed(tx, &opening.campaign_id, &opening.missed, &at, &opening.schedule)?;
             let recipients: u64 = tx.query_row("SELECT count(*) FROM temp.audience", [], |row| row.get(0))?;
             tx.execute(
                 "INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule, subject, template,
@@ -155,9 +147,15 @@ impl Ledger {
             )?;
             tx.execute(
                 "UPDATE scheduled_campaign SET status = 'running', last_run = ?2, total_runs = total_runs + 1, next_run = ?3,
-                     enabled = NOT ?4 WHERE campaign_id = ?1",
+                     enabled = NOT ?4, short_audience_rows = NULL WHERE campaign_id = ?1",
                 (&opening.campaign_id, &planned_at, opening.next_run.map(instant::text), opening.one_off),
             )?;
+            if opening.one_off {
+                settle_missed(tx, &opening.campaign_id)?;
+            }
+            if let Some(line) = &opening.short_audience {
+                record_short_audience(tx, &opening.campaign_id, line, &at)?;
+            }
             Ok(Ok(Opened::Planned { recipients }))
         })?;
         self.read(|conn| conn.execute_batch("DROP TABLE temp.audience"))?;

@@ -1,15 +1,14 @@
 //! The state of campaigns: what the ledger has seen, opened and missed. Definitions live in a file, not here.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 
 use super::expire::{settle_expiry, settle_expiry_of};
+use super::missed::settle_all;
+use super::pauses::come_back;
 use super::report::count_states;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
-
-/// So many missed instants of a campaign are kept.
-const MOST_MISSED_KEPT: usize = 100;
 
 /// What the ledger knows of a campaign.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -24,6 +23,12 @@ pub struct CampaignState {
     pub schedule: String,
     pub defined: bool,
     pub notes: Option<String>,
+    /// From then on nothing opens, whatever the status is.
+    pub cancelled_at: Option<String>,
+    /// It is paused only because its definition was gone.
+    pub paused_by_absence: bool,
+    /// Rows of the audience that was held to be cut short, when it was seen last.
+    pub short_audience_rows: Option<u64>,
 }
 
 /// A campaign as an older system knew it.
@@ -45,6 +50,8 @@ pub struct LastDecision {
     /// The newest instant decided about, opened or not.
     pub newest_at: Option<Instant>,
     pub last_opened: Option<LastOpened>,
+    /// The newest occurrence since the last opening that was missed because its audience was too short, and its rows.
+    pub missed_over_short: Option<(Instant, u64)>,
 }
 
 /// The newest opening of a campaign.
@@ -102,7 +109,8 @@ pub struct DueRecipient {
 impl Ledger {
     /// Makes a campaign, or an edit of its schedule, known: nothing that fell due before it was first seen ever opens.
     ///
-    /// `next_run` is the earliest instant not decided about; it may have passed.
+    /// `next_run` is the earliest instant not decided about; it may have passed. One that was paused only because its
+    /// definition was gone goes on.
     pub fn see_campaign(
         &mut self,
         campaign_id: &str,
@@ -112,8 +120,10 @@ impl Ledger {
     ) -> Result<(), Failure> {
         let (now, next_run) = (instant::text(now), instant::text(next_run));
         self.write(Durability::Full, |tx| {
+            come_back(tx, campaign_id, &now)?;
             tx.execute(
-                "UPDATE scheduled_campaign SET next_run = ?2, schedule = ?3, defined = 1 WHERE campaign_id = ?1",
+                "UPDATE scheduled_campaign SET schedule = ?3, defined = 1,
+                     next_run = CASE WHEN cancelled_at IS NOT NULL THEN NULL ELSE ?2 END WHERE campaign_id = ?1",
                 (campaign_id, &next_run, schedule),
             )?;
             tx.execute(
@@ -149,6 +159,10 @@ impl Ledger {
                     ),
                 )?;
             }
+            tx.execute(
+                "UPDATE scheduled_campaign SET cancelled_at = ?1 WHERE status = 'cancelled' AND cancelled_at IS NULL",
+                [&now],
+            )?;
             Ok(())
         })
     }
@@ -166,34 +180,10 @@ impl Ledger {
         })
     }
 
-    /// Pauses every campaign that is no longer among the `defined`; says which were paused by this.
-    pub fn pause_vanished(&mut self, defined: &std::collections::HashSet<&str>) -> Result<Vec<String>, Failure> {
-        let known = self.campaigns()?;
-        let vanished: Vec<String> = known
-            .into_iter()
-            .filter(|state| state.defined && !defined.contains(state.campaign_id.as_str()))
-            .map(|state| state.campaign_id)
-            .collect();
-        if !vanished.is_empty() {
-            self.write(Durability::Full, |tx| {
-                for id in &vanished {
-                    tx.execute(
-                        "UPDATE scheduled_campaign SET defined = 0, next_run = NULL,
-                             status = CASE WHEN status IN ('pending', 'running') THEN 'paused' ELSE status END
-                         WHERE campaign_id = ?1",
-                        [id],
-                    )?;
-                }
-                Ok(())
-            })?;
-        }
-        Ok(vanished)
-    }
-
     /// What the ledger knows of one campaign.
     pub fn campaign(&self, campaign_id: &str) -> Result<Option<CampaignState>, Failure> {
         self.read(|conn| {
-            conn.prepare_cached(&format!("SELECT {CAMPAIGN} FROM scheduled_campaign WHERE campaign_id = ?1"))?
+            conn.prepare_cached(&format!("SELECT {} FROM scheduled_campaign WHERE campaign_id = ?1", self.columns()))?
                 .query_row([campaign_id], campaign_from)
                 .optional()
         })
@@ -202,10 +192,20 @@ impl Ledger {
     /// What the ledger knows of all campaigns, in order of their id.
     pub fn campaigns(&self) -> Result<Vec<CampaignState>, Failure> {
         self.read(|conn| {
+            let columns = self.columns();
             let mut rows =
-                conn.prepare_cached(&format!("SELECT {CAMPAIGN} FROM scheduled_campaign ORDER BY campaign_id"))?;
+                conn.prepare_cached(&format!("SELECT {columns} FROM scheduled_campaign ORDER BY campaign_id"))?;
             rows.query_map([], campaign_from)?.collect()
         })
+    }
+
+    /// What a [`CampaignState`] is read from; an older schema lacks the last three.
+    fn columns(&self) -> String {
+        let since_3 = match self.is_of_an_older_schema() {
+            true => "NULL, 0, NULL",
+            false => "cancelled_at, paused_by_absence, short_audience_rows",
+        };
+        format!("{CAMPAIGN}, {since_3}")
     }
 
     /// What was decided last about a campaign's occurrences, up to `now`: a clock that was ahead may have decided about later
@@ -232,31 +232,24 @@ impl Ledger {
                     })
                 })
                 .optional()?;
-            Ok(LastDecision { newest_at: newest.as_deref().and_then(instant::from_text), last_opened })
+            let missed_over_short = conn
+                .prepare_cached(
+                    "SELECT planned_at, audience_rows FROM campaign_occurrence
+                     WHERE campaign_id = ?1 AND state = 'not_in_time' AND audience_rows IS NOT NULL AND planned_at > ?2
+                         AND planned_at <= ?3 ORDER BY planned_at DESC LIMIT 1",
+                )?
+                .query_row(
+                    (campaign_id, last_opened.as_ref().map_or_else(String::new, |last| instant::text(last.planned_at)), &now),
+                    |row| Ok((instant_at(row, 0)?, row.get(1)?)),
+                )
+                .optional()?;
+            let newest_at = newest.as_deref().and_then(instant::from_text);
+            Ok(LastDecision { newest_at, last_opened, missed_over_short })
         })
     }
 
-    /// Records instants of a campaign that will never open, and when it is due next.
-    pub fn miss_occurrences(
-        &mut self,
-        campaign_id: &str,
-        missed: &[Instant],
-        schedule: &str,
-        next_run: Option<Instant>,
-        now: Instant,
-    ) -> Result<(), Failure> {
-        let at = instant::text(now);
-        self.write(Durability::Full, |tx| {
-            record_missed(tx, campaign_id, missed, &at, schedule)?;
-            tx.execute(
-                "UPDATE scheduled_campaign SET next_run = ?2 WHERE campaign_id = ?1",
-                (campaign_id, next_run.map(instant::text)),
-            )?;
-            Ok(())
-        })
-    }
-
-    /// Sets `pending` or `completed` for every running campaign that has nothing planned or armed any more.
+    /// Sets `pending`, `completed` or, for one that was cancelled, `cancelled` for every running campaign that has nothing
+    /// planned or armed any more.
     pub fn complete_campaigns(&mut self) -> Result<(), Failure> {
         const DONE: &str = "status = 'running' AND NOT EXISTS (
             SELECT 1 FROM campaign_occurrence AS o CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
@@ -269,7 +262,10 @@ impl Ledger {
         if any {
             self.write(Durability::Full, |tx| {
                 tx.execute(
-                    &format!("UPDATE scheduled_campaign SET status = CASE WHEN next_run IS NULL THEN 'completed' ELSE 'pending' END WHERE {DONE}"),
+                    &format!(
+                        "UPDATE scheduled_campaign SET status = CASE WHEN cancelled_at IS NOT NULL THEN 'cancelled'
+                             WHEN next_run IS NULL THEN 'completed' ELSE 'pending' END WHERE {DONE}"
+                    ),
                     [],
                 )
             })?;
@@ -288,18 +284,7 @@ impl Ledger {
                                WHERE m.occurrence = o.id AND m.state = 'planned' AND m.not_before <= ?1)
                  ORDER BY o.planned_at, o.id",
             )?;
-            rows.query_map((instant::text(now), only), |row| {
-                Ok(OpenOccurrence {
-                    id: row.get(0)?,
-                    campaign_id: row.get(1)?,
-                    planned_at: instant_at(row, 2)?,
-                    subject: row.get(3)?,
-                    template: row.get(4)?,
-                    template_name: row.get(5)?,
-                    sender: row.get(6)?,
-                })
-            })?
-            .collect()
+            rows.query_map((instant::text(now), only), open_occurrence_from)?.collect()
         })
     }
 
@@ -356,25 +341,6 @@ impl Ledger {
         })
     }
 
-    /// Moves a campaign between `paused` and what it was; says whether anything changed.
-    pub fn set_paused(&mut self, campaign_id: &str, paused: bool) -> Result<bool, Failure> {
-        self.write(Durability::Full, |tx| {
-            let changed = match paused {
-                true => tx.execute(
-                    "UPDATE scheduled_campaign SET status = 'paused' WHERE campaign_id = ?1 AND status IN ('pending', 'running')",
-                    [campaign_id],
-                )?,
-                // What is planned makes it running; the next run sees whether it is pending or completed.
-                false => tx.execute(
-                    "UPDATE scheduled_campaign SET status = 'running', enabled = CASE WHEN total_runs = 0 AND last_run IS NULL THEN 1 ELSE enabled END
-                     WHERE campaign_id = ?1 AND status = 'paused'",
-                    [campaign_id],
-                )?,
-            };
-            Ok(changed > 0)
-        })
-    }
-
     /// Cancels a campaign: nothing more opens or is armed from the first transaction on; then what is planned becomes
     /// `skipped: cancelled`, in batches, of which `each` hears. Says how many; `None` when it was cancelled already and
     /// nothing of it was planned.
@@ -392,7 +358,13 @@ impl Ledger {
                  WHERE campaign_id = ?1 AND status <> 'cancelled'",
                 [campaign_id],
             )?;
+            settle_all(tx, campaign_id)?;
             settle_expiry_of(tx, campaign_id)?;
+            tx.execute(
+                "UPDATE scheduled_campaign SET cancelled_at = coalesce(cancelled_at, ?2), paused_by_absence = 0
+                 WHERE campaign_id = ?1",
+                (campaign_id, instant::text(now)),
+            )?;
             Ok(changed > 0)
         })?;
         let cancelled = self.cancel_planned(campaign_id, now, each)?;
@@ -470,11 +442,7 @@ impl Ledger {
         let (now, expires_at) = (instant::text(now), instant::text(expires_at));
         let mut ids: Vec<i64> = Vec::new();
         for state in states {
-            let which = match *state {
-                "refused" => "state = 'refused'",
-                "expired" => "state = 'skipped' AND reason = 'expired'",
-                _ => "state = 'skipped' AND reason = 'cancelled'",
-            };
+            let which = state_to_retry(state);
             let found: Vec<i64> = self.read(|conn| {
                 let mut rows = conn.prepare(&format!("SELECT id FROM message WHERE occurrence = ?1 AND {which}"))?;
                 rows.query_map([occurrence], |row| row.get(0))?.collect()
@@ -626,38 +594,35 @@ fn campaign_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<CampaignState> {
         schedule: row.get(7)?,
         defined: row.get(8)?,
         notes: row.get(9)?,
+        cancelled_at: row.get(10)?,
+        paused_by_absence: row.get(11)?,
+        short_audience_rows: row.get(12)?,
     })
+}
+
+pub(super) fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<OpenOccurrence> {
+    Ok(OpenOccurrence {
+        id: row.get(0)?,
+        campaign_id: row.get(1)?,
+        planned_at: instant_at(row, 2)?,
+        subject: row.get(3)?,
+        template: row.get(4)?,
+        template_name: row.get(5)?,
+        sender: row.get(6)?,
+    })
+}
+
+/// Which messages `refused`, `expired` or `cancelled` are.
+pub(super) fn state_to_retry(state: &str) -> &'static str {
+    match state {
+        "refused" => "(state = 'refused')",
+        "expired" => "(state = 'skipped' AND reason = 'expired')",
+        "planned" => "(state = 'planned')",
+        _ => "(state = 'skipped' AND reason = 'cancelled')",
+    }
 }
 
 fn instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Instant> {
     let text: String = row.get(column)?;
     Ok(instant::from_text(&text).unwrap_or_default())
-}
-
-/// Records instants that will never open, the newest 100 of a campaign.
-pub(super) fn record_missed(
-    tx: &Connection,
-    campaign_id: &str,
-    missed: &[Instant],
-    at: &str,
-    schedule: &str,
-) -> rusqlite::Result<()> {
-    let newest = &missed[missed.len().saturating_sub(MOST_MISSED_KEPT)..];
-    for planned_at in newest {
-        tx.execute(
-            "INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule)
-             SELECT ?1, ?2, 'not_in_time', ?3, ?4
-             WHERE NOT EXISTS (SELECT 1 FROM campaign_occurrence WHERE campaign_id = ?1 AND planned_at = ?2)",
-            (campaign_id, instant::text(*planned_at), at, schedule),
-        )?;
-    }
-    if !newest.is_empty() {
-        tx.execute(
-            "DELETE FROM campaign_occurrence WHERE state = 'not_in_time' AND campaign_id = ?1 AND id NOT IN (
-                 SELECT id FROM campaign_occurrence WHERE state = 'not_in_time' AND campaign_id = ?1
-                 ORDER BY planned_at DESC LIMIT ?2)",
-            (campaign_id, MOST_MISSED_KEPT as i64),
-        )?;
-    }
-    Ok(())
 }

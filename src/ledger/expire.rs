@@ -93,19 +93,6 @@ impl Ledger {
         Ok(all)
     }
 
-    /// How many planned messages of a campaign are past their time: they wait while it is paused.
-    pub fn count_expiring(&self, campaign_id: &str, now: Instant) -> Result<u64, Failure> {
-        self.read(|conn| {
-            conn.query_row(
-                "SELECT count(*) FROM campaign_occurrence AS o
-                 CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
-                 WHERE o.campaign_id = ?1 AND o.state = 'opened' AND m.expires_at <= ?2",
-                (campaign_id, instant::text(now)),
-                |row| row.get(0),
-            )
-        })
-    }
-
     fn late(&self, which: &str, at: &str) -> Result<Late, Failure> {
         self.read(|conn| {
             let mut late = Late::default();

@@ -24,6 +24,18 @@ pub struct Notice {
     pub line: String,
 }
 
+/// The kinds of [`Event`].
+pub const EVENT_KINDS: [&str; 4] = ["audience", "expired", "missed", "paused"];
+
+/// An event that stands until a person settles it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StandingEvent {
+    pub key: String,
+    pub kind: String,
+    pub line: String,
+    pub since: String,
+}
+
 /// What to tell a person now about one kind of notice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct News {
@@ -37,7 +49,7 @@ pub struct News {
 /// transaction in which it happened, told by the run that finds it untold, and kept until a person settles it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event<'a> {
-    /// What `status` lists it under: `expired`, `missed`, `paused`.
+    /// What `status` lists it under: one of [`EVENT_KINDS`].
     pub kind: &'static str,
     /// What `resolve --accept` takes: `missed:spring`. One key stands once; when it happens again, its line is replaced.
     pub key: String,
@@ -73,7 +85,49 @@ pub(super) fn settle_event(tx: &Connection, key: &str) -> rusqlite::Result<bool>
     Ok(tx.prepare_cached("DELETE FROM notice WHERE notice_key = ?1")?.execute([key])? > 0)
 }
 
+fn events(conn: &Connection) -> rusqlite::Result<Vec<StandingEvent>> {
+    let kinds = EVENT_KINDS.join("', '");
+    let mut rows = conn.prepare(&format!(
+        "SELECT notice_key, kind, line, first_at FROM notice WHERE kind IN ('{kinds}') ORDER BY kind, first_at, notice_key"
+    ))?;
+    rows.query_map([], |row| {
+        Ok(StandingEvent { key: row.get(0)?, kind: row.get(1)?, line: row.get(2)?, since: row.get(3)? })
+    })?
+    .collect()
+}
+
 impl Ledger {
+    /// The events that stand, the oldest of each kind first.
+    pub fn events(&self) -> Result<Vec<StandingEvent>, Failure> {
+        self.read(events)
+    }
+
+    /// Takes events off the list: they are right as they are. `None` takes all; says which were taken.
+    ///
+    /// # Errors
+    /// Exit 2 when one of the keys does not stand; nothing is taken then.
+    pub fn accept_events(&mut self, keys: Option<&[String]>) -> Result<Vec<String>, Failure> {
+        let taken = self.write(Durability::Full, |tx| {
+            let standing: Vec<String> = events(tx)?.into_iter().map(|event| event.key).collect();
+            let unknown = keys.unwrap_or_default().iter().find(|key| !standing.contains(key));
+            if let Some(unknown) = unknown {
+                return Ok(Err((unknown.clone(), standing)));
+            }
+            let taken = keys.map_or(standing, <[String]>::to_vec);
+            for key in &taken {
+                settle_event(tx, key)?;
+            }
+            Ok(Ok(taken))
+        })?;
+        taken.map_err(|(unknown, standing)| {
+            let next = match standing.is_empty() {
+                true => "nothing stands that could be accepted".to_owned(),
+                false => format!("what stands: {}", standing.join(", ")),
+            };
+            Failure::usage(format!("{unknown:?} is not on the list; nothing was accepted"), next)
+        })
+    }
+
     /// The lines of the events that no one was told of yet, and those that are to be told again by now.
     pub fn untold(&self, now: Instant) -> Result<Vec<String>, Failure> {
         self.read(|conn| {
@@ -125,6 +179,14 @@ impl Ledger {
         Ok(News {
             new: new.into_iter().map(|notice| notice.line.clone()).collect(),
             reminder: remind.then_some(standing.len() as u64),
+        })
+    }
+
+    /// What stands of one kind.
+    pub fn standing_of(&self, kind: &str) -> Result<Vec<Notice>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare_cached("SELECT notice_key, line FROM notice WHERE kind = ?1 ORDER BY rowid")?;
+            rows.query_map([kind], |row| Ok(Notice { key: row.get(0)?, line: row.get(1)? }))?.collect()
         })
     }
 

@@ -62,7 +62,7 @@ fn every_form_of_schedule() {
     }
     world.campaigns_at("2026-03-02T08:00:00Z", 0);
     world.has([("sent", 3)]);
-    world.campaigns_at("2026-03-05T14:00:00Z", 0);
+    world.campaigns_at("2026-03-05T14:00:00Z", 1).says("campaign daily: 2 occurrences").says("campaign zoned");
     for id in ["once", "bare", "own-zone"] {
         assert_eq!(world.campaign_column(id, "status").as_deref(), Some("completed"), "{id}");
     }

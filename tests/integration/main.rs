@@ -4,6 +4,7 @@ mod add_index;
 mod audit;
 mod bad_rows;
 mod campaign;
+mod campaign_trouble;
 mod cleanup_duplicates;
 mod clock;
 mod data;

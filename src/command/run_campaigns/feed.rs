@@ -8,7 +8,7 @@ use minijinja::Value;
 use super::Context;
 use crate::clock::Clock;
 use crate::delivery::{Feed, FeedError, Job, Summary};
-use crate::domain::address::{Address, Mailbox};
+use crate::domain::address::{self, Address, Mailbox};
 use crate::domain::instant::Instant;
 use crate::domain::message_key;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ use crate::settings::{MailSettings, Settings, ShopSettings};
 const PAGE: usize = 500;
 
 /// What every message of an occurrence is written with, as it was fixed when it opened.
-pub(super) struct Stationery {
+pub(in crate::command) struct Stationery {
     template: Template,
     from: Mailbox,
     shop: ShopSettings,
@@ -125,11 +125,40 @@ impl Feed for RecipientFeed<'_> {
 }
 
 /// A row of an audience, by column.
-pub(super) type Row = serde_json::Map<String, serde_json::Value>;
+pub(in crate::command) type Row = serde_json::Map<String, serde_json::Value>;
 
 /// Reads a row of an audience from the JSON that the ledger keeps.
-pub(super) fn read_row(values: &str) -> Result<Row, String> {
+pub(in crate::command) fn read_row(values: &str) -> Result<Row, String> {
     serde_json::from_str(values).map_err(|err| format!("the row of the audience is damaged: {err}"))
+}
+
+/// A recipient whose message is rendered on trial.
+pub(in crate::command) struct TrialRow {
+    /// Which it is, in words and without its address: `row 3 of its audience`.
+    pub place: String,
+    pub address: Address,
+    pub values: Row,
+}
+
+/// So many recipients' messages are rendered on trial.
+pub(in crate::command) const MOST_TRIED: usize = 100;
+/// Stands where a message's token would.
+const TRIAL_TOKEN: &str = "sample";
+
+/// The same value with nothing in it. Numbers and truth values have no such thing, and stay.
+fn emptied(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::String(_) => Json::String(String::new()),
+        Json::Array(_) => Json::Array(Vec::new()),
+        Json::Object(map) => map.iter().map(|(name, value)| (name.clone(), emptied(value))).collect::<Row>().into(),
+        Json::Null | Json::Bool(_) | Json::Number(_) => value.clone(),
+    }
+}
+
+fn cannot_be_rendered(problem: &str, whose: &str, next: &str) -> Failure {
+    let problem = address::masked(problem);
+    Failure::config(format!("the message to {whose} cannot be rendered: {problem}"), next)
 }
 
 impl Stationery {
@@ -142,6 +171,28 @@ impl Stationery {
             mail: settings.mail.clone(),
             campaign_id: occurrence.campaign_id.clone(),
         })
+    }
+
+    /// Renders these recipients' messages, and one to a recipient whose columns are all empty; returns the first of them.
+    ///
+    /// # Errors
+    /// Exit 78: the first that cannot be rendered, by template, line and row, without an address.
+    pub fn try_on(&self, rows: &[TrialRow]) -> Result<Option<template::Rendered>, Failure> {
+        let mut first = None;
+        for TrialRow { place, address, values } in rows {
+            let rendered = self
+                .render(address, values.clone(), TRIAL_TOKEN)
+                .map_err(|problem| cannot_be_rendered(&problem, place, "correct the template, or that row"))?;
+            first.get_or_insert(rendered);
+        }
+        if let Some(TrialRow { address, values, .. }) = rows.first() {
+            let empty = values.iter().map(|(name, value)| (name.clone(), emptied(value))).collect();
+            self.render(address, empty, TRIAL_TOKEN).map_err(|problem| {
+                let next = "use `{% if x %}…{% endif %}` or `{{ x | default('…', true) }}`";
+                cannot_be_rendered(&problem, "a recipient whose columns are empty", next)
+            })?;
+        }
+        Ok(first)
     }
 
     pub fn write(&self, due: &DueRecipient) -> Result<Outgoing, String> {

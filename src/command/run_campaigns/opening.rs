@@ -4,29 +4,40 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use chrono::TimeDelta;
-use serde_json::json;
 
-use super::feed::{Stationery, read_row};
-use super::{CampaignReport, Context, MissedNow, OpenedNow, Round, told};
+use super::feed::{MOST_TRIED, Stationery, TrialRow};
+use super::missed::{self, Circumstances};
+use super::{CampaignReport, MissedNow, OpenedNow, Round, told};
 use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
-use crate::domain::opening::{self, Decision, LastOpening, Limits, Memory};
+use crate::domain::opening::{self, AudienceLength, Decision, LastOpening, LengthVerdict, Limits, Memory};
 use crate::domain::recurrence::Recurrence;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, CampaignState, Ledger, Notice, OpenOccurrence, Opened, Opening, OpeningKey};
+use crate::ledger::{CampaignState, Ledger, Missed, Notice, OpenOccurrence, Opened, Opening, OpeningKey};
 use crate::output::count;
 use crate::progress;
 use crate::run::Run;
 use crate::settings::Settings;
-use crate::settings::campaigns::Definitions;
 use crate::source::audience::{self, AudienceRow};
 
+/// Rows are kept for a trial up to so many bytes in all: their number alone would not bound the memory.
+const MOST_TRIED_BYTES: usize = 4 << 20;
 /// So many bad rows of an audience are named.
 const MOST_BAD_ROWS_NAMED: u64 = 20;
 
+/// What `status` lists a campaign under that is due and cannot be opened.
+const NOT_OPENED: &str = "campaign not opened";
+
 /// Opens every campaign that is due.
-pub(super) fn open_due(round: &Round<'_>, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
+///
+/// `broken_before` are the lines of definitions that stood as broken until this run.
+pub(super) fn open_due(
+    round: &Round<'_>,
+    run: &mut Run,
+    report: &mut CampaignReport,
+    broken_before: &[String],
+) -> Result<()> {
     let now = round.sending.context.clock.now();
     let known: HashMap<String, CampaignState> =
         run.ledger.campaigns()?.into_iter().map(|state| (state.campaign_id.clone(), state)).collect();
@@ -38,7 +49,8 @@ pub(super) fn open_due(round: &Round<'_>, run: &mut Run, report: &mut CampaignRe
         let upcoming = if is_quiet(state, &schedule, now) {
             state.and_then(|state| state.next_run.as_deref()).and_then(instant::from_text)
         } else {
-            attend(round, run, report, campaign, &schedule, &mut not_ready)?
+            let was_broken = broken_before.iter().any(|line| line.contains(&format!(": campaign {:?}: ", campaign.id)));
+            attend(round, run, report, campaign, (&schedule, was_broken), &mut not_ready)?
         };
         if let Some(at) = upcoming.filter(|at| next.is_none_or(|(soonest, _)| *at < soonest)) {
             next = Some((at, campaign));
@@ -46,8 +58,13 @@ pub(super) fn open_due(round: &Round<'_>, run: &mut Run, report: &mut CampaignRe
     }
     report.next_occurrence = next.map(|(at, campaign)| spoken(at, campaign));
     report.not_ready = not_ready.iter().map(|notice| notice.line.clone()).collect();
-    let news = run.ledger.note("campaign not opened", &not_ready, now)?;
-    report.delivered.news.extend(told(news, "campaign not opened"));
+    if let Some(only) = round.only {
+        // The others were not looked at: what stood of them still stands.
+        let others = run.ledger.standing_of(NOT_OPENED)?.into_iter();
+        not_ready.extend(others.filter(|notice| !notice.key.starts_with(&format!("{only}/"))));
+    }
+    let news = run.ledger.note(NOT_OPENED, &not_ready, now)?;
+    report.delivered.news.extend(told(news, NOT_OPENED));
     Ok(())
 }
 
@@ -65,7 +82,7 @@ fn attend(
     run: &mut Run,
     report: &mut CampaignReport,
     campaign: &Campaign,
-    schedule: &str,
+    (schedule, was_broken): (&str, bool),
     not_ready: &mut Vec<Notice>,
 ) -> Result<Option<Instant>> {
     let now = round.sending.context.clock.now();
@@ -81,42 +98,71 @@ fn attend(
     }
     let Some(state) = run.ledger.campaign(&campaign.id)? else { return Ok(None) };
     let only_other = round.only.is_some_and(|only| only != campaign.id);
+    let one_off = matches!(campaign.schedule.recurrence, Recurrence::Once(_));
     // A one-off that opened is disabled for ever; one edited into a recurring campaign is another matter.
-    let spent = !state.enabled && matches!(campaign.schedule.recurrence, Recurrence::Once(_));
-    if matches!(state.status.as_str(), "paused" | "cancelled") || spent || !campaign.enabled || only_other {
+    if state.cancelled_at.is_some() || (!state.enabled && one_off) {
+        return Ok(None);
+    }
+    if state.status == "paused" || only_other {
         return Ok(next_after_now);
     }
     let memory = memory(&run.ledger, &state, schedule, now)?;
-    let limits = Limits { min_gap: delta(campaign.min_gap), max_lateness: delta(campaign.max_lateness) };
-    let (planned_at, missed) = match opening::decide(&campaign.schedule, &memory, limits, now) {
+    let limits = limits(campaign);
+    let decision = opening::decide(&campaign.schedule, &memory, limits, now);
+    if !campaign.enabled {
+        // That nothing opens is a person's own decision.
+        let (instants, still) = passed(decision);
+        let next_run = still.or(next_after_now);
+        if !instants.is_empty() {
+            let missed = Missed { instants, ..Missed::default() };
+            run.ledger.miss_occurrences(&campaign.id, &missed, schedule, next_run, now)?;
+        }
+        return Ok(next_after_now);
+    }
+    let mut known = Circumstances {
+        first_seen_at: instant::from_text(&state.first_seen_at).unwrap_or_default(),
+        held_back_at: run.ledger.held_back_at()?,
+        was_away: known.as_ref().is_some_and(|state| !state.defined),
+        was_broken,
+        was_edited: known.as_ref().is_some_and(|state| state.schedule != schedule),
+        in_the_way: None,
+    };
+    let (planned_at, missed) = match decision {
         Decision::Nothing => {
             run.ledger.set_next_run(&campaign.id, next_after_now)?;
             return Ok(next_after_now);
         }
         Decision::Wait { planned_at } => return Ok(Some(planned_at)),
-        Decision::Missed(missed) => {
+        Decision::Missed { instants, why } => {
+            let over_short_audience = what_was_in_the_way(&run.ledger, &state, &instants, &mut known)?;
+            // What an older system sent is listed as past, and was not missed.
+            let ran_elsewhere = one_off && memory.last_opening.is_none() && state.last_run.is_some();
+            let line = (!ran_elsewhere).then(|| missed::line(campaign, &instants, why, &known));
+            let missed = Missed { instants, line, over_short_audience };
             run.ledger.miss_occurrences(&campaign.id, &missed, schedule, next_after_now, now)?;
-            tell_missed(report, campaign, &missed);
+            tell_missed(report, campaign, &missed.instants);
             return Ok(next_after_now);
         }
-        Decision::Open { planned_at, missed } => (planned_at, missed),
+        Decision::Open { planned_at, missed } => {
+            let over_short_audience = what_was_in_the_way(&run.ledger, &state, &missed, &mut known)?;
+            let to_tell = opening::beyond_min_gap(&missed, &memory, limits);
+            let line =
+                (!to_tell.is_empty()).then(|| missed::line_of_passed_over(campaign, &to_tell, planned_at, &known));
+            (planned_at, Missed { instants: missed, line, over_short_audience })
+        }
     };
-    match open_one(round, run, campaign, schedule, planned_at, missed.clone(), &memory, report) {
+    match open_one(round, run, campaign, schedule, planned_at, missed.clone(), report) {
         Ok(()) => {
-            tell_missed(report, campaign, &missed);
+            tell_missed(report, campaign, &missed.instants);
             Ok(next_after_now)
         }
         Err(err) => match err.downcast_ref::<Failure>() {
             Some(failure) if matches!(failure.exit, Exit::NeedsAPerson | Exit::Configuration | Exit::DataUnusable) => {
                 let until = planned_at + delta(campaign.max_lateness);
-                let line = format!(
-                    "campaign {} {}: {}; not opened, tried again until {}",
-                    campaign.id,
-                    instant::text(planned_at),
-                    failure.what,
-                    instant::text(until)
-                );
-                not_ready.push(Notice { key: format!("{}/{}", campaign.id, instant::text(planned_at)), line });
+                let (at, until) = (instant::text(planned_at), instant::text(until));
+                let line =
+                    format!("campaign {} {at}: {}{TRIED_AGAIN} {until}; {}", campaign.id, failure.what, failure.next);
+                not_ready.push(Notice { key: format!("{}/{at}", campaign.id), line });
                 Ok(Some(planned_at))
             }
             _ => Err(err),
@@ -124,7 +170,61 @@ fn attend(
     }
 }
 
-fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str, now: Instant) -> Result<Memory, Failure> {
+/// Stands between the problem and the rest in a line of what could not be opened.
+const TRIED_AGAIN: &str = "; not opened, tried again until";
+
+/// Finds what kept one of these instants from being opened; returns that one if its audience was too short.
+fn what_was_in_the_way(
+    ledger: &Ledger,
+    state: &CampaignState,
+    instants: &[Instant],
+    known: &mut Circumstances,
+) -> Result<Option<Instant>, Failure> {
+    if instants.is_empty() {
+        return Ok(None);
+    }
+    let notices = ledger.notices()?;
+    for at in instants.iter().rev() {
+        let begins = format!("campaign {} {}: ", state.campaign_id, instant::text(*at));
+        let mut lines = notices.iter().filter(|(kind, ..)| kind == NOT_OPENED);
+        if let Some(rest) = lines.find_map(|(_, line, _)| line.strip_prefix(&begins)) {
+            known.in_the_way = Some(rest.split(TRIED_AGAIN).next().unwrap_or_default().to_owned());
+            return Ok(state.short_audience_rows.map(|_| *at));
+        }
+    }
+    Ok(None)
+}
+
+/// Of what is due: the instants that never open, and the one that may still.
+fn passed(decision: Decision) -> (Vec<Instant>, Option<Instant>) {
+    match decision {
+        Decision::Nothing => (Vec::new(), None),
+        Decision::Open { planned_at, missed } => (missed, Some(planned_at)),
+        Decision::Wait { planned_at } => (Vec::new(), Some(planned_at)),
+        Decision::Missed { instants, .. } => (instants, None),
+    }
+}
+
+/// What fell due while a campaign was paused: the instants that never open, and the one that opens with the next run.
+pub(in crate::command) fn due_meanwhile(
+    ledger: &Ledger,
+    state: &CampaignState,
+    campaign: &Campaign,
+    now: Instant,
+) -> Result<(Vec<Instant>, Option<Instant>), Failure> {
+    let spent = !state.enabled && state.total_runs > 0 && matches!(campaign.schedule.recurrence, Recurrence::Once(_));
+    if spent || state.cancelled_at.is_some() || !campaign.enabled {
+        return Ok((Vec::new(), None));
+    }
+    let memory = memory(ledger, state, &campaign.schedule.to_string(), now)?;
+    Ok(passed(opening::decide(&campaign.schedule, &memory, limits(campaign), now)))
+}
+
+pub(super) fn limits(campaign: &Campaign) -> Limits {
+    Limits { min_gap: delta(campaign.min_gap), max_lateness: delta(campaign.max_lateness) }
+}
+
+pub(super) fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str, now: Instant) -> Result<Memory, Failure> {
     let last = ledger.last_decision(&state.campaign_id, now)?;
     let first_seen_at = instant::from_text(&state.first_seen_at).unwrap_or_default();
     // What fell due before an old copy was put back may have opened in the ledger that was lost.
@@ -136,6 +236,8 @@ fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str, now: Instant) 
             planned_at: opened.planned_at,
             opened_at: opened.opened_at,
             same_schedule: opened.schedule == schedule,
+            // The zone is the last word of a schedule as it is stored.
+            zone: opened.schedule.rsplit(' ').next().and_then(|zone| zone.parse().ok()),
         }),
     })
 }
@@ -151,18 +253,20 @@ fn tell_missed(report: &mut CampaignReport, campaign: &Campaign, missed: &[Insta
 }
 
 /// What was gathered of an audience.
-struct Gathered {
-    rows: u64,
-    bad: Vec<String>,
-    bad_rows: u64,
-    repeated: u64,
-    recipients: u64,
+pub(super) struct Gathered {
+    pub rows: u64,
+    pub bad: Vec<String>,
+    pub bad_rows: u64,
+    pub repeated: u64,
+    pub recipients: u64,
+    /// The first of them.
+    pub trial: Vec<TrialRow>,
     /// Those whom an older version listed as suppressed under its own folding of the same spelling.
-    listed_formerly: Vec<(Address, String)>,
+    pub listed_formerly: Vec<(Address, String)>,
 }
 
 /// Reads an audience into the ledger's temporary table, before any transaction.
-fn gather(
+pub(super) fn gather(
     settings: &Settings,
     ledger: &mut Ledger,
     campaign: &Campaign,
@@ -171,8 +275,16 @@ fn gather(
     quiet: bool,
 ) -> Result<Gathered> {
     let key = OpeningKey { campaign_id: &campaign.id, planned_at, sender_domain };
-    let mut gathered =
-        Gathered { rows: 0, bad: Vec::new(), bad_rows: 0, repeated: 0, recipients: 0, listed_formerly: Vec::new() };
+    let mut gathered = Gathered {
+        rows: 0,
+        bad: Vec::new(),
+        bad_rows: 0,
+        repeated: 0,
+        recipients: 0,
+        trial: Vec::new(),
+        listed_formerly: Vec::new(),
+    };
+    let mut trial_bytes = 0;
     let bar = progress::bar("reading the audience", None, quiet);
     ledger.begin_audience()?;
     let read = audience::read(&campaign.audience, &settings.source, &mut |row| {
@@ -187,13 +299,18 @@ fn gather(
             AudienceRow::Recipient(recipient) => {
                 gathered.rows += 1;
                 let values = serde_json::to_string(&recipient.values)?;
-                if !ledger.add_recipient(&key, &recipient.address, &values)? {
-                    gathered.repeated += 1;
-                }
+                let is_first = ledger.add_recipient(&key, &recipient.address, &values)?;
+                gathered.repeated += u64::from(!is_first);
                 if let Some(former) = recipient.address.formerly_folded()
                     && ledger.is_suppressed(former)?
                 {
-                    gathered.listed_formerly.push((recipient.address, "listed by another spelling".to_owned()));
+                    let reason = "listed by another spelling".to_owned();
+                    gathered.listed_formerly.push((recipient.address.clone(), reason));
+                }
+                trial_bytes += values.len();
+                if is_first && gathered.trial.len() < MOST_TRIED && trial_bytes <= MOST_TRIED_BYTES {
+                    let place = format!("row {} of its audience", gathered.rows + gathered.bad_rows);
+                    gathered.trial.push(TrialRow { place, address: recipient.address, values: recipient.values });
                 }
             }
         }
@@ -205,28 +322,82 @@ fn gather(
     Ok(gathered)
 }
 
-/// The template's text, compiled once to see that it can be.
-fn template_text(campaign: &Campaign) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(&campaign.template).map_err(|err| {
+/// What an occurrence is written with as its definition says it now, seen to be sound.
+pub(super) fn stationery_now(
+    settings: &Settings,
+    campaign: &Campaign,
+    planned_at: Instant,
+) -> Result<(OpenOccurrence, Stationery)> {
+    let template = std::fs::read_to_string(&campaign.template).map_err(|err| {
         Failure::config(format!("the template {} cannot be read: {err}", campaign.template.display()), "put it there")
     })?;
-    crate::mail::template::Template::compile(&campaign.template.display().to_string(), &text, &campaign.subject)?;
-    Ok(text)
+    let occurrence = OpenOccurrence {
+        id: 0,
+        campaign_id: campaign.id.clone(),
+        planned_at,
+        subject: campaign.subject.clone(),
+        template,
+        template_name: campaign.template.display().to_string(),
+        sender: campaign.from.as_ref().unwrap_or(&settings.mail.from).to_string(),
+    };
+    let stationery = Stationery::of(&occurrence, settings)?;
+    Ok((occurrence, stationery))
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call; each is a thing of its own")]
+/// Holds an audience's length against the last opening's; returns what to tell of one that is short for good.
+///
+/// # Errors
+/// Exit 1: it has fewer than half the rows of last time, and may be half uploaded.
+pub(super) fn check_length(
+    ledger: &Ledger,
+    campaign: &Campaign,
+    rows: u64,
+    now: Instant,
+) -> Result<Option<String>, Failure> {
+    let last = ledger.last_decision(&campaign.id, now)?;
+    let Some(opened) = &last.last_opened else { return Ok(None) };
+    let length = AudienceLength {
+        rows,
+        at_last_opening: Some(opened.audience_rows),
+        when_missed: last.missed_over_short.map(|(_, rows)| rows),
+    };
+    let fewer = format!(
+        "{}, fewer than half of the {} of {}",
+        count(rows, "row"),
+        opened.audience_rows,
+        instant::text(opened.planned_at)
+    );
+    match (opening::judge_length(length), last.missed_over_short) {
+        (LengthVerdict::Enough, _) | (LengthVerdict::ShortForGood, None) => Ok(None),
+        (LengthVerdict::ShortForGood, Some((missed_at, rows_then))) => Ok(Some(format!(
+            "campaign {id}: opened with {fewer}, as the list has been that short since {} was missed over it ({}); if that is \
+             right: `mailonce resolve --accept audience:{id}`",
+            instant::text(missed_at),
+            count(rows_then, "row"),
+            id = campaign.id
+        ))),
+        (LengthVerdict::CutShort, _) => Err(Failure::new(
+            Exit::NeedsAPerson,
+            format!("its audience has {fewer}"),
+            format!(
+                "complete the audience, or, if it is right: `mailonce run-campaigns --campaign {} --accept-audience`",
+                campaign.id
+            ),
+        )),
+    }
+}
+
 fn open_one(
     round: &Round<'_>,
     run: &mut Run,
     campaign: &Campaign,
     schedule: &str,
     planned_at: Instant,
-    missed: Vec<Instant>,
-    memory: &Memory,
+    missed: Missed,
     report: &mut CampaignReport,
 ) -> Result<()> {
     let now = round.sending.context.clock.now();
-    let template = template_text(campaign)?;
+    let (written_with, stationery) = stationery_now(round.sending.settings, campaign, planned_at)?;
     let from = campaign.from.as_ref().unwrap_or(&round.sending.settings.mail.from);
     let gathered = gather(
         round.sending.settings,
@@ -236,15 +407,19 @@ fn open_one(
         from.address.domain(),
         round.sending.context.output.json,
     )?;
-    let last_rows = run.ledger.last_decision(&campaign.id, now)?.last_opened.map_or(0, |opened| opened.audience_rows);
-    if gathered.rows * 2 < last_rows && memory.last_opening.is_some() {
-        return Err(Failure::new(
-            Exit::NeedsAPerson,
-            format!("its audience has {} rows, fewer than half of the {last_rows} of last time", gathered.rows),
-            "complete the audience",
-        )
-        .into());
-    }
+    let short_audience = match check_length(&run.ledger, campaign, gathered.rows, now) {
+        Err(short) if !round.accept_audience => {
+            run.ledger.set_short_audience(&campaign.id, Some(gathered.rows))?;
+            return Err(short.into());
+        }
+        // Who accepts it knows.
+        Err(_) => None,
+        Ok(told) => {
+            run.ledger.set_short_audience(&campaign.id, None)?;
+            told
+        }
+    };
+    stationery.try_on(&gathered.trial)?;
     if !gathered.listed_formerly.is_empty() {
         run.ledger.suppress(&gathered.listed_formerly, "import", now)?;
     }
@@ -252,16 +427,17 @@ fn open_one(
         campaign_id: campaign.id.clone(),
         planned_at,
         schedule: schedule.to_owned(),
-        subject: campaign.subject.clone(),
-        template,
-        template_name: campaign.template.display().to_string(),
-        sender: from.to_string(),
+        subject: written_with.subject,
+        template: written_with.template,
+        template_name: written_with.template_name,
+        sender: written_with.sender,
         expires_at: planned_at + delta(campaign.send_until),
         one_off: matches!(campaign.schedule.recurrence, Recurrence::Once(_)),
         next_run: campaign.schedule.next_after(now),
         audience_rows: gathered.rows,
         bad_rows: gathered.bad_rows,
         missed,
+        short_audience,
     };
     match run.ledger.open_occurrence(run.epoch, &opening, gathered.repeated, now)? {
         Opened::NotOurs => {}
@@ -281,123 +457,6 @@ fn open_one(
         }
     }
     Ok(())
-}
-
-/// `run-campaigns --dry-run`: each campaign's next occurrence, its number of recipients and a rendered sample.
-pub(super) fn dry_run(
-    context: &Context<'_>,
-    settings: &Settings,
-    definitions: &Definitions,
-    only: Option<&str>,
-) -> Result<Exit> {
-    let now = context.clock.now();
-    let mut ledger = Ledger::open(settings.place(), Access::Read)?;
-    let mut documents = Vec::new();
-    let mut exit = Exit::Done;
-    for broken in &definitions.broken {
-        context.output.print(&broken.problem);
-        documents.push(json!({ "campaign_id": broken.id, "problem": broken.problem }));
-        exit = Exit::NeedsAPerson;
-    }
-    for campaign in definitions.campaigns.iter().filter(|campaign| only.is_none_or(|only| only == campaign.id)) {
-        let state = ledger.campaign(&campaign.id)?;
-        let status = state.as_ref().map_or_else(|| "not seen yet".to_owned(), |state| state.status.clone());
-        let schedule = campaign.schedule.to_string();
-        let memory = match &state {
-            Some(state) => memory(&ledger, state, &schedule, now)?,
-            None => Memory { first_seen_at: now, newest_decided: None, last_opening: None },
-        };
-        let limits = Limits { min_gap: delta(campaign.min_gap), max_lateness: delta(campaign.max_lateness) };
-        let decision = opening::decide(&campaign.schedule, &memory, limits, now);
-        let (next, due) = match &decision {
-            Decision::Open { planned_at, .. } | Decision::Wait { planned_at } => (Some(*planned_at), true),
-            _ if matches!(campaign.schedule.recurrence, Recurrence::Once(_)) && memory.last_opening.is_some() => {
-                (None, false)
-            }
-            _ => (campaign.schedule.next_after(now), false),
-        };
-        let when = next.map_or_else(|| "never again".to_owned(), |at| spoken(at, campaign));
-        let sample = sample(settings, &mut ledger, campaign, next.unwrap_or(now), context.output.json);
-        match sample {
-            Ok(sample) => {
-                let due_now = if due { " (due now)" } else { "" };
-                context.output.print(format!(
-                    "{} [{status}] next {when}{due_now}: {}, {}, {}",
-                    campaign.id,
-                    count(sample.gathered.recipients, "recipient"),
-                    count(sample.gathered.repeated, "repeated address"),
-                    count(sample.gathered.bad_rows, "bad row")
-                ));
-                for line in &sample.gathered.bad {
-                    context.output.print(format!("  {line}"));
-                }
-                context.output.print(format!("  Subject: {}", sample.subject));
-                for line in sample.text.lines() {
-                    context.output.print(format!("  | {line}"));
-                }
-                if sample.gathered.bad_rows > 0 {
-                    exit = Exit::NeedsAPerson;
-                }
-                documents.push(json!({
-                    "campaign_id": campaign.id, "status": status, "next_run": next.map(instant::text), "due": due,
-                    "recipients": sample.gathered.recipients, "repeated": sample.gathered.repeated, "bad_rows": sample.gathered.bad,
-                    "sample": { "subject": sample.subject, "text": sample.text },
-                }));
-            }
-            Err(err) => {
-                let problem =
-                    err.downcast_ref::<Failure>().map_or_else(|| format!("{err:#}"), |failure| failure.what.clone());
-                context.output.print(format!("{} [{status}] next {when}: would not open: {problem}", campaign.id));
-                documents.push(json!({ "campaign_id": campaign.id, "status": status, "next_run": next.map(instant::text), "problem": problem }));
-                exit = Exit::NeedsAPerson;
-            }
-        }
-    }
-    if definitions.campaigns.is_empty() && definitions.broken.is_empty() {
-        context.output.print("no campaigns are defined");
-    }
-    context.output.document(&json!({ "campaigns": documents }));
-    Ok(exit)
-}
-
-struct Sample {
-    gathered: Gathered,
-    subject: String,
-    text: String,
-}
-
-fn sample(
-    settings: &Settings,
-    ledger: &mut Ledger,
-    campaign: &Campaign,
-    planned_at: Instant,
-    quiet: bool,
-) -> Result<Sample> {
-    let template = template_text(campaign)?;
-    let from = campaign.from.as_ref().unwrap_or(&settings.mail.from);
-    let gathered = gather(settings, ledger, campaign, planned_at, from.address.domain(), quiet)?;
-    let occurrence = OpenOccurrence {
-        id: 0,
-        campaign_id: campaign.id.clone(),
-        planned_at,
-        subject: campaign.subject.clone(),
-        template,
-        template_name: campaign.template.display().to_string(),
-        sender: from.to_string(),
-    };
-    let stationery = Stationery::of(&occurrence, settings)?;
-    let Some((recipient, row_values)) = ledger.sample_recipient()? else {
-        return Ok(Sample { gathered, subject: String::new(), text: String::new() });
-    };
-    let address = Address::parse(&recipient).map_err(anyhow::Error::from)?;
-    let rendered = read_row(&row_values).and_then(|values| stationery.render(&address, values, "sample"));
-    let rendered = rendered.map_err(|problem| {
-        Failure::config(
-            format!("the message to the first recipient cannot be rendered: {problem}"),
-            "correct the template",
-        )
-    })?;
-    Ok(Sample { gathered, subject: rendered.subject, text: rendered.text })
 }
 
 /// An instant in a campaign's own zone: `2026-03-01 09:00 Europe/Berlin`.
