@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::support::{Cart, Kind, World};
 
+const CARTS: &str = include_str!("../../docs/carts.md");
 const README: &str = include_str!("../../README.md");
 const CRONTAB: &str = include_str!("../../crontab.example");
 const STARTER: &str = include_str!("../../src/command/init/mailonce.toml");
@@ -143,7 +144,8 @@ fn every_key_the_readme_names_is_explained_in_what_init_writes() {
         "per_hour",
         "envelope",
     ] {
-        assert!(README.contains(&format!("`{key}")) || README.contains(&format!(" {key}")), "README: {key}");
+        let is_explained = |page: &str| page.contains(&format!("`{key}")) || page.contains(&format!(" {key}"));
+        assert!(is_explained(README) || is_explained(CARTS), "neither the README nor docs/carts.md: {key}");
         assert!(STARTER.contains(&format!("{key} = ")), "`init` does not write {key}");
     }
 }
@@ -177,6 +179,8 @@ fn the_exit_codes_are_those_of_the_readme() {
         .skip_while(|line| !line.starts_with("| exit |"))
         .skip(2)
         .map_while(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok())
+        // A fault of mailonce: whoever knows how to bring it about mends it.
+        .filter(|code| *code != 70)
         .collect();
     let world = World::new().cart(Cart::of("c1")).init();
     let mut seen = Vec::new();

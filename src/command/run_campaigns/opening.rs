@@ -160,8 +160,10 @@ fn attend(
             Some(failure) if matches!(failure.exit, Exit::NeedsAPerson | Exit::Configuration | Exit::DataUnusable) => {
                 let until = planned_at + delta(campaign.max_lateness);
                 let (at, until) = (instant::text(planned_at), instant::text(until));
-                let line =
-                    format!("campaign {} {at}: {}{TRIED_AGAIN} {until}; {}", campaign.id, failure.what, failure.next);
+                let line = format!(
+                    "campaign {} {at}: {}{TRIED_AGAIN} {until}\n next: {}",
+                    campaign.id, failure.what, failure.next
+                );
                 not_ready.push(Notice { key: format!("{}/{at}", campaign.id), line });
                 Ok(Some(planned_at))
             }
