@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
+use crate::domain::state::{Retried, State};
 
 /// Writes to people who left a cart behind, and sends scheduled campaigns: never the same message twice, none dropped in
 /// silence. Started by cron every minute.
@@ -158,8 +160,8 @@ pub enum Campaign {
     Retry {
         id: String,
         /// Which: repeat it for several
-        #[arg(long, required = true, value_parser = ["refused", "expired", "cancelled"])]
-        state: Vec<String>,
+        #[arg(long, required = true, value_parser = one_of(Retried::ALL, Retried::word, Retried::of_word))]
+        state: Vec<Retried>,
         /// Which occurrence (its instant, as listed), instead of the newest opened one
         #[arg(long, value_name = "TIME", value_parser = parse_instant)]
         occurrence: Option<Instant>,
@@ -256,8 +258,8 @@ pub struct Log {
     #[arg(long)]
     pub cart: Option<String>,
     /// Only messages in this state
-    #[arg(long, value_parser = ["planned", "armed", "sent", "refused", "skipped", "in_doubt"])]
-    pub state: Option<String>,
+    #[arg(long, value_parser = one_of(State::ALL, State::word, State::of_word))]
+    pub state: Option<State>,
     /// Only what was planned at or after this time
     #[arg(long, value_name = "TIME", value_parser = parse_instant)]
     pub since: Option<Instant>,
@@ -389,6 +391,15 @@ pub struct Preview {
     /// The folder to write to
     #[arg(long, default_value = "preview", value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// Takes one of these values by its word.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    word: fn(T) -> &'static str,
+    of_word: fn(&str) -> Option<T>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.iter().copied().map(word)).try_map(move |given| of_word(&given).ok_or("is unknown"))
 }
 
 /// Parses a length of time such as `90s`, `30m`, `24h`, `3d`.

@@ -22,6 +22,7 @@ use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
 use crate::domain::recurrence::Recurrence;
+use crate::domain::state::{CampaignStatus, Retried, State};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Retemplated};
 use crate::output::{count, inert, note_lost};
@@ -76,8 +77,8 @@ impl Known<'_> {
     /// What the status is now: a running campaign with nothing left is pending or completed.
     fn status(&self, current: Option<&OccurrenceRow>) -> String {
         let Some(state) = &self.state else { return "not seen yet".into() };
-        if state.status != "running" {
-            return state.status.clone();
+        if state.status != CampaignStatus::Running {
+            return state.status.word().into();
         }
         let open = current.is_some_and(|row| row.messages.keys().any(|state| state == "planned" || state == "armed"));
         match (open, self.next()) {
@@ -90,8 +91,9 @@ impl Known<'_> {
 
     fn next(&self) -> Option<Instant> {
         let state = self.state.as_ref()?;
-        let live =
-            state.enabled && state.cancelled_at.is_none() && !matches!(state.status.as_str(), "paused" | "cancelled");
+        let live = state.enabled
+            && state.cancelled_at.is_none()
+            && !matches!(state.status, CampaignStatus::Paused | CampaignStatus::Cancelled);
         live.then(|| state.next_run.as_deref().and_then(instant::from_text)).flatten()
     }
 }
@@ -177,7 +179,8 @@ fn show(context: &Context<'_>, settings: &Settings, id: &str, occurrence: Option
         if let Some(shown) = shown {
             ledger.each_recipient(shown.id, |fate| {
                 if written.is_ok() {
-                    let fields = [Some(fate.recipient), Some(fate.state), fate.reason, fate.armed_at, fate.settled_at];
+                    let (state, reason) = (fate.state.to_string(), fate.reason.map(|reason| reason.to_string()));
+                    let fields = [Some(fate.recipient), Some(state), reason, fate.armed_at, fate.settled_at];
                     let fields = fields.into_iter().chain([fate.last_reply]).map(Option::unwrap_or_default);
                     written = writer.write_record(fields.map(|field| inert(&field).into_owned()));
                 }
@@ -196,7 +199,7 @@ fn show(context: &Context<'_>, settings: &Settings, id: &str, occurrence: Option
                 return;
             }
             let state =
-                fate.reason.as_ref().map_or_else(|| fate.state.clone(), |reason| format!("{}: {reason}", fate.state));
+                fate.reason.map_or_else(|| fate.state.to_string(), |reason| format!("{}: {reason}", fate.state));
             table.add_row([
                 fate.recipient,
                 state,
@@ -306,7 +309,7 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
     let now = context.clock.now();
     let definitions = definitions(settings)?;
     let defined = definitions.campaigns.iter().find(|campaign| campaign.id == id);
-    let state = ledger.campaign(id)?.filter(|state| state.status == "paused");
+    let state = ledger.campaign(id)?.filter(|state| state.status == CampaignStatus::Paused);
     let (instants, opens) = match (&state, defined) {
         (Some(state), Some(campaign)) => due_meanwhile(ledger, state, campaign, now)?,
         _ => (Vec::new(), None),
@@ -349,7 +352,7 @@ fn corrected(
     defined: Option<&Campaign>,
     occurrence: i64,
     file: Option<&Path>,
-    states: &[&str],
+    states: &[Retried],
 ) -> Result<OpenOccurrence> {
     let mut corrected = ledger.open_occurrence_by_id(occurrence)?;
     let path = match (file, defined) {
@@ -369,9 +372,11 @@ fn corrected(
         Failure::config(what, "put it there").kept("nothing was changed")
     })?;
     let stationery = Stationery::of(&corrected, settings)?;
-    for states in [states, &["planned"]] {
+    let retried: Vec<_> = states.iter().map(|which| which.stand()).collect();
+    for which in [retried.as_slice(), &[(State::Planned, None)]] {
         let mut rows = Vec::new();
-        for (at, (recipient, values)) in ledger.rows_to_retry(occurrence, states, MOST_TRIED)?.into_iter().enumerate() {
+        for (at, (recipient, values)) in ledger.rows_that_stand(occurrence, which, MOST_TRIED)?.into_iter().enumerate()
+        {
             let place = format!("recipient {} of those it is for", at + 1);
             let address = Address::parse(&recipient).map_err(anyhow::Error::from)?;
             let values = read_row(&values).map_err(anyhow::Error::msg)?;
@@ -386,7 +391,7 @@ fn retry(
     context: &Context<'_>,
     settings: &Settings,
     id: &str,
-    states: &[String],
+    states: &[Retried],
     occurrence: Option<Instant>,
     template: Option<Option<&Path>>,
 ) -> Result<Exit> {
@@ -404,10 +409,9 @@ fn retry(
     let send_until = defined.map_or(settings.campaigns.send_until, |campaign| campaign.send_until);
     let now = context.clock.now();
     let expires_at = now + TimeDelta::from_std(send_until).unwrap_or(TimeDelta::MAX);
-    let states: Vec<&str> = states.iter().map(String::as_str).collect();
     let mut written_with = None;
     if let Some(file) = template {
-        let corrected = corrected(settings, &ledger, defined, row.id, file, &states)?;
+        let corrected = corrected(settings, &ledger, defined, row.id, file, states)?;
         let waiting = row.messages.get("planned").copied().unwrap_or(0);
         ledger.retemplate(
             row.id,
@@ -426,7 +430,7 @@ fn retry(
         written_with = Some(corrected.template_name);
     }
     let progress = progress::bar("planning", None, context.output.json);
-    let planned = ledger.retry_occurrence(row.id, &states, expires_at, now, &mut |messages| progress.inc(messages))?;
+    let planned = ledger.retry_occurrence(row.id, states, expires_at, now, &mut |messages| progress.inc(messages))?;
     progress.finish_and_clear();
     let held_back = ledger.count_held_back(row.id)?;
     context.output.document(

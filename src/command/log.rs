@@ -26,10 +26,9 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["planned", "state", "recipient", "cart", "armed", "attempts", "last reply"]);
     for message in &messages {
-        let state = match (&message.reason, message.state.as_str()) {
-            (Some(reason), state) => format!("{state}: {reason}"),
-            (None, "in_doubt") => "in doubt".into(),
-            (None, state) => state.to_owned(),
+        let state = match message.reason {
+            Some(reason) => format!("{}: {reason}", message.state),
+            None => message.state.spoken().to_owned(),
         };
         table.add_row([
             message.planned_at.clone(),

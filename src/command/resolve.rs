@@ -12,6 +12,7 @@ use super::Context;
 use crate::cli;
 use crate::domain::evidence::MAY_STILL_ARRIVE;
 use crate::domain::instant;
+use crate::domain::state::State;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, InDoubt, Ledger, LogFilter};
 use crate::output::count;
@@ -142,7 +143,7 @@ fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
 }
 
 fn list_planned(context: &Context<'_>, ledger: &Ledger, remembered: &Found) -> Result<Exit> {
-    let filter = LogFilter { state: Some("planned".into()), limit: u64::from(u32::MAX), ..LogFilter::default() };
+    let filter = LogFilter { state: Some(State::Planned), limit: u64::from(u32::MAX), ..LogFilter::default() };
     let messages = ledger.messages(&filter)?;
     context.output.document(&json!({ "messages": messages, "newest_at": instant::text(ledger.newest_at()?) }));
     for message in &messages {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use crate::domain::instant;
+use crate::domain::state::State;
 use crate::failure::Exit;
 use crate::ledger::{Access, EVENT_KINDS, StateCount};
 use crate::output::count;
@@ -13,20 +14,20 @@ use crate::settings::TransportSettings;
 
 const RUNS_SHOWN: u32 = 10;
 const NOTICES_SHOWN: usize = 20;
-const STATES: [&str; 6] = ["planned", "armed", "sent", "refused", "skipped", "in_doubt"];
 
 pub fn run(context: &Context<'_>) -> Result<Exit> {
     let settings = context.settings()?;
     let ledger = context.ledger(&settings, Access::Read)?;
     let now = context.clock.now();
     let counts = ledger.count_by_state()?;
-    let of = |state: &str| counts.iter().filter(|count| count.state == state).map(|count| count.messages).sum::<u64>();
+    let of = |state: State| counts.iter().filter(|count| count.state == state).map(|count| count.messages).sum::<u64>();
     let due = json!({ "cart": ledger.count_due_carts(now)?, "campaign": ledger.count_due_recipients(now, None)? });
     let runs = ledger.newest_runs(RUNS_SHOWN)?;
     let idle = ledger.idle_runs()?;
     let notices = ledger.notices()?;
     let holder = RunLock::current_holder(&settings.ledger);
-    let states: Map<String, Value> = STATES.iter().map(|state| ((*state).to_owned(), json!(of(state)))).collect();
+    let states: Map<String, Value> =
+        State::ALL.iter().map(|state| (state.word().to_owned(), json!(of(*state)))).collect();
     context.output.document(&json!({
         "ledger": ledger.path(),
         "ledger_id": ledger.id(),
@@ -45,18 +46,17 @@ pub fn run(context: &Context<'_>) -> Result<Exit> {
     let written = matches!(settings.transport, TransportSettings::File { .. });
     let out = |line: String| context.output.print(line);
     out(format!("{} ledger {}", ledger.kind().word(), ledger.path().display()));
-    for state in STATES {
-        if of(state) > 0 || state == "sent" {
+    for state in State::ALL.iter().copied() {
+        if of(state) > 0 || state == State::Sent {
             let name = match state {
-                "in_doubt" => "in doubt",
-                "sent" if written => "written",
-                other => other,
+                State::Sent if written => "written",
+                other => other.spoken(),
             };
             out(format!("  {:<9} {:>9}{}", name, of(state), reasons(&counts, state)));
         }
     }
     out(format!("  due now   {:>9}", due["cart"].as_u64().unwrap_or(0) + due["campaign"].as_u64().unwrap_or(0)));
-    if of("in_doubt") > 0 {
+    if of(State::InDoubt) > 0 {
         out("in doubt: the body went out and no trustworthy reply came; `mailonce resolve` lists them".into());
     }
     match holder {
@@ -96,7 +96,7 @@ pub fn run(context: &Context<'_>) -> Result<Exit> {
 }
 
 /// ` (3 ordered, 1 expired)` for the skipped; nothing for others.
-fn reasons(counts: &[StateCount], state: &str) -> String {
+fn reasons(counts: &[StateCount], state: State) -> String {
     let mut by_reason = std::collections::BTreeMap::new();
     for count in counts.iter().filter(|count| count.state == state) {
         if let Some(reason) = &count.reason {

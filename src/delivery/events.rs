@@ -4,6 +4,7 @@ use super::connection::{Connection, Unproven};
 use super::coordinator::Coordinator;
 use super::orders::{Answer, Event, Then};
 use crate::domain::fate::{Extent, Fate, Unusable};
+use crate::domain::state::Reason;
 use crate::failure::Failure;
 use crate::ledger::Denied;
 use crate::mail::session::InStep;
@@ -114,7 +115,7 @@ impl Coordinator<'_, '_> {
         let label = connection.message_in_hand().map_or_else(String::new, |message| message.label.clone());
         connection.answer(Answer::Denied);
         match denied {
-            Denied::Suppressed => self.summary.skip("suppressed"),
+            Denied::Suppressed => self.summary.skip(Reason::Suppressed.word()),
             Denied::Paused | Denied::Expired => {}
             Denied::NotPlanned => self.summary.skip("decided by someone else meanwhile"),
             Denied::WithinWindow => {

@@ -18,3 +18,4 @@ pub mod opening;
 pub mod recurrence;
 pub mod refusal;
 pub mod standing;
+pub mod state;

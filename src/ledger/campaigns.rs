@@ -8,6 +8,7 @@ use super::pauses::come_back;
 use super::report::count_states;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
+use crate::domain::state::{CampaignStatus, Reason, Retried, State};
 use crate::failure::Failure;
 
 /// What the ledger knows of a campaign.
@@ -17,7 +18,7 @@ pub struct CampaignState {
     pub next_run: Option<String>,
     pub last_run: Option<String>,
     pub total_runs: u64,
-    pub status: String,
+    pub status: CampaignStatus,
     pub enabled: bool,
     pub first_seen_at: String,
     pub schedule: String,
@@ -38,7 +39,7 @@ pub struct ImportedCampaign {
     pub next_run: Option<Instant>,
     pub last_run: Option<Instant>,
     pub total_runs: u64,
-    pub status: String,
+    pub status: CampaignStatus,
     pub enabled: bool,
     pub schedule: String,
     pub notes: Option<String>,
@@ -430,19 +431,18 @@ impl Ledger {
     /// Plans the refused, expired or cancelled messages of an occurrence anew, in batches, of which `each` hears; says how
     /// many. The caller holds the run lock. Killed on the way, it is repeated for the rest.
     ///
-    /// `states` are `refused`, `expired`, `cancelled`. The campaign is running again, unless it is paused.
+    /// The campaign is running again, unless it is paused.
     pub fn retry_occurrence(
         &mut self,
         occurrence: i64,
-        states: &[&str],
+        which: &[Retried],
         expires_at: Instant,
         now: Instant,
         each: &mut dyn FnMut(u64),
     ) -> Result<u64, Failure> {
         let (now, expires_at) = (instant::text(now), instant::text(expires_at));
         let mut ids: Vec<i64> = Vec::new();
-        for state in states {
-            let which = state_to_retry(state);
+        for which in which.iter().map(|which| stands(which.stand())) {
             let found: Vec<i64> = self.read(|conn| {
                 let mut rows = conn.prepare(&format!("SELECT id FROM message WHERE occurrence = ?1 AND {which}"))?;
                 rows.query_map([occurrence], |row| row.get(0))?.collect()
@@ -467,7 +467,7 @@ impl Ledger {
             for id in batch.ids {
                 moved += plan.execute((id, &now, &expires_at))? as u64;
             }
-            if batch.is_last && states.contains(&"expired") {
+            if batch.is_last && which.contains(&Retried::Expired) {
                 settle_expiry(tx, occurrence)?;
             }
             Ok(Some(moved))
@@ -535,9 +535,9 @@ impl Ledger {
             for occurrence in &mut occurrences {
                 let counts =
                     count_states(conn, "occurrence = ?1", "kind = 'campaign' AND occurrence = ?1", [occurrence.id])?;
-                let named = |(state, reason, messages): (String, Option<String>, u64)| match reason {
+                let named = |(state, reason, messages): (State, Option<Reason>, u64)| match reason {
                     Some(reason) => (format!("{state}: {reason}"), messages),
-                    None => (state, messages),
+                    None => (state.word().to_owned(), messages),
                 };
                 occurrence.messages = counts.into_iter().map(named).collect();
             }
@@ -572,8 +572,8 @@ impl Ledger {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RecipientFate {
     pub recipient: String,
-    pub state: String,
-    pub reason: Option<String>,
+    pub state: State,
+    pub reason: Option<Reason>,
     pub armed_at: Option<String>,
     pub settled_at: Option<String>,
     pub last_reply: Option<String>,
@@ -612,14 +612,10 @@ pub(super) fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<
     })
 }
 
-/// Which messages `refused`, `expired` or `cancelled` are.
-pub(super) fn state_to_retry(state: &str) -> &'static str {
-    match state {
-        "refused" => "(state = 'refused')",
-        "expired" => "(state = 'skipped' AND reason = 'expired')",
-        "planned" => "(state = 'planned')",
-        _ => "(state = 'skipped' AND reason = 'cancelled')",
-    }
+/// The condition that a message is in a state, for a reason.
+pub(super) fn stands((state, reason): (State, Option<Reason>)) -> String {
+    reason
+        .map_or_else(|| format!("(state = '{state}')"), |reason| format!("(state = '{state}' AND reason = '{reason}')"))
 }
 
 fn instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Instant> {

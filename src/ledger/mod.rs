@@ -28,6 +28,7 @@ mod audit_rules;
 mod batches;
 mod campaigns;
 mod candidates;
+mod columns;
 mod duplicates;
 mod expire;
 mod guards;

@@ -8,6 +8,7 @@ use super::{Candidate, Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::standing::{Facts, SameContents, Standing, standing};
+use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
 
 /// The rules of planning that come from the configuration.
@@ -311,8 +312,8 @@ fn plan_one(
     )?
     .execute((
         &message_key,
-        if to_plan { "planned" } else { "skipped" },
-        (!to_plan).then_some("superseded"),
+        if to_plan { State::Planned } else { State::Skipped },
+        (!to_plan).then_some(Reason::Superseded),
         &cart.recipient,
         &cart.folded_address,
         &message_id,

@@ -3,6 +3,7 @@
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
+use crate::domain::state::State;
 use crate::failure::Failure;
 
 /// What became of the messages a dead run had armed.
@@ -50,8 +51,8 @@ impl Ledger {
         self.write(Durability::Full, |tx| {
             for (id, found) in &outcomes {
                 let (state, reply) = match found {
-                    true => ("sent", "found in the outbox by its token"),
-                    false => ("in_doubt", "the run ended before the server's reply was recorded"),
+                    true => (State::Sent, "found in the outbox by its token"),
+                    false => (State::InDoubt, "the run ended before the server's reply was recorded"),
                 };
                 // By way of in_doubt, also to `sent`: this run did not arm it, and evidence settles what is in doubt.
                 tx.execute(

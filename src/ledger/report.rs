@@ -5,14 +5,15 @@ use rusqlite::types::Value;
 
 use super::Ledger;
 use crate::domain::instant::{self, Instant};
+use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
 
 /// Messages of one kind in one state, for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct StateCount {
     pub kind: String,
-    pub state: String,
-    pub reason: Option<String>,
+    pub state: State,
+    pub reason: Option<Reason>,
     pub messages: u64,
 }
 
@@ -49,7 +50,7 @@ pub struct LogFilter {
     pub user_id: Option<String>,
     pub folded_address: Option<String>,
     pub cart_id: Option<String>,
-    pub state: Option<String>,
+    pub state: Option<State>,
     pub since: Option<Instant>,
     /// At most so many rows, the newest.
     pub limit: u64,
@@ -60,8 +61,8 @@ pub struct LogFilter {
 pub struct MessageRow {
     pub message_key: String,
     pub kind: String,
-    pub state: String,
-    pub reason: Option<String>,
+    pub state: State,
+    pub reason: Option<Reason>,
     pub recipient: String,
     pub message_id: String,
     pub cart_id: Option<String>,
@@ -221,7 +222,7 @@ pub(super) fn count_states(
     which: &str,
     all: &str,
     values: impl rusqlite::Params,
-) -> rusqlite::Result<Vec<(String, Option<String>, u64)>> {
+) -> rusqlite::Result<Vec<(State, Option<Reason>, u64)>> {
     // One statement, so that a run under way moves no message between the counts.
     let mut rows = conn.prepare_cached(&format!(
         "SELECT 'armed', NULL, count(*) FROM message WHERE state = 'armed' AND {which}
@@ -232,10 +233,10 @@ pub(super) fn count_states(
          UNION ALL SELECT 'skipped', reason, count(*) FROM message WHERE state = 'skipped' AND {which} GROUP BY reason"
     ))?;
     let rows = rows.query_map(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let mut counts = rows.collect::<rusqlite::Result<Vec<(String, Option<String>, u64)>>>()?;
-    let others: u64 = counts.iter().filter(|(state, ..)| state != "sent").map(|(.., messages)| messages).sum();
+    let mut counts = rows.collect::<rusqlite::Result<Vec<(State, Option<Reason>, u64)>>>()?;
+    let others: u64 = counts.iter().filter(|(state, ..)| *state != State::Sent).map(|(.., messages)| messages).sum();
     for (state, _, messages) in &mut counts {
-        if state == "sent" {
+        if *state == State::Sent {
             *messages -= others;
         }
     }
@@ -286,7 +287,7 @@ fn conditions(filter: &LogFilter, instant_column: &str, address_column: &str, ep
         narrow(format!("{table}.cart_id = ?"), cart_id);
     }
     if let Some(state) = &filter.state {
-        narrow("message.state = ?".into(), state);
+        narrow("message.state = ?".into(), state.word());
     }
     if let Some(since) = filter.since {
         narrow(format!("{table}.{instant_column} >= ?"), &instant::text(since));

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
+use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
 
 /// A message in doubt, with all that is known of it.
@@ -74,11 +75,12 @@ pub enum Decision {
 }
 
 impl Decision {
-    fn state(self) -> &'static str {
+    /// What the message is from then on.
+    pub fn state(self) -> State {
         match self {
-            Decision::Sent => "sent",
-            Decision::Resend => "planned",
-            Decision::Refused => "refused",
+            Decision::Sent => State::Sent,
+            Decision::Resend => State::Planned,
+            Decision::Refused => State::Refused,
         }
     }
 }
@@ -110,9 +112,9 @@ pub enum Resolved {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     pub id: i64,
-    pub state: String,
+    pub state: State,
     /// Why it was skipped.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     pub is_cart: bool,
     pub message_id: String,
 }

@@ -1,7 +1,8 @@
 //! An opened occurrence is given a corrected template.
 
-use super::campaigns::{OpenOccurrence, open_occurrence_from, state_to_retry};
+use super::campaigns::{OpenOccurrence, open_occurrence_from, stands};
 use super::{Durability, Ledger};
+use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
 
 /// What an opening is written with from now on.
@@ -25,15 +26,14 @@ impl Ledger {
         })
     }
 
-    /// The rows of an occurrence's audience (JSON) whose messages [`Ledger::retry_occurrence`] would plan anew, with their
-    /// addresses; the first `limit`. With `planned` also those that are planned.
-    pub fn rows_to_retry(
+    /// The rows of an occurrence's audience (JSON) whose messages stand so, with their addresses; the first `limit`.
+    pub fn rows_that_stand(
         &self,
         occurrence: i64,
-        states: &[&str],
+        which: &[(State, Option<Reason>)],
         limit: usize,
     ) -> Result<Vec<(String, String)>, Failure> {
-        let which: Vec<&str> = states.iter().map(|state| state_to_retry(state)).collect();
+        let which: Vec<String> = which.iter().copied().map(stands).collect();
         self.read(|conn| {
             let mut rows = conn.prepare(&format!(
                 "SELECT recipient, recipient_values FROM message WHERE occurrence = ?1 AND ({}) ORDER BY id LIMIT ?2",

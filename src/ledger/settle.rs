@@ -8,6 +8,7 @@ use super::{Durability, Ledger};
 use crate::domain::back_off;
 use crate::domain::fate::Fate;
 use crate::domain::instant::{self, Instant};
+use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
 
 /// What became of a wish to settle.
@@ -47,7 +48,7 @@ impl Ledger {
     }
 
     /// Records that a planned message is not sent, and why.
-    pub fn skip(&mut self, id: i64, reason: &str, now: Instant) -> Result<(), Failure> {
+    pub fn skip(&mut self, id: i64, reason: Reason, now: Instant) -> Result<(), Failure> {
         let now = instant::text(now);
         self.write(Durability::Lazy, |tx| {
             tx.prepare_cached(
@@ -114,13 +115,13 @@ fn settle_one(
     .execute((id, epoch, armed_at, at, fate.word(), fate.reply()))?;
     match fate {
         Fate::Sent { reply } => {
-            move_to(tx, id, "sent", at, reply)?;
+            move_to(tx, id, State::Sent, at, reply)?;
             if is_cart {
                 mark_mailed(tx, id, at)?;
             }
         }
-        Fate::Refused { reply } => move_to(tx, id, "refused", at, reply)?,
-        Fate::InDoubt { why } => move_to(tx, id, "in_doubt", at, why)?,
+        Fate::Refused { reply } => move_to(tx, id, State::Refused, at, reply)?,
+        Fate::InDoubt { why } => move_to(tx, id, State::InDoubt, at, why)?,
         Fate::Deferred { reply } => {
             let deferrals: u32 = tx
                 .prepare_cached("SELECT count(*) FROM attempt WHERE message = ?1 AND outcome = 'deferred'")?
@@ -135,7 +136,7 @@ fn settle_one(
     Ok(Settled::Recorded)
 }
 
-fn move_to(tx: &Connection, id: i64, state: &str, at: &str, reply: &str) -> rusqlite::Result<()> {
+fn move_to(tx: &Connection, id: i64, state: State, at: &str, reply: &str) -> rusqlite::Result<()> {
     // A refusal before the body leaves armed_at NULL; one at the dot keeps the instant it was armed.
     tx.prepare_cached("UPDATE message SET state = ?2, settled_at = ?3, last_reply = ?4 WHERE id = ?1")?
         .execute((id, state, at, reply))?;

@@ -8,6 +8,7 @@ use super::planning::{Look, NO_ADDRESS};
 use super::{Context, plan_rules};
 use crate::cli;
 use crate::domain::cart::short_hash;
+use crate::domain::state::Reason;
 use crate::failure::Exit;
 use crate::ledger::{Access, Ledger};
 use crate::output::count;
@@ -67,8 +68,11 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     };
     for due in ledger.due_carts(now, None, usize::MAX >> 1)? {
         let suppressed = ledger.is_suppressed(&due.folded_address)?;
-        let look =
-            if suppressed { LastLook::Skip("suppressed") } else { last_look(source.as_mut(), &settings.detect, &due)? };
+        let look = if suppressed {
+            LastLook::Skip(Reason::Suppressed)
+        } else {
+            last_look(source.as_mut(), &settings.detect, &due)?
+        };
         let (reason, detail) = match look {
             LastLook::Same(cart) => {
                 let value = cart.value().map_or_else(String::new, |value| value.display());
@@ -82,7 +86,9 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
                 });
                 continue;
             }
-            LastLook::Skip(reason) => (reason.to_owned(), "the message planned earlier would be skipped".to_owned()),
+            LastLook::Skip(reason) => {
+                (reason.word().to_owned(), "the message planned earlier would be skipped".to_owned())
+            }
             LastLook::Missing => {
                 ("missing".to_owned(), "the shop does not show the cart just now; tried again".to_owned())
             }

@@ -15,6 +15,7 @@ use crate::domain::cart::{Cart, short_hash};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::money::Currency;
+use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Due, Ledger};
 use crate::mail::message::{self, Letter};
@@ -123,7 +124,7 @@ impl Feed for CartFeed<'_> {
         while let Some(due) = self.next_due(ledger).map_err(FeedError::Ledger)? {
             let now = self.clock.now();
             let suppressed = ledger.is_suppressed(&due.folded_address).map_err(FeedError::Ledger)?;
-            let look = if suppressed { LastLook::Skip("suppressed") } else { self.last_look(&due)? };
+            let look = if suppressed { LastLook::Skip(Reason::Suppressed) } else { self.last_look(&due)? };
             let again_at = now + super::delta(self.detect.retry_after);
             match look {
                 LastLook::Same(cart) => {
@@ -141,8 +142,8 @@ impl Feed for CartFeed<'_> {
                 LastLook::Missing => {
                     let since = due.missing_since.unwrap_or(now);
                     if now - since >= GONE_AFTER {
-                        ledger.skip(due.id, "empty", now).map_err(FeedError::Ledger)?;
-                        summary.skip("empty");
+                        ledger.skip(due.id, Reason::Empty, now).map_err(FeedError::Ledger)?;
+                        summary.skip(Reason::Empty.word());
                         self.output.decision(format!(
                             "Skipping {} - empty: gone since {}",
                             label(&due),
@@ -156,7 +157,7 @@ impl Feed for CartFeed<'_> {
                 }
                 LastLook::Skip(reason) => {
                     ledger.skip(due.id, reason, now).map_err(FeedError::Ledger)?;
-                    summary.skip(reason);
+                    summary.skip(reason.word());
                     self.output.decision(format!("Skipping {} - {reason}", label(&due)));
                 }
                 LastLook::Unreadable(problem) => self.put_back(ledger, &due, &problem, summary)?,
@@ -170,7 +171,7 @@ impl Feed for CartFeed<'_> {
 pub(super) enum LastLook {
     Same(Box<Cart>),
     /// The message is decided against, for this reason.
-    Skip(&'static str),
+    Skip(Reason),
     /// The shop does not show the cart: tried again, and gone only when it stays so.
     Missing,
     /// The cart's row has become unreadable: tried again later.
@@ -208,19 +209,19 @@ pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &
         Look::Gone => {
             // A shop may remove a cart when it is ordered.
             let ordered = stand_in(due).map_or(Ok(false), |cart| source.ordered(&cart))?;
-            return Ok(if ordered { LastLook::Skip("ordered") } else { LastLook::Missing });
+            return Ok(if ordered { LastLook::Skip(Reason::Ordered) } else { LastLook::Missing });
         }
     };
     if cart.ordered_at.is_some() || source.ordered(&cart)? {
-        return Ok(LastLook::Skip("ordered"));
+        return Ok(LastLook::Skip(Reason::Ordered));
     }
     if cart.lines.is_empty() {
-        return Ok(LastLook::Skip("empty"));
+        return Ok(LastLook::Skip(Reason::Empty));
     }
     let consent = cart.consent.unwrap_or(detect.consent_assumed);
     let same_person = cart.is_of(&due.identity, &due.folded_address);
     if cart.hash() != due.cart_hash || cart.updated_at > due.cart_touched_at || !same_person || !consent {
-        return Ok(LastLook::Skip("changed"));
+        return Ok(LastLook::Skip(Reason::Changed));
     }
     Ok(LastLook::Same(cart))
 }

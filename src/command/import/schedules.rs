@@ -14,6 +14,7 @@ use super::super::campaign::replace;
 use super::Context;
 use crate::domain::campaign::is_id;
 use crate::domain::instant::{self, Instant};
+use crate::domain::state::CampaignStatus;
 use crate::failure::{Exit, Failure};
 use crate::ledger::ImportedCampaign;
 use crate::output::count;
@@ -242,11 +243,11 @@ fn understand(entry: Map<String, Value>, default_zone: Tz, now: Instant) -> Resu
     let one_off = definition.at.is_some();
     let old_status = text("status")?.unwrap_or_else(|| "pending".into()).to_ascii_lowercase();
     let status = match old_status.as_str() {
-        "cancelled" | "canceled" => "cancelled",
-        "completed" | "complete" | "done" | "sent" | "finished" if one_off => "completed",
-        "paused" | "disabled" | "inactive" => "paused",
-        _ if !enabled => "paused",
-        _ => "pending",
+        "cancelled" | "canceled" => CampaignStatus::Cancelled,
+        "completed" | "complete" | "done" | "sent" | "finished" if one_off => CampaignStatus::Completed,
+        "paused" | "disabled" | "inactive" => CampaignStatus::Paused,
+        _ if !enabled => CampaignStatus::Paused,
+        _ => CampaignStatus::Pending,
     };
     let mut missing = Vec::new();
     for (key, value, stand_in) in [
@@ -264,7 +265,8 @@ fn understand(entry: Map<String, Value>, default_zone: Tz, now: Instant) -> Resu
     }
     let notes: Map<String, Value> =
         entry.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
-    let overdue = due.filter(|at| *at < now && status == "pending" && last_run.is_none_or(|last| last < *at));
+    let overdue =
+        due.filter(|at| *at < now && status == CampaignStatus::Pending && last_run.is_none_or(|last| last < *at));
     Ok(Old {
         state: ImportedCampaign {
             campaign_id: id,
@@ -272,7 +274,7 @@ fn understand(entry: Map<String, Value>, default_zone: Tz, now: Instant) -> Resu
             total_runs,
             status: status.to_owned(),
             // A one-off that is done never opens again, whatever its definition says later.
-            enabled: !(one_off && (status == "completed" || last_run.is_some())),
+            enabled: !(one_off && (status == CampaignStatus::Completed || last_run.is_some())),
             notes: (!notes.is_empty()).then(|| Value::Object(notes).to_string()),
             next_run: None,
             schedule: String::new(),

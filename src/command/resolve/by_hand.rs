@@ -7,6 +7,7 @@ use super::{Context, open_to_settle, who};
 use crate::cli;
 use crate::domain::evidence::MAY_STILL_ARRIVE;
 use crate::domain::instant::{self, Instant};
+use crate::domain::state::{Reason, State};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Decision, InDoubt, Ledger, Named, PlannedAgain, Resolution, Resolved};
 use crate::output::count;
@@ -121,14 +122,14 @@ fn chosen(ledger: &Ledger, args: &cli::Resolve) -> Result<(Vec<InDoubt>, Vec<Nam
             continue;
         }
         let (what, next) = match ledger.named(name)? {
-            Some(named) if named.state == "refused" && args.resend && named.is_cart => {
+            Some(named) if named.state == State::Refused && args.resend && named.is_cart => {
                 refused.push(named);
                 continue;
             }
-            Some(named) if named.state == "refused" && args.resend => {
+            Some(named) if named.state == State::Refused && args.resend => {
                 (format!("{name} is refused"), "`mailonce campaign retry ID --state refused` plans such ones again")
             }
-            Some(named) if named.reason.as_deref() == Some("held_back") => (
+            Some(named) if named.reason == Some(Reason::HeldBack) => (
                 format!(
                     "{name} was held back when an old copy of the ledger was put back: it may have gone out already"
                 ),

@@ -11,6 +11,7 @@ use crate::cli;
 use crate::domain::evidence::{Fact, Says, Try, Verdict, weigh};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
+use crate::domain::state::State;
 use crate::failure::Exit;
 use crate::ledger::{Access, Decision, InDoubt, Ledger, Notice, Resolution, Resolved};
 use crate::mail_log::{Covered, MailLog, READ_BACK, Sink, Zone};
@@ -112,7 +113,7 @@ fn look_at(message: &InDoubt, facts: &[Fact], covered: Covered, now: Instant) ->
 
 #[derive(Default)]
 struct Report {
-    settled: Vec<(String, &'static str, String)>,
+    settled: Vec<(String, State, String)>,
     in_doubt: Vec<(String, String)>,
     standing: Vec<Notice>,
 }
@@ -130,10 +131,8 @@ fn settle(
             let state = match (ledger.resolve(message, &resolution, now)?, resolution.decision) {
                 (Resolved::NoLongerInDoubt, _) => return Ok(()),
                 (Resolved::AnotherIsPlanned, _) => None,
-                (Resolved::Expired, _) => Some("skipped"),
-                (Resolved::Done, Decision::Sent) => Some("sent"),
-                (Resolved::Done, Decision::Resend) => Some("planned"),
-                (Resolved::Done, Decision::Refused) => Some("refused"),
+                (Resolved::Expired, _) => Some(State::Skipped),
+                (Resolved::Done, decision) => Some(decision.state()),
             };
             if let Some(state) = state {
                 report.settled.push((message.message_id.clone(), state, resolution.reason));

@@ -35,7 +35,7 @@ pub(super) fn run(
     }
     for campaign in definitions.campaigns.iter().filter(|campaign| only.is_none_or(|only| only == campaign.id)) {
         let state = ledger.campaign(&campaign.id)?;
-        let status = state.as_ref().map_or_else(|| "not seen yet".to_owned(), |state| state.status.clone());
+        let status = state.as_ref().map_or_else(|| "not seen yet".to_owned(), |state| state.status.to_string());
         let schedule = campaign.schedule.to_string();
         let memory = match &state {
             Some(state) => memory(&ledger, state, &schedule, now)?,

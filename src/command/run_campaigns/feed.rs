@@ -11,6 +11,7 @@ use crate::delivery::{Feed, FeedError, Job, Summary};
 use crate::domain::address::{self, Address, Mailbox};
 use crate::domain::instant::Instant;
 use crate::domain::message_key;
+use crate::domain::state::Reason;
 use crate::failure::Failure;
 use crate::ledger::{DueRecipient, Ledger, OpenOccurrence};
 use crate::mail::message::{self, Letter};
@@ -107,8 +108,8 @@ impl Feed for RecipientFeed<'_> {
             let token = message_key::token_of(&due.message_id);
             let label = format!("{} {}", occurrence.campaign_id, &token[..token.len().min(8)]);
             if due.suppressed {
-                ledger.skip(due.id, "suppressed", self.clock.now()).map_err(FeedError::Ledger)?;
-                summary.skip("suppressed");
+                ledger.skip(due.id, Reason::Suppressed, self.clock.now()).map_err(FeedError::Ledger)?;
+                summary.skip(Reason::Suppressed.word());
                 self.output.decision(format!("Skipping {label} - suppressed"));
                 continue;
             }

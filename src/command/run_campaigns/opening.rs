@@ -13,6 +13,7 @@ use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
 use crate::domain::opening::{self, AudienceLength, Decision, LastOpening, LengthVerdict, Limits, Memory};
 use crate::domain::recurrence::Recurrence;
+use crate::domain::state::CampaignStatus;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{CampaignState, Ledger, Missed, Notice, OpenOccurrence, Opened, Opening, OpeningKey};
 use crate::output::count;
@@ -103,7 +104,7 @@ fn attend(
     if state.cancelled_at.is_some() || (!state.enabled && one_off) {
         return Ok(None);
     }
-    if state.status == "paused" || only_other {
+    if state.status == CampaignStatus::Paused || only_other {
         return Ok(next_after_now);
     }
     let memory = memory(&run.ledger, &state, schedule, now)?;
