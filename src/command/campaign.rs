@@ -94,7 +94,7 @@ impl Known<'_> {
         let live = state.enabled
             && state.cancelled_at.is_none()
             && !matches!(state.status, CampaignStatus::Paused | CampaignStatus::Cancelled);
-        live.then(|| state.next_run.as_deref().and_then(instant::from_text)).flatten()
+        state.next_run.filter(|_| live).map(|at| at.0)
     }
 }
 
@@ -131,14 +131,14 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
         };
         let state = known.state.as_ref();
         let messages = current.map_or_else(|| "-".to_owned(), |row| phrase(&row.messages));
-        let last = state.and_then(|state| state.last_run.clone());
+        let last = state.and_then(|state| state.last_run);
         let total_runs = state.map_or(0, |state| state.total_runs);
         table.add_row([
             id.clone(),
             known.status(current),
             zone.clone(),
             next.clone(),
-            last.clone().unwrap_or_else(|| "-".into()),
+            last.map_or_else(|| "-".into(), |at| at.to_string()),
             total_runs.to_string(),
             messages,
         ]);

@@ -1,9 +1,11 @@
 //! Instants: UTC, whole seconds, written `2026-03-01T08:00:00Z` everywhere.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
+use serde::{Serialize, Serializer};
 
 use super::absent::stands_for_nothing;
 
@@ -20,6 +22,22 @@ pub fn from_text(text: &str) -> Option<Instant> {
     match read_plain(text.as_bytes())? {
         Reading::Instant(instant) if text.as_bytes()[10] == b'T' => Some(instant),
         _ => None,
+    }
+}
+
+/// An instant as records and outputs have it: it writes itself as [`text`] does, and reads nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Recorded(pub Instant);
+
+impl fmt::Display for Recorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&text(self.0))
+    }
+}
+
+impl Serialize for Recorded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

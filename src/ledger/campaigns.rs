@@ -2,12 +2,13 @@
 
 use rusqlite::OptionalExtension;
 
+use super::columns::instant_at;
 use super::expire::{settle_expiry, settle_expiry_of};
 use super::missed::settle_all;
 use super::pauses::come_back;
 use super::report::count_states;
 use super::{Durability, Ledger};
-use crate::domain::instant::{self, Instant};
+use crate::domain::instant::{self, Instant, Recorded};
 use crate::domain::state::{CampaignStatus, Reason, Retried, State};
 use crate::failure::Failure;
 
@@ -15,12 +16,12 @@ use crate::failure::Failure;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct CampaignState {
     pub campaign_id: String,
-    pub next_run: Option<String>,
-    pub last_run: Option<String>,
+    pub next_run: Option<Recorded>,
+    pub last_run: Option<Recorded>,
     pub total_runs: u64,
     pub status: CampaignStatus,
     pub enabled: bool,
-    pub first_seen_at: String,
+    pub first_seen_at: Recorded,
     pub schedule: String,
     pub defined: bool,
     pub notes: Option<String>,
@@ -170,7 +171,7 @@ impl Ledger {
 
     /// Records when a campaign is due next: only after everything before has been decided about.
     pub fn set_next_run(&mut self, campaign_id: &str, next_run: Option<Instant>) -> Result<(), Failure> {
-        let next_run = next_run.map(instant::text);
+        let next_run = next_run.map(Recorded);
         let same = self.campaign(campaign_id)?.is_some_and(|state| state.next_run == next_run);
         if same {
             return Ok(());
@@ -616,9 +617,4 @@ pub(super) fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<
 pub(super) fn stands((state, reason): (State, Option<Reason>)) -> String {
     reason
         .map_or_else(|| format!("(state = '{state}')"), |reason| format!("(state = '{state}' AND reason = '{reason}')"))
-}
-
-fn instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Instant> {
-    let text: String = row.get(column)?;
-    Ok(instant::from_text(&text).unwrap_or_default())
 }

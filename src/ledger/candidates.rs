@@ -1,6 +1,7 @@
 //! The carts that one look at the shop found, kept in a temporary table: a million of them need no more memory than one.
 
 use super::Ledger;
+use super::columns::instant_at;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 
@@ -123,7 +124,6 @@ impl Ledger {
 
 /// Reads `id` and [`CANDIDATE_COLUMNS`].
 pub(super) fn candidate_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candidate> {
-    let touched_at: String = row.get(9)?;
     Ok(Candidate {
         id: row.get(0)?,
         cart_id: row.get(1)?,
@@ -134,7 +134,7 @@ pub(super) fn candidate_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candid
         cart_hash: row.get(6)?,
         cart_value: row.get(7)?,
         currency: row.get(8)?,
-        touched_at: instant::from_text(&touched_at).unwrap_or_default(),
+        touched_at: instant_at(row, 9)?,
     })
 }
 

@@ -1,7 +1,9 @@
-//! How values stand in columns: a word that is none of the known ones is an error, never a default.
+//! How values stand in columns. A word that is none of the known ones, or an instant that is none, is an error that names it,
+//! never a default: with a damaged time of 1970 a campaign would open again.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
+use crate::domain::instant::{self, Instant, Recorded};
 use crate::domain::state::{CampaignStatus, Reason, State};
 
 macro_rules! as_word {
@@ -25,3 +27,27 @@ macro_rules! as_word {
 }
 
 as_word!(State Reason CampaignStatus);
+
+impl ToSql for Recorded {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.to_string().into())
+    }
+}
+
+impl FromSql for Recorded {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Recorded> {
+        let text = value.as_str()?;
+        let what = || format!("{text:?} is no instant such as 2026-03-01T08:00:00Z");
+        instant::from_text(text).map(Recorded).ok_or_else(|| FromSqlError::Other(what().into()))
+    }
+}
+
+/// The instant in a column.
+pub(super) fn instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Instant> {
+    row.get::<_, Recorded>(column).map(|at| at.0)
+}
+
+/// The instant in a column, unless that is NULL.
+pub(super) fn optional_instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Instant>> {
+    row.get::<_, Option<Recorded>>(column).map(|at| at.map(|at| at.0))
+}

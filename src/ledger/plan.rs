@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, NOT_IDLE_YET, candidate_from};
+use super::columns::{instant_at, optional_instant_at};
 use super::{Candidate, Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
@@ -149,10 +150,6 @@ impl Ledger {
                  WHERE occurrence IS NULL AND state = 'planned' AND not_before <= ?1 AND (not_before, id) > (?2, ?3) AND expires_at > ?1
                  ORDER BY not_before, id LIMIT ?4",
             ))?;
-            let instant_at = |row: &rusqlite::Row<'_>, column: usize| -> rusqlite::Result<Instant> {
-                let text: String = row.get(column)?;
-                Ok(instant::from_text(&text).unwrap_or_default())
-            };
             rows.query_map((instant::text(now), after_at, after_id, limit as i64), |row| {
                 Ok(Due {
                     id: row.get(0)?,
@@ -166,7 +163,7 @@ impl Ledger {
                     cart_id: row.get(8)?,
                     cart_hash: row.get(9)?,
                     cart_touched_at: instant_at(row, 10)?,
-                    missing_since: row.get::<_, Option<String>>(11)?.as_deref().and_then(instant::from_text),
+                    missing_since: optional_instant_at(row, 11)?,
                 })
             })?
             .collect()

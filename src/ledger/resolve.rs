@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::columns::instant_at;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
@@ -144,7 +145,6 @@ impl Ledger {
                  WHERE m.state = 'in_doubt' ORDER BY m.id",
             )?;
             let messages = rows.query_map([], |row| {
-                let armed_at: String = row.get(9)?;
                 Ok(InDoubt {
                     id: row.get(0)?,
                     message_key: row.get(1)?,
@@ -155,7 +155,7 @@ impl Ledger {
                     campaign_id: row.get(6)?,
                     planned_at: row.get(7)?,
                     expires_at: row.get(8)?,
-                    armed_at: instant::from_text(&armed_at).unwrap_or(Instant::MAX_UTC),
+                    armed_at: instant_at(row, 9)?,
                     run: row.get(10)?,
                     last_reply: row.get(11)?,
                     attempts: Vec::new(),

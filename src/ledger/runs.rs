@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::OptionalExtension;
 
+use super::columns::{instant_at, optional_instant_at};
 use super::open::BUSY_TIMEOUT;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
@@ -206,33 +207,26 @@ impl Ledger {
 
     /// When the newest run ended; `None` while it runs or when it died.
     pub fn newest_run_ended_at(&self) -> Result<Option<Instant>, Failure> {
-        let text: Option<String> = self.read(|conn| {
+        self.read(|conn| {
             conn.query_row(
                 "SELECT coalesce((SELECT ended_at FROM run WHERE epoch = ledger.epoch),
                                  (SELECT latest_ended_at FROM idle_run WHERE latest_epoch = ledger.epoch)) FROM ledger",
                 [],
-                |row| row.get(0),
+                |row| optional_instant_at(row, 0),
             )
-        })?;
-        Ok(text.as_deref().and_then(instant::from_text))
+        })
     }
 
     /// The newest instant that this ledger recorded as done.
     pub fn newest_at(&self) -> Result<Instant, Failure> {
-        let text: String = self.read(|conn| {
+        self.read(|conn| {
             conn.query_row(
                 "SELECT max(newest_at,
                             coalesce((SELECT max(max(ended_at, coalesce(armed_at, ''))) FROM attempt WHERE id > ledger.newest_attempt), ''),
                             coalesce((SELECT max(armed_at) FROM message WHERE state = 'armed'), ''))
                  FROM ledger",
                 [],
-                |row| row.get(0),
-            )
-        })?;
-        instant::from_text(&text).ok_or_else(|| {
-            Failure::ledger(
-                format!("the ledger holds {text:?} where an instant belongs"),
-                "restore a backup of the ledger",
+                |row| instant_at(row, 0),
             )
         })
     }
@@ -246,19 +240,11 @@ impl Ledger {
 
     /// When an old copy of this ledger was put back and a person went on with it: what went out before is not all known.
     pub fn held_back_at(&self) -> Result<Option<Instant>, Failure> {
-        let text: Option<String> =
-            self.read(|conn| conn.query_row("SELECT held_back_at FROM ledger", [], |row| row.get(0)))?;
-        Ok(text.as_deref().and_then(instant::from_text))
+        self.read(|conn| conn.query_row("SELECT held_back_at FROM ledger", [], |row| optional_instant_at(row, 0)))
     }
 
     /// When this ledger was made.
     pub fn born_at(&self) -> Result<Instant, Failure> {
-        let text: String = self.read(|conn| conn.query_row("SELECT born_at FROM ledger", [], |row| row.get(0)))?;
-        instant::from_text(&text).ok_or_else(|| {
-            Failure::ledger(
-                format!("the ledger holds {text:?} where an instant belongs"),
-                "restore a backup of the ledger",
-            )
-        })
+        self.read(|conn| conn.query_row("SELECT born_at FROM ledger", [], |row| instant_at(row, 0)))
     }
 }

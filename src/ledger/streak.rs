@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use rusqlite::OptionalExtension;
 
+use super::columns::instant_at;
 use super::{Durability, Ledger};
 use crate::domain::back_off;
 use crate::domain::instant::{self, Instant};
@@ -83,18 +84,17 @@ impl Ledger {
     /// Since when nothing but deferrals came, if that is an hour or longer, and what the latest one says: no try was
     /// accepted, and the first deferral since the last acceptance is that old.
     pub fn only_deferrals_since(&self, now: Instant) -> Result<Option<(Instant, String)>, Failure> {
-        let found: Option<(String, String)> = self.read(|conn| {
+        let found: Option<(Instant, String)> = self.read(|conn| {
             conn.query_row(
                 "SELECT ended_at, (SELECT reply FROM attempt WHERE outcome = 'deferred' ORDER BY id DESC LIMIT 1)
                  FROM attempt WHERE outcome = 'deferred'
                      AND id > coalesce((SELECT id FROM attempt WHERE outcome = 'sent' ORDER BY id DESC LIMIT 1), 0)
                  ORDER BY id LIMIT 1",
                 [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                |row| Ok((instant_at(row, 0)?, row.get(1)?)),
             )
             .optional()
         })?;
-        let found = found.and_then(|(first, reply)| Some((instant::from_text(&first)?, reply)));
         Ok(found.filter(|(first, _)| now - *first >= LONG_DEFERRED))
     }
 }

@@ -384,6 +384,28 @@ mod ledger_file {
     }
 
     #[test]
+    fn a_time_or_a_status_that_is_none_stops_the_run_and_is_named() {
+        for (damage, command, named) in [
+            ("UPDATE scheduled_campaign SET first_seen_at = 'soon'", "run-campaigns", "soon"),
+            ("UPDATE scheduled_campaign SET next_run = '2026-03-02 09:00'", "run-campaigns", "2026-03-02 09:00"),
+            ("UPDATE scheduled_campaign SET status = 'sleeping'", "run-campaigns", "sleeping"),
+            ("UPDATE ledger SET held_back_at = 'yesterday'", "detect", "yesterday"),
+        ] {
+            let server = accepting();
+            let daily = definition("daily", "every = \"day\"\ntime = \"09:00\"");
+            let world = World::with_campaigns(&daily).cart(Cart::of("c1")).smtp(&server).init();
+            world.ok(["run-campaigns"]);
+            let ledger = by_hand(&world);
+            ledger.pragma_update(None, "ignore_check_constraints", true).unwrap();
+            ledger.execute(damage, []).unwrap();
+            drop(ledger);
+            world.set_now("2026-03-02T09:00:00Z");
+            world.exits(74, [command]).says(named);
+            assert_eq!(server.connections(), 0, "{damage}");
+        }
+    }
+
+    #[test]
     fn a_second_hard_link_is_refused() {
         let server = accepting();
         let world = World::new().cart(Cart::of("c1")).smtp(&server).init();

@@ -48,7 +48,7 @@ pub(super) fn open_due(
         let state = known.get(&campaign.id);
         let schedule = campaign.schedule.to_string();
         let upcoming = if is_quiet(state, &schedule, now) {
-            state.and_then(|state| state.next_run.as_deref()).and_then(instant::from_text)
+            state.and_then(|state| state.next_run).map(|at| at.0)
         } else {
             let was_broken = broken_before.iter().any(|line| line.contains(&format!(": campaign {:?}: ", campaign.id)));
             attend(round, run, report, campaign, (&schedule, was_broken), &mut not_ready)?
@@ -72,7 +72,7 @@ pub(super) fn open_due(
 /// Nothing about a campaign has changed and nothing of it is due: the ledger's own row says so.
 fn is_quiet(state: Option<&CampaignState>, schedule: &str, now: Instant) -> bool {
     state.is_some_and(|state| {
-        let due = state.next_run.as_deref().and_then(instant::from_text).is_some_and(|at| at <= now);
+        let due = state.next_run.is_some_and(|at| at.0 <= now);
         state.schedule == schedule && state.defined && !due
     })
 }
@@ -90,8 +90,7 @@ fn attend(
     let next_after_now = campaign.schedule.next_after(now);
     let known = run.ledger.campaign(&campaign.id)?;
     if known.as_ref().is_none_or(|state| state.schedule != schedule || !state.defined) {
-        let first = known.as_ref().and_then(|state| instant::from_text(&state.first_seen_at)).unwrap_or(now)
-            - TimeDelta::seconds(1);
+        let first = known.as_ref().map_or(now, |state| state.first_seen_at.0) - TimeDelta::seconds(1);
         let decided = run.ledger.last_decision(&campaign.id, now)?.newest_at;
         // What is due stays due until it is decided about: a crash from here on loses no occurrence.
         let undecided = campaign.schedule.next_after(decided.map_or(first, |at| at.max(first))).unwrap_or(now);
@@ -121,7 +120,7 @@ fn attend(
         return Ok(next_after_now);
     }
     let mut known = Circumstances {
-        first_seen_at: instant::from_text(&state.first_seen_at).unwrap_or_default(),
+        first_seen_at: state.first_seen_at.0,
         held_back_at: run.ledger.held_back_at()?,
         was_away: known.as_ref().is_some_and(|state| !state.defined),
         was_broken,
@@ -229,7 +228,7 @@ pub(super) fn limits(campaign: &Campaign) -> Limits {
 
 pub(super) fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str, now: Instant) -> Result<Memory, Failure> {
     let last = ledger.last_decision(&state.campaign_id, now)?;
-    let first_seen_at = instant::from_text(&state.first_seen_at).unwrap_or_default();
+    let first_seen_at = state.first_seen_at.0;
     // What fell due before an old copy was put back may have opened in the ledger that was lost.
     let held_back = ledger.held_back_at()?.map(|at| at + TimeDelta::seconds(1));
     Ok(Memory {
