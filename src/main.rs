@@ -8,6 +8,7 @@ mod domain;
 mod failure;
 mod host;
 mod ledger;
+mod letters;
 mod mail;
 mod mail_log;
 mod output;

@@ -77,16 +77,6 @@ pub struct MailSettings {
     pub envelope: Option<String>,
 }
 
-impl MailSettings {
-    /// The envelope sender of the message with this token.
-    pub fn envelope_from(&self, token: &str) -> String {
-        match &self.envelope {
-            Some(pattern) => pattern.replace("{token}", token),
-            None => self.from.address.envelope(),
-        }
-    }
-}
-
 /// `mail.transport` and the table that belongs to it.
 #[derive(Debug, Clone)]
 pub enum TransportSettings {

@@ -14,7 +14,6 @@ use serde_json::json;
 
 use super::Context;
 use super::run_campaigns::definitions;
-use super::run_campaigns::feed::{MOST_TRIED, Stationery, TrialRow, read_row};
 use super::run_campaigns::missed::which;
 use super::run_campaigns::opening::{due_meanwhile, spoken};
 use crate::cli;
@@ -25,6 +24,7 @@ use crate::domain::recurrence::Recurrence;
 use crate::domain::state::{CampaignStatus, Retried, State};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Retemplated};
+use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow, read_row};
 use crate::output::{count, inert, note_lost};
 use crate::progress;
 use crate::run_lock::RunLock;
@@ -371,7 +371,7 @@ fn corrected(
         let what = format!("the template {} cannot be read: {err}", path.display());
         Failure::config(what, "put it there").kept("nothing was changed")
     })?;
-    let stationery = Stationery::of(&corrected, settings)?;
+    let letters = CampaignLetters::of(&corrected, settings)?;
     let retried: Vec<_> = states.iter().map(|which| which.stand()).collect();
     for which in [retried.as_slice(), &[(State::Planned, None)]] {
         let mut rows = Vec::new();
@@ -382,7 +382,7 @@ fn corrected(
             let values = read_row(&values).map_err(anyhow::Error::msg)?;
             rows.push(TrialRow { place, address, values });
         }
-        stationery.try_on(&rows).map_err(|failure| failure.kept("nothing was changed"))?;
+        letters.try_on(&rows).map_err(|failure| failure.kept("nothing was changed"))?;
     }
     Ok(corrected)
 }

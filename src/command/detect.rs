@@ -16,12 +16,13 @@ use crate::cli;
 use crate::delivery::Summary;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{News, Notice, PlanRules};
+use crate::letters::cart::CartLetters;
 use crate::output::{Output, count};
 use crate::run::Run;
 use crate::settings::{DetectSettings, Settings};
 use crate::source::{self, Source};
 use crate::stop::StopCause;
-use feed::{CartFeed, Stationery};
+use feed::CartFeed;
 use planning::{Look, NO_ADDRESS};
 
 /// A machine may be busy for a moment.
@@ -80,7 +81,7 @@ fn plan_rules(detect: &DetectSettings) -> PlanRules {
 
 /// Whether the cart message can be rendered: what every run tries first.
 pub(super) fn check_template(settings: &Settings, now: crate::domain::instant::Instant) -> Result<(), Failure> {
-    Stationery::load(settings, now).map(drop)
+    CartLetters::load_and_try(settings, now).map(drop)
 }
 
 fn delta(span: std::time::Duration) -> TimeDelta {
@@ -92,17 +93,17 @@ pub fn run(context: &Context<'_>, args: &cli::Detect) -> Result<Exit> {
     if args.dry_run {
         return dry_run::run(context, &settings, args);
     }
-    let stationery = Stationery::load(&settings, context.clock.now())?;
+    let letters = CartLetters::load_and_try(&settings, context.clock.now())?;
     let sending = Sending::new("detect", context, &settings, args.time_budget)?;
     sending.run(args.accept_clock, CartReport::default(), |run, report| {
-        find_and_deliver(&sending, args, stationery, run, report)
+        find_and_deliver(&sending, args, letters, run, report)
     })
 }
 
 fn find_and_deliver(
     sending: &Sending<'_>,
     args: &cli::Detect,
-    stationery: Stationery,
+    letters: CartLetters,
     run: &mut Run,
     report: &mut CartReport,
 ) -> Result<()> {
@@ -123,7 +124,7 @@ fn find_and_deliver(
         report.note_undecided();
         return Ok(());
     }
-    let mut feed = CartFeed::new(sending.context, stationery, &sending.settings.detect, source.as_mut(), now);
+    let mut feed = CartFeed::new(sending.context, letters, &sending.settings.detect, source.as_mut(), now);
     sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
     report.delivered.still_due = run.ledger.count_due_carts(now)?;
     report.note_undecided();

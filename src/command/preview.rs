@@ -10,8 +10,8 @@ use super::Context;
 use crate::cli;
 use crate::domain::message_key;
 use crate::failure::{Exit, Failure};
-use crate::mail::message::{self, Letter};
-use crate::mail::template::{self, Template, example_cart};
+use crate::letters::cart::CartLetters;
+use crate::mail::template::example_cart;
 use crate::source::{self, Look};
 
 pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
@@ -36,40 +36,20 @@ pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
             }
         },
     };
-    let template = Template::load(settings.detect.template.as_deref(), &settings.detect.subject)?;
     // Any token will do: nothing is sent.
     let token = message_key::token("preview", &cart.cart_id);
-    let unsubscribe = message::expand_each(&settings.mail.unsubscribe, &cart.email, &token);
-    let cannot = |problem: String| {
+    let message_id = message_key::message_id(&token, settings.mail.from.address.domain());
+    let letters = CartLetters::load(&settings)?;
+    let (outgoing, rendered) = letters.write_and_show(&cart, &message_id, context.clock.now()).map_err(|problem| {
         Failure::config(
             format!("the message for cart {} cannot be rendered: {problem}", cart.cart_id),
             "correct the template, then try again",
         )
-    };
-    let rendered = template
-        .render(template::cart_context(
-            &cart,
-            &settings.shop,
-            settings.mail.unsubscribe.first().map(String::as_str),
-            &token,
-        ))
-        .map_err(|err| cannot(err.to_string()))?;
-    let letter = Letter {
-        from: &settings.mail.from,
-        reply_to: settings.mail.reply_to.as_ref(),
-        to: &cart.email,
-        to_name: cart.name.as_deref(),
-        rendered: &rendered,
-        message_id: &message_key::message_id(&token, settings.mail.from.address.domain()),
-        date: context.clock.now(),
-        token: &token,
-        unsubscribe: &unsubscribe,
-    };
-    let bytes = message::compose(&letter).map_err(|err| cannot(err.to_string()))?;
+    })?;
     let files = [
         ("message.html", rendered.html.as_bytes()),
         ("message.txt", rendered.text.as_bytes()),
-        ("message.eml", &bytes),
+        ("message.eml", &outgoing.bytes),
     ];
     let written: Vec<_> = files.iter().map(|(name, bytes)| write(&args.out, name, bytes)).collect::<Result<_, _>>()?;
     context.output.document(&json!({ "cart_id": cart.cart_id, "subject": rendered.subject, "files": written }));

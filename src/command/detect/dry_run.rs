@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::feed::{LastLook, Stationery, last_look};
+use super::feed::{LastLook, last_look};
 use super::planning::{Look, NO_ADDRESS};
 use super::{Context, plan_rules};
 use crate::cli;
@@ -11,6 +11,7 @@ use crate::domain::cart::short_hash;
 use crate::domain::state::Reason;
 use crate::failure::Exit;
 use crate::ledger::{Access, Ledger};
+use crate::letters::cart::CartLetters;
 use crate::output::count;
 use crate::settings::Settings;
 use crate::source;
@@ -51,7 +52,7 @@ struct DryRun {
 
 pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect) -> Result<Exit> {
     let now = context.clock.now();
-    Stationery::load(settings, now)?;
+    CartLetters::load_and_try(settings, now)?;
     let mut ledger = Ledger::open(settings.place(), Access::Read)?;
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };

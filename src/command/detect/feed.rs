@@ -13,16 +13,13 @@ use crate::delivery::{Feed, FeedError, Job, Summary};
 use crate::domain::address::Address;
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::instant::{self, Instant};
-use crate::domain::message_key;
 use crate::domain::money::Currency;
 use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Due, Ledger};
-use crate::mail::message::{self, Letter};
-use crate::mail::session::Outgoing;
-use crate::mail::template::{self, Template};
+use crate::letters::cart::CartLetters;
 use crate::output::Output;
-use crate::settings::{DetectSettings, MailSettings, Settings, ShopSettings};
+use crate::settings::DetectSettings;
 use crate::source::{Look, Source};
 
 /// How many due messages are read from the ledger at once.
@@ -35,37 +32,9 @@ const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
 /// rebuilt.
 const GONE_AFTER: TimeDelta = TimeDelta::hours(1);
 
-/// What every message of a run is written with.
-pub(super) struct Stationery {
-    template: Template,
-    shop: ShopSettings,
-    mail: MailSettings,
-}
-
-impl Stationery {
-    /// Loads the template and tries it on an example, before anything is planned: a misspelt variable would otherwise
-    /// have every message of the run refused.
-    ///
-    /// # Errors
-    /// Exit 78, naming the template and the line.
-    pub fn load(settings: &Settings, now: Instant) -> Result<Stationery, Failure> {
-        let template = Template::load(settings.detect.template.as_deref(), &settings.detect.subject)?;
-        let stationery = Stationery { template, shop: settings.shop.clone(), mail: settings.mail.clone() };
-        let message_id =
-            message_key::message_id(&message_key::token("preview", "example"), settings.mail.from.address.domain());
-        stationery.write(&template::example_cart(&settings.shop, now), &message_id, now).map_err(|problem| {
-            Failure::config(
-                format!("no message can be rendered: {problem}; nothing is planned or sent"),
-                "correct the template or `detect.subject`; `mailonce preview` shows the result",
-            )
-        })?;
-        Ok(stationery)
-    }
-}
-
 pub(super) struct CartFeed<'a> {
     source: &'a mut dyn Source,
-    stationery: Arc<Stationery>,
+    letters: Arc<CartLetters>,
     detect: &'a DetectSettings,
     clock: Clock,
     output: Output,
@@ -78,14 +47,14 @@ pub(super) struct CartFeed<'a> {
 impl<'a> CartFeed<'a> {
     pub fn new(
         context: &Context<'_>,
-        stationery: Stationery,
+        letters: CartLetters,
         detect: &'a DetectSettings,
         source: &'a mut dyn Source,
         due_at: Instant,
     ) -> Self {
         CartFeed {
             source,
-            stationery: Arc::new(stationery),
+            letters: Arc::new(letters),
             detect,
             clock: context.clock,
             output: context.output,
@@ -107,14 +76,14 @@ impl<'a> CartFeed<'a> {
     }
 
     fn job(&self, due: &Due, cart: Box<Cart>) -> Job {
-        let stationery = Arc::clone(&self.stationery);
+        let letters = Arc::clone(&self.letters);
         let (message_id, date) = (due.message_id.clone(), due.planned_at);
         let fresh_until = Some(Monotonic::now() + LOOK_COUNTS_FOR);
         Job {
             id: due.id,
             label: label(due),
             fresh_until,
-            compose: Box::new(move || stationery.write(&cart, &message_id, date)),
+            compose: Box::new(move || letters.write(&cart, &message_id, date)),
         }
     }
 }
@@ -247,32 +216,4 @@ fn stand_in(due: &Due) -> Option<Cart> {
 fn label(due: &Due) -> String {
     let who = due.identity.strip_prefix("u:").unwrap_or("guest");
     format!("cart {who}_{}", short_hash(&due.cart_hash))
-}
-
-impl Stationery {
-    fn write(&self, cart: &Cart, message_id: &str, date: Instant) -> Result<Outgoing, String> {
-        let token = message_key::token_of(message_id);
-        let unsubscribe = message::expand_each(&self.mail.unsubscribe, &cart.email, token);
-        let context =
-            template::cart_context(cart, &self.shop, self.mail.unsubscribe.first().map(String::as_str), token);
-        let rendered = self.template.render(context).map_err(|err| err.to_string())?;
-        let letter = Letter {
-            from: &self.mail.from,
-            reply_to: self.mail.reply_to.as_ref(),
-            to: &cart.email,
-            to_name: cart.name.as_deref(),
-            rendered: &rendered,
-            message_id,
-            date,
-            token,
-            unsubscribe: &unsubscribe,
-        };
-        let bytes = message::compose(&letter).map_err(|err| err.to_string())?;
-        Ok(Outgoing {
-            envelope_from: self.mail.envelope_from(token),
-            recipient: cart.email.clone(),
-            bytes,
-            token: token.to_owned(),
-        })
-    }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
-use super::opening::{Gathered, check_length, gather, limits, memory, spoken, stationery_now};
+use super::opening::{Gathered, check_length, gather, letters_now, limits, memory, spoken};
 use crate::cli;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
@@ -113,10 +113,10 @@ fn sample(
     planned_at: Instant,
     context: &Context<'_>,
 ) -> Result<Sample> {
-    let (_, stationery) = stationery_now(settings, campaign, planned_at)?;
+    let (_, letters) = letters_now(settings, campaign, planned_at)?;
     let from = campaign.from.as_ref().unwrap_or(&settings.mail.from);
     let gathered = gather(settings, ledger, campaign, planned_at, from.address.domain(), context.output.json)?;
-    match stationery.try_on(&gathered.trial)? {
+    match letters.try_on(&gathered.trial)? {
         Some(rendered) => Ok(Sample { gathered, subject: rendered.subject, text: rendered.text }),
         None => Ok(Sample { gathered, subject: String::new(), text: String::new() }),
     }

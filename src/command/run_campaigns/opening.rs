@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use anyhow::Result;
 use chrono::TimeDelta;
 
-use super::feed::{MOST_TRIED, Stationery, TrialRow};
 use super::missed::{self, Circumstances};
 use super::{CampaignReport, MissedNow, OpenedNow, Round, told};
 use crate::domain::address::Address;
@@ -16,6 +15,7 @@ use crate::domain::recurrence::Recurrence;
 use crate::domain::state::CampaignStatus;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{CampaignState, Ledger, Missed, Notice, OpenOccurrence, Opened, Opening, OpeningKey};
+use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow};
 use crate::output::count;
 use crate::progress;
 use crate::run::Run;
@@ -325,11 +325,11 @@ pub(super) fn gather(
 }
 
 /// What an occurrence is written with as its definition says it now, seen to be sound.
-pub(super) fn stationery_now(
+pub(super) fn letters_now(
     settings: &Settings,
     campaign: &Campaign,
     planned_at: Instant,
-) -> Result<(OpenOccurrence, Stationery)> {
+) -> Result<(OpenOccurrence, CampaignLetters)> {
     let template = std::fs::read_to_string(&campaign.template).map_err(|err| {
         Failure::config(format!("the template {} cannot be read: {err}", campaign.template.display()), "put it there")
     })?;
@@ -342,8 +342,8 @@ pub(super) fn stationery_now(
         template_name: campaign.template.display().to_string(),
         sender: campaign.from.as_ref().unwrap_or(&settings.mail.from).to_string(),
     };
-    let stationery = Stationery::of(&occurrence, settings)?;
-    Ok((occurrence, stationery))
+    let letters = CampaignLetters::of(&occurrence, settings)?;
+    Ok((occurrence, letters))
 }
 
 /// Holds an audience's length against the last opening's; returns what to tell of one that is short for good.
@@ -399,7 +399,7 @@ fn open_one(
     report: &mut CampaignReport,
 ) -> Result<()> {
     let now = round.sending.context.clock.now();
-    let (written_with, stationery) = stationery_now(round.sending.settings, campaign, planned_at)?;
+    let (written_with, letters) = letters_now(round.sending.settings, campaign, planned_at)?;
     let from = campaign.from.as_ref().unwrap_or(&round.sending.settings.mail.from);
     let gathered = gather(
         round.sending.settings,
@@ -421,7 +421,7 @@ fn open_one(
             told
         }
     };
-    stationery.try_on(&gathered.trial)?;
+    letters.try_on(&gathered.trial)?;
     if !gathered.listed_formerly.is_empty() {
         run.ledger.suppress(&gathered.listed_formerly, "import", now)?;
     }
