@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
+use crate::domain::span;
 use crate::domain::state::{Retried, State};
 
 /// Writes to people who left a cart behind, and sends scheduled campaigns: never the same message twice, none dropped in
@@ -36,7 +37,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_instant)]
     pub now: Option<Instant>,
     /// Wait so long for another run to end, instead of leaving with exit code 75 at once
-    #[arg(long, global = true, value_name = "SPAN", value_parser = parse_span)]
+    #[arg(long, global = true, value_name = "SPAN", value_parser = span::parse)]
     pub wait: Option<Duration>,
 }
 
@@ -108,7 +109,7 @@ pub struct Detect {
     #[arg(long)]
     pub accept_clock: bool,
     /// Begin no further message after so long
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub time_budget: Option<Duration>,
 }
 
@@ -127,7 +128,7 @@ pub struct RunCampaigns {
     #[arg(long)]
     pub accept_clock: bool,
     /// Begin no further message after so long
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub time_budget: Option<Duration>,
 }
 
@@ -380,7 +381,7 @@ pub struct Audit {
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// How long ago the last good run may be
-    #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = parse_span)]
+    #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = span::parse)]
     pub expect_every: Duration,
 }
 
@@ -402,17 +403,9 @@ fn one_of<T: Copy + Send + Sync + 'static>(
     PossibleValuesParser::new(all.iter().copied().map(word)).try_map(move |given| of_word(&given).ok_or("is unknown"))
 }
 
-/// Parses a length of time such as `90s`, `30m`, `24h`, `3d`.
-pub fn parse_span(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|span| span.as_secs() <= 10 * 366 * 24 * 3600)
-        .ok_or_else(|| format!("{text:?} is no length of time; write for example 90s, 30m, 24h or 3d"))
-}
-
 /// Parses a window: whole seconds, at least one.
 fn parse_window(text: &str) -> Result<Duration, String> {
-    parse_span(text).and_then(|span| match span.as_secs() {
+    span::parse(text).and_then(|span| match span.as_secs() {
         0 => Err("must be at least 1s".into()),
         seconds => Ok(Duration::from_secs(seconds)),
     })

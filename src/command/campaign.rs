@@ -21,6 +21,7 @@ use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
 use crate::domain::recurrence::Recurrence;
+use crate::domain::span;
 use crate::domain::state::{CampaignStatus, Retried, State};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Retemplated};
@@ -408,7 +409,7 @@ fn retry(
     let defined = definitions.campaigns.iter().find(|campaign| campaign.id == id);
     let send_until = defined.map_or(settings.campaigns.send_until, |campaign| campaign.send_until);
     let now = context.clock.now();
-    let expires_at = now + TimeDelta::from_std(send_until).unwrap_or(TimeDelta::MAX);
+    let expires_at = now + span::delta(send_until);
     let mut written_with = None;
     if let Some(file) = template {
         let corrected = corrected(settings, &ledger, defined, row.id, file, states)?;

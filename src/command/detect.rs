@@ -14,6 +14,7 @@ use super::Context;
 use super::sending::{Delivered, Report, Sending, phrase};
 use crate::cli;
 use crate::delivery::Summary;
+use crate::domain::span;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{News, Notice, PlanRules};
 use crate::letters::cart::CartLetters;
@@ -76,16 +77,16 @@ impl Report for CartReport {
 
 /// The rules of planning, as the configuration has them.
 fn plan_rules(detect: &DetectSettings) -> PlanRules {
-    PlanRules { window: delta(detect.window), max_age: delta(detect.max_age), max_per_cart: detect.max_per_cart }
+    PlanRules {
+        window: span::delta(detect.window),
+        max_age: span::delta(detect.max_age),
+        max_per_cart: detect.max_per_cart,
+    }
 }
 
 /// Whether the cart message can be rendered: what every run tries first.
 pub(super) fn check_template(settings: &Settings, now: crate::domain::instant::Instant) -> Result<(), Failure> {
     CartLetters::load_and_try(settings, now).map(drop)
-}
-
-fn delta(span: std::time::Duration) -> TimeDelta {
-    TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
 }
 
 pub fn run(context: &Context<'_>, args: &cli::Detect) -> Result<Exit> {

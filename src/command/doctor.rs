@@ -12,6 +12,7 @@ use super::{Context, detect, run_campaigns};
 use crate::cli;
 use crate::domain::campaign::Audience;
 use crate::domain::instant::{self, Instant};
+use crate::domain::span;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, Kind, Ledger};
 use crate::mail::smtp::SmtpServer;
@@ -321,7 +322,7 @@ fn look_at_history(
         ledger.check_clock(now),
         format!("{}, not before what the ledger recorded", instant::text(now)),
     );
-    let expected = TimeDelta::from_std(args.expect_every).unwrap_or(TimeDelta::MAX);
+    let expected = span::delta(args.expect_every);
     let runs = ledger.newest_runs(RUNS)?;
     let idle = ledger.idle_runs()?;
     let with_campaigns = settings.campaigns.file.is_some();

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use chrono::TimeDelta;
 use serde::Serialize;
 
 use super::Context;
 use crate::delivery::{Delivery, Feed, Summary};
+use crate::domain::span;
 use crate::domain::{address, instant};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Ledger, Notice};
@@ -134,7 +134,7 @@ impl<'a> Sending<'a> {
             clock: context.clock,
             transport,
             limits: settings.limits,
-            retry_after: TimeDelta::from_std(settings.detect.retry_after).unwrap_or(TimeDelta::MAX),
+            retry_after: span::delta(settings.detect.retry_after),
             stop,
             output: context.output,
             progress: progress::bar("sending", Some(due), context.output.json),

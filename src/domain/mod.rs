@@ -17,5 +17,6 @@ pub mod old_log;
 pub mod opening;
 pub mod recurrence;
 pub mod refusal;
+pub mod span;
 pub mod standing;
 pub mod state;

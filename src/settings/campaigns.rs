@@ -13,6 +13,7 @@ use super::file::{nearest_key, not_read};
 use crate::domain::address::Mailbox;
 use crate::domain::campaign::{Audience, Campaign, is_id};
 use crate::domain::recurrence::{self, CronRule, Every, EveryDays, Recurrence, Schedule};
+use crate::domain::span;
 use crate::failure::Failure;
 
 /// What a campaigns file defines.
@@ -290,7 +291,7 @@ fn required<'a>(key: &str, value: &'a Option<String>, right: &str) -> Result<&'a
 }
 
 fn span(key: &str, value: &Option<String>, default: Duration) -> Result<Duration, String> {
-    value.as_deref().map_or(Ok(default), crate::cli::parse_span).map_err(|problem| format!("{key}: {problem}"))
+    value.as_deref().map_or(Ok(default), span::parse).map_err(|problem| format!("{key}: {problem}"))
 }
 
 fn sender(text: &str) -> Result<Mailbox, String> {

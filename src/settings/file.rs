@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::instant;
+use crate::domain::span;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,7 +152,7 @@ struct Span(Duration);
 impl TryFrom<String> for Span {
     type Error = String;
     fn try_from(text: String) -> Result<Span, String> {
-        crate::cli::parse_span(&text).map(Span)
+        span::parse(&text).map(Span)
     }
 }
 

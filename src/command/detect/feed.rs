@@ -14,6 +14,7 @@ use crate::domain::address::Address;
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::instant::{self, Instant};
 use crate::domain::money::Currency;
+use crate::domain::span;
 use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Due, Ledger};
@@ -94,7 +95,7 @@ impl Feed for CartFeed<'_> {
             let now = self.clock.now();
             let suppressed = ledger.is_suppressed(&due.folded_address).map_err(FeedError::Ledger)?;
             let look = if suppressed { LastLook::Skip(Reason::Suppressed) } else { self.last_look(&due)? };
-            let again_at = now + super::delta(self.detect.retry_after);
+            let again_at = now + span::delta(self.detect.retry_after);
             match look {
                 LastLook::Same(cart) => {
                     if due.missing_since.is_some() {
@@ -150,7 +151,7 @@ pub(super) enum LastLook {
 impl CartFeed<'_> {
     /// Leaves a message for a later run, and says why.
     fn put_back(&self, ledger: &mut Ledger, due: &Due, why: &str, summary: &mut Summary) -> Result<(), FeedError> {
-        let again_at = self.clock.now() + super::delta(self.detect.retry_after);
+        let again_at = self.clock.now() + span::delta(self.detect.retry_after);
         ledger.put_back(due.id, again_at, why).map_err(FeedError::Ledger)?;
         summary.put_back += 1;
         self.output.decision(format!("Skipping {} - {why}", label(due)));

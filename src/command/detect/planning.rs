@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::instant::{self, Instant};
+use crate::domain::span;
 use crate::domain::standing::Standing;
 use crate::ledger::{Candidate, Ledger, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules};
 use crate::output::Output;
@@ -47,8 +48,8 @@ impl Look<'_> {
     pub fn read(&self, source: &mut dyn Source, ledger: &mut Ledger) -> Result<Found> {
         let detect = &self.settings.detect;
         let since = ledger.carts_count_from(detect.since)?;
-        let oldest = self.now - super::delta(detect.max_age) + TimeDelta::seconds(1);
-        let idle_before = self.now - super::delta(detect.idle);
+        let oldest = self.now - span::delta(detect.max_age) + TimeDelta::seconds(1);
+        let idle_before = self.now - span::delta(detect.idle);
         let (not_before, idle_before, fresh_until) = match self.record_left_out {
             // For a reason for every cart left out, every cart is read.
             true => {
@@ -102,10 +103,10 @@ impl Look<'_> {
         let detect = &self.settings.detect;
         let untouched_for = self.now - cart.updated_at;
         let ago = || format!("touched {} ago", spoken(untouched_for));
-        if untouched_for < super::delta(detect.idle) {
+        if untouched_for < span::delta(detect.idle) {
             return Some((NOT_IDLE_YET, ago()));
         }
-        if untouched_for >= super::delta(detect.max_age) {
+        if untouched_for >= span::delta(detect.max_age) {
             return Some(("older than max_age", ago()));
         }
         if cart.updated_at < since {

@@ -12,6 +12,7 @@ use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
 use crate::domain::opening::{self, AudienceLength, Decision, LastOpening, LengthVerdict, Limits, Memory};
 use crate::domain::recurrence::Recurrence;
+use crate::domain::span;
 use crate::domain::state::CampaignStatus;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{CampaignState, Ledger, Missed, Notice, OpenOccurrence, Opened, Opening, OpeningKey};
@@ -158,7 +159,7 @@ fn attend(
         }
         Err(err) => match err.downcast_ref::<Failure>() {
             Some(failure) if matches!(failure.exit, Exit::NeedsAPerson | Exit::Configuration | Exit::DataUnusable) => {
-                let until = planned_at + delta(campaign.max_lateness);
+                let until = planned_at + span::delta(campaign.max_lateness);
                 let (at, until) = (instant::text(planned_at), instant::text(until));
                 let line = format!(
                     "campaign {} {at}: {}{TRIED_AGAIN} {until}\n next: {}",
@@ -223,7 +224,7 @@ pub(in crate::command) fn due_meanwhile(
 }
 
 pub(super) fn limits(campaign: &Campaign) -> Limits {
-    Limits { min_gap: delta(campaign.min_gap), max_lateness: delta(campaign.max_lateness) }
+    Limits { min_gap: span::delta(campaign.min_gap), max_lateness: span::delta(campaign.max_lateness) }
 }
 
 pub(super) fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str, now: Instant) -> Result<Memory, Failure> {
@@ -433,7 +434,7 @@ fn open_one(
         template: written_with.template,
         template_name: written_with.template_name,
         sender: written_with.sender,
-        expires_at: planned_at + delta(campaign.send_until),
+        expires_at: planned_at + span::delta(campaign.send_until),
         one_off: matches!(campaign.schedule.recurrence, Recurrence::Once(_)),
         next_run: campaign.schedule.next_after(now),
         audience_rows: gathered.rows,
@@ -465,8 +466,4 @@ fn open_one(
 pub(in crate::command) fn spoken(at: Instant, campaign: &Campaign) -> String {
     let zone = campaign.schedule.zone;
     format!("{} {zone}", at.with_timezone(&zone).format("%Y-%m-%d %H:%M"))
-}
-
-fn delta(span: std::time::Duration) -> TimeDelta {
-    TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
 }

@@ -1,0 +1,18 @@
+//! Lengths of time.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+/// Parses a length of time such as `90s`, `30m`, `24h`, `3d`.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|span| span.as_secs() <= 10 * 366 * 24 * 3600)
+        .ok_or_else(|| format!("{text:?} is no length of time; write for example 90s, 30m, 24h or 3d"))
+}
+
+/// The same length for sums with instants; one that is too long for them is the longest there is.
+pub fn delta(span: Duration) -> TimeDelta {
+    TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
+}
