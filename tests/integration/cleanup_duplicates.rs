@@ -1,5 +1,6 @@
 //! `cleanup-duplicates`: which rows of an old log go, what stays, and the way back.
 
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OpenFlags};
@@ -364,6 +365,18 @@ fn a_reader_sees_the_log_before_or_after_it() {
     assert_eq!(count(), 10_000);
 }
 
+/// The kernel ends this process, as SIGKILL does, at the first write of a file beyond so many bytes.
+fn end_at(bytes: u64) -> std::io::Result<()> {
+    for (what, limit) in [(libc::RLIMIT_CORE, 0), (libc::RLIMIT_FSIZE, bytes)] {
+        let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+        // SAFETY: the pointer is valid for the call.
+        if unsafe { libc::setrlimit(what, &limit) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn killed_anywhere_it_leaves_the_log_whole_and_the_next_run_finishes() {
     let whole = large();
@@ -373,14 +386,21 @@ fn killed_anywhere_it_leaves_the_log_whole_and_the_next_run_finishes() {
     let mut halfway = 0;
     for grown in [0, 1, 100_000, 300_000, 600_000, 900_000] {
         let world = large();
-        let wal = PathBuf::from(format!("{}-wal", world.ledger_file().display()));
-        let mut run = world.spawn(["cleanup-duplicates"]);
-        let size = || std::fs::metadata(&wal).map_or(0, |meta| meta.len());
-        while run.is_running() && (size() < grown || !world.path("mailonce.db.lock").exists()) {
-            std::thread::yield_now();
+        if grown > 1 {
+            let mut command = world.command(["cleanup-duplicates"]);
+            // SAFETY: setrlimit may be called between fork and exec.
+            unsafe { command.pre_exec(move || end_at(grown)) };
+            halfway += u32::from(command.output().unwrap().status.signal() == Some(libc::SIGXFSZ));
+        } else {
+            let wal = PathBuf::from(format!("{}-wal", world.ledger_file().display()));
+            let mut run = world.spawn(["cleanup-duplicates"]);
+            let size = || std::fs::metadata(&wal).map_or(0, |meta| meta.len());
+            while run.is_running() && (size() < grown || !world.path("mailonce.db.lock").exists()) {
+                std::thread::yield_now();
+            }
+            halfway += u32::from(run.is_running());
+            run.kill();
         }
-        halfway += u32::from(run.is_running());
-        run.kill();
         let left = world.number("SELECT count(*) FROM cart_abandonment_log");
         let has_table = "SELECT count(*) FROM sqlite_schema WHERE name = 'removed_duplicate'";
         let moved = if world.number(has_table) == 0 { 0 } else { world.number(COUNT_MOVED) };

@@ -53,7 +53,8 @@ pub(crate) fn broken_promises(world: &World, servers: &[&Server]) -> Vec<String>
             *accepted.entry(message.message_id).or_default() += 1;
         }
     }
-    for message in world.messages() {
+    let messages = world.messages();
+    for message in &messages {
         let copies = accepted.remove(message.message_id.as_deref().unwrap_or_default()).unwrap_or(0);
         let right = match message.state.as_str() {
             "sent" => copies == 1,
@@ -68,8 +69,7 @@ pub(crate) fn broken_promises(world: &World, servers: &[&Server]) -> Vec<String>
     }
     broken.extend(accepted.into_keys().map(|id| format!("{id} was accepted, and the ledger does not know it")));
     for episode in world.episodes() {
-        let sent = world
-            .messages()
+        let sent = messages
             .iter()
             .any(|message| Some(&message.message_key) == episode.message_key.as_ref() && message.state == "sent");
         if episode.email_sent != sent {

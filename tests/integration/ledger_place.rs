@@ -62,12 +62,10 @@ mod mounts {
         ] {
             refused(&world, own, command, "mailonce.db is a mount point by itself");
         }
-        refused(
-            &world,
-            own,
-            &["detect"],
-            &format!("mount the folder that holds it ({}", world.ledger_file().parent().unwrap().display()),
-        );
+        let folder = world.ledger_file().parent().unwrap().to_owned();
+        let on_its_disk = folder.strip_prefix("/dev/shm").map_or(folder.clone(), |path| Path::new("/").join(path));
+        let holder = format!("mount the folder that holds it ({} on its disk)", on_its_disk.display());
+        refused(&world, own, &["detect"], &holder);
         refused(&world, "mount --bind other mailonce.db.lock", &["detect"], "mailonce.db.lock is a mount point");
         refused(&world, "touch mailonce.db-wal && mount --bind other mailonce.db-wal", &["detect"], "-wal is a mount");
         // Also through a link, and where no ledger is yet.

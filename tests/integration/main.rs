@@ -7,6 +7,7 @@ mod campaign;
 mod campaign_trouble;
 mod cleanup_duplicates;
 mod clock;
+mod constraints;
 mod data;
 mod demo;
 mod detect;

@@ -33,7 +33,7 @@ impl Place {
 
     /// A copy, whose server misbehaves so.
     pub fn with(prepared: &Prepared, plan: Plan) -> Place {
-        let folder = folder();
+        let folder = crate::support::folder();
         let server = (prepared.scene.way != Way::File).then(|| Server::start(plan.record(folder.path().join(RECORD))));
         let place = Place { folder, scene: prepared.scene, server };
         if prepared.files.iter().any(|(name, _)| name.starts_with("outbox/")) {
@@ -217,9 +217,4 @@ impl Place {
         }
         Ok(())
     }
-}
-
-/// A folder in memory where there is one: what is killed here is a process, and its writes outlive it there as well.
-pub fn folder() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder")
 }

@@ -10,7 +10,7 @@ use std::hash::{Hash as _, Hasher as _};
 use rusqlite::Connection;
 
 use super::disk::{self, Disk, Image};
-use super::place::{self, Place};
+use super::place::Place;
 use super::record::{Recorder, Step, inode};
 use super::scene::{Prepared, Scene, Way};
 use super::{Chance, Extent, Tally, try_all};
@@ -144,7 +144,7 @@ fn without_the_sync_of_arming(steps: Vec<Step>) -> Vec<Step> {
 
 /// What is wrong with an image as it stands.
 fn look_at(image: &Image, instant: &Instant, scene: &Scene) -> Vec<String> {
-    let folder = place::folder();
+    let folder = crate::support::folder();
     disk::write(image, folder.path());
     let look = || -> rusqlite::Result<Vec<String>> {
         let mut problems = Vec::new();

@@ -334,7 +334,7 @@ impl Server {
     pub fn start(plan: Plan) -> Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("the port just bound");
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = super::folder();
         let tls = (plan.tls != Tls::None).then(|| {
             let (ca, config) = certificate(&plan.certificate_for);
             std::fs::write(folder.path().join("ca.pem"), ca).expect("ca.pem is written");

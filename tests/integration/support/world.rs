@@ -1,13 +1,15 @@
 //! A world for one test: a folder, an empty environment, a configuration, a shop, and the real binary.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
+use std::fs::Permissions;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -168,6 +170,35 @@ fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
+const LEDGER: &str = "mailonce.db";
+const MADE_BY_INIT: [&str; 2] = [LEDGER, "mailonce.db.lock"];
+
+/// What `init` made in one world.
+#[derive(Debug, Clone)]
+struct Made {
+    ran: Ran,
+    files: Vec<(&'static str, Permissions, Vec<u8>)>,
+}
+
+impl Made {
+    fn by(ran: Ran, world: &World) -> Made {
+        let file = |name| {
+            let path = world.path(name);
+            let permissions = path.metadata().expect("a file that init made").permissions();
+            (name, permissions, std::fs::read(path).expect("a file that init made"))
+        };
+        Made { ran, files: MADE_BY_INIT.map(file).into() }
+    }
+
+    fn copy_to(self, world: &World) {
+        for (name, permissions, bytes) in self.files {
+            std::fs::write(world.path(name), bytes).expect("a copy");
+            std::fs::set_permissions(world.path(name), permissions).expect("a copy");
+        }
+        world.history.borrow_mut().push(self.ran);
+    }
+}
+
 /// The world. It is seen through shared references, so that it can be changed while a run is under way.
 ///
 /// When a test fails, every command that ran here and every row of the ledger is printed.
@@ -178,13 +209,12 @@ pub struct World {
     now: RefCell<Option<String>>,
     environment: RefCell<BTreeMap<String, String>>,
     history: RefCell<Vec<Ran>>,
-    initialised: Cell<bool>,
 }
 
 impl World {
     /// A configuration that writes to files, an empty SQLite shop, and the instant 2026-03-01T12:00:00Z.
     pub fn new() -> World {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = super::folder();
         let shop = Shop::new(Kind::Sqlite, folder.path());
         let defaults = r#"
             ledger = "mailonce.db"
@@ -210,7 +240,6 @@ impl World {
             now: RefCell::new(Some("2026-03-01T12:00:00Z".into())),
             environment: RefCell::default(),
             history: RefCell::default(),
-            initialised: Cell::new(false),
         };
         world.write_config();
         world
@@ -266,10 +295,37 @@ impl World {
     }
 
     /// Makes the rehearsal ledger; the configuration exists already and stays.
+    ///
+    /// The binary makes it, once for all worlds that differ in nothing that `init` could see; the others get copies.
     pub fn init(self) -> World {
-        self.ok(["init", "--rehearsal"]);
-        self.initialised.set(true);
+        static MADE: Mutex<BTreeMap<String, Made>> = Mutex::new(BTreeMap::new());
+        let Some(alike) = self.alike() else {
+            self.ok(["init", "--rehearsal"]);
+            return self;
+        };
+        let made = MADE.lock().unwrap().get(&alike).cloned();
+        match made {
+            Some(made) => made.copy_to(&self),
+            None => {
+                let ran = self.ok(["init", "--rehearsal"]);
+                MADE.lock().unwrap().insert(alike, Made::by(ran, &self));
+            }
+        }
         self
+    }
+
+    /// What `init` sees of a world, the server's port and certificate aside; nothing where it may see more than that.
+    fn alike(&self) -> Option<String> {
+        let mut config = self.config.borrow().clone();
+        let in_its_place = config.get("ledger").and_then(Value::as_str) == Some(LEDGER);
+        if !in_its_place || MADE_BY_INIT.iter().any(|name| self.path(name).exists()) {
+            return None;
+        }
+        if let Some(smtp) = config.get_mut("mail").and_then(|mail| mail.get_mut("smtp")?.as_table_mut()) {
+            smtp.retain(|key, _| !["port", "ca_file"].contains(&key));
+        }
+        let now = self.now.borrow().clone()?;
+        Some(format!("{now}\n{:?}\n{config}", self.environment.borrow()))
     }
 
     // What happens to it later.
