@@ -1,20 +1,18 @@
-//! `add-index`: an old log becomes a ledger, in one transaction; and a ledger that lost an index gets it back.
+//! `add-index`: an old log becomes a ledger, in one transaction.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::duplicates::{self, Rules, Survey, span};
 use super::old_log::{OldLog, has_table};
 use super::old_rows::{INSERT_REMOVED, INSERT_ROW, insert_removed, insert_row};
-use super::old_table::{LOG, OldTable, not_understood, quoted};
+use super::old_table::{LOG, OldTable, not_understood};
 use super::open::{SCHEMA_SQL, write_head};
-use super::{Durability, Kind, Ledger, unusable};
+use super::parts::{Part, drop_indexes_and_triggers, parts_of_a_ledger};
+use super::{Kind, unusable};
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
 use crate::output::count;
 
-/// How a duplicate check looks for a row of this user and cart since a given time.
-const DUPLICATE_CHECK: &str =
-    "SELECT 1 FROM cart_abandonment_log WHERE user_id = ?1 AND cart_hash = ?2 AND created_at > ?3";
 /// Tables of the older system that stay as they were, and what they are called from then on.
 const ASIDE: [(&str, &str); 3] =
     [(LOG, "old_log"), ("removed_duplicate", "old_removed_duplicate"), ("kept_duplicate", "old_kept_duplicate")];
@@ -109,7 +107,8 @@ fn refuse_unready(log: &OldLog, conn: &Connection, survey: &Survey, adoption: &A
 
 /// Puts the old tables aside, makes the ledger's, and fills them.
 fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusqlite::Result<Adopted> {
-    drop_indexes_and_triggers(tx)?;
+    // What the older system hung on its table would keep names that the ledger needs, or fire later.
+    drop_indexes_and_triggers(tx, LOG)?;
     let mut removed = None;
     for (name, aside) in ASIDE {
         if has_table(tx, name)? {
@@ -122,8 +121,8 @@ fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusql
     }
     tx.execute_batch("DROP TABLE IF EXISTS cleanup")?;
     tx.execute_batch(SCHEMA_SQL)?;
-    let mut set_aside = set_aside_indexes(tx, LOG)?;
-    set_aside.extend(set_aside_indexes(tx, "removed_duplicate")?);
+    let mut made_again = drop_indexes_and_triggers(tx, LOG)?;
+    made_again.extend(drop_indexes_and_triggers(tx, "removed_duplicate")?);
     let mut adopted = Adopted::default();
     let table = OldTable { name: "old_log", ..table.clone() };
     let mut insert = tx.prepare(INSERT_ROW)?;
@@ -146,111 +145,14 @@ fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusql
             insert_removed(&mut insert, &row, "adopted", None, (Some(removed_row), kept_row, &at))
         })?;
     }
-    for sql in &set_aside {
+    for sql in &made_again {
         tx.execute_batch(sql)?;
     }
     write_head(tx, adoption.kind, adoption.born_at, adoption.detect_window_in_seconds)?;
     Ok(adopted)
 }
 
-/// What the older system hung on its tables would keep names that the ledger needs, or fire later.
-fn drop_indexes_and_triggers(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    let mut found = tx.prepare(
-        "SELECT type, name FROM sqlite_schema
-         WHERE type IN ('index', 'trigger') AND lower(tbl_name) = ?1 AND sql IS NOT NULL",
-    )?;
-    let found: Vec<(String, String)> =
-        found.query_map([LOG], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-    for (kind, name) in found {
-        tx.execute_batch(&format!("DROP {kind} {}", quoted(&name)))?;
-    }
-    Ok(())
-}
-
-/// Takes the indexes off a table that is to be filled, and the triggers that would look into them for each row. The
-/// statements that are returned make them again, each index written in order, once; what it must hold, it still refuses.
-pub(super) fn set_aside_indexes(conn: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    let parts: Vec<(String, String, String)> = conn
-        .prepare(
-            "SELECT type, name, sql FROM sqlite_schema
-             WHERE type IN ('index', 'trigger') AND tbl_name = ?1 AND sql IS NOT NULL ORDER BY type",
-        )?
-        .query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<Result<_, _>>()?;
-    parts
-        .into_iter()
-        .map(|(kind, name, sql)| conn.execute_batch(&format!("DROP {kind} {}", quoted(&name))).map(|()| sql))
-        .collect()
-}
-
-/// A ledger's schema as this program makes it: type, name and statement of each part.
-fn parts() -> rusqlite::Result<Vec<(String, String, String)>> {
-    let model = Connection::open_in_memory()?;
-    model.execute_batch(SCHEMA_SQL)?;
-    model
-        .prepare("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect()
-}
-
 fn table_names() -> rusqlite::Result<Vec<String>> {
-    Ok(parts()?.into_iter().filter(|(kind, _, _)| kind == "table").map(|(_, name, _)| name).collect())
-}
-
-impl Ledger {
-    /// The indexes and triggers that this ledger lacks.
-    pub fn missing_parts(&self) -> Result<Vec<String>, Failure> {
-        self.read(|conn| Ok(missing(conn)?.into_iter().map(|(name, _)| name).collect()))
-    }
-
-    /// Makes the indexes and triggers that this ledger lacks, in one transaction; says which.
-    ///
-    /// # Errors
-    /// Exit 65 when rows are there twice, so that a unique index cannot be made.
-    pub fn add_missing_parts(&mut self) -> Result<Vec<String>, Failure> {
-        let twice: u64 = self.read(|conn| {
-            conn.query_row(
-                "SELECT coalesce(sum(rows - 1), 0) FROM (SELECT count(*) AS rows FROM cart_abandonment_log
-                     GROUP BY identity, cart_hash, created_at HAVING count(*) > 1)",
-                [],
-                |row| row.get(0),
-            )
-        })?;
-        if twice > 0 {
-            return Err(Failure::data(
-                format!("{}: {} left", self.path.display(), count(twice, "duplicate")),
-                "run `mailonce cleanup-duplicates`, then `mailonce add-index` again",
-            )
-            .kept("nothing was changed"));
-        }
-        self.write(Durability::Full, |tx| {
-            let missing = missing(tx)?;
-            for (_, sql) in &missing {
-                tx.execute_batch(sql)?;
-            }
-            Ok(missing.into_iter().map(|(name, _)| name).collect())
-        })
-    }
-
-    /// How SQLite looks for a duplicate: its own words, and whether that is by `idx_user_cart_unique`.
-    pub fn duplicate_check(&self) -> Result<(String, bool), Failure> {
-        let plan = self.read(|conn| {
-            conn.query_row(&format!("EXPLAIN QUERY PLAN {DUPLICATE_CHECK}"), ["", "", ""], |row| {
-                row.get::<_, String>(3)
-            })
-        })?;
-        let uses_index = plan.contains("idx_user_cart_unique");
-        Ok((plan, uses_index))
-    }
-}
-
-fn missing(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
-    let mut lacking = Vec::new();
-    for (kind, name, sql) in parts()? {
-        let there = "SELECT 1 FROM sqlite_schema WHERE type = ?1 AND name = ?2";
-        if kind != "table" && !conn.prepare_cached(there)?.exists((&kind, &name))? {
-            lacking.push((name, sql));
-        }
-    }
-    Ok(lacking)
+    let parts: Vec<Part> = parts_of_a_ledger()?;
+    Ok(parts.into_iter().filter(|((kind, _), _)| kind == "table").map(|((_, name), _)| name).collect())
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::old_table::{LOG, OldTable, field, not_understood, quoted};
+use super::old_table::{LOG, OldTable, field, not_understood};
+use super::parts::quoted;
 use super::{Ledger, unusable};
 use crate::domain::address;
 use crate::domain::duplicates::{Group, Verdict};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
-use super::adopt::set_aside_indexes;
+use super::parts::drop_indexes_and_triggers;
 use super::{Ledger, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::OldRow;
@@ -238,7 +238,7 @@ fn add(conn: &Connection, base: i64, added: u64, left_out: Vec<u64>) -> rusqlite
     })?;
     // Row ids are given out one after the other, so the highest says about how many rows there are.
     let anew = added > base.unsigned_abs() / 2;
-    let set_aside = if anew { set_aside_indexes(conn, "cart_abandonment_log")? } else { Vec::new() };
+    let made_again = if anew { drop_indexes_and_triggers(conn, "cart_abandonment_log")? } else { Vec::new() };
     conn.execute(
         &format!(
             "INSERT INTO cart_abandonment_log (id, {COLUMNS}, origin)
@@ -246,7 +246,7 @@ fn add(conn: &Connection, base: i64, added: u64, left_out: Vec<u64>) -> rusqlite
         ),
         [base],
     )?;
-    for sql in &set_aside {
+    for sql in &made_again {
         conn.execute_batch(sql)?;
     }
     Ok(())

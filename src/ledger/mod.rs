@@ -38,6 +38,7 @@ mod old_log;
 mod old_rows;
 mod old_table;
 mod open;
+mod parts;
 mod place;
 mod plan;
 mod recover;

@@ -10,8 +10,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::duplicates::{self, Rules, Survey};
-use super::old_table::{LOG, OldTable, not_understood, quoted};
+use super::old_table::{LOG, OldTable, not_understood};
 use super::open::refuse_what_is_no_ledger;
+use super::parts::quoted;
 use super::{Access, Place, unusable};
 use crate::domain::instant::Instant;
 use crate::domain::old_log::Column;

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::parts::quoted;
 use crate::domain::old_log::{Column, Columns, Field, Flaw, OldRow, Reader};
 use crate::failure::Failure;
 
@@ -118,11 +119,6 @@ pub(super) fn field(value: ValueRef<'_>) -> Field<'_> {
         }
         ValueRef::Blob(_) => Err("is a BLOB, not a text"),
     }
-}
-
-/// An identifier for SQL.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The refusal of a file whose log cannot be understood: exit 65.
