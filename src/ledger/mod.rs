@@ -20,7 +20,7 @@
 //! runs over all frames before. That holds for what is written only (SQLite syncs nothing for a commit that changed
 //! nothing), and a message that is granted was: nothing else is asked of the commit.
 
-mod adopt;
+mod adoption;
 mod arm;
 mod audience;
 mod audit;
@@ -28,15 +28,10 @@ mod audit_rules;
 mod batches;
 mod campaigns;
 mod candidates;
-mod duplicates;
 mod expire;
 mod guards;
-mod import_log;
 mod migrate;
 mod notices;
-mod old_log;
-mod old_rows;
-mod old_table;
 mod open;
 mod parts;
 mod place;
@@ -54,15 +49,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode};
 
-pub use adopt::{Adopted, Adoption};
+pub use adoption::{Adopted, Adoption, OldLog, Restored, Rules, Survey, no_zone, span};
 pub use arm::{Armed, At, Denied};
 pub use audience::{Opened, Opening, OpeningKey};
 pub use audit::Violation;
 pub use campaigns::{CampaignState, DueRecipient, ImportedCampaign, OccurrenceRow, OpenOccurrence};
 pub use candidates::{Candidate, NOT_IDLE_YET};
-pub use duplicates::{Rules, Survey, no_zone, span};
 pub use notices::{MOST_KEPT, News, Notice};
-pub use old_log::{OldLog, Restored};
 pub use open::{Access, Kind};
 pub use place::Place;
 pub use plan::{Due, PlanRules};

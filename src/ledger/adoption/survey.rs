@@ -7,14 +7,14 @@ use std::sync::Arc;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::old_table::{LOG, OldTable, field, not_understood};
-use super::parts::quoted;
-use super::{Ledger, unusable};
+use super::table::{LOG, OldTable, field, not_understood};
 use crate::domain::address;
 use crate::domain::duplicates::{Group, Verdict};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::{Column, Flaw, Reader};
 use crate::failure::Failure;
+use crate::ledger::parts::quoted;
+use crate::ledger::{Ledger, unusable};
 
 /// So many of the worst cases, and of the rows that cannot be used, are named.
 const WORST_NAMED: usize = 5;

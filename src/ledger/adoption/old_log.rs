@@ -9,14 +9,14 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use super::duplicates::{self, Rules, Survey};
-use super::old_table::{LOG, OldTable, not_understood};
-use super::open::refuse_what_is_no_ledger;
-use super::parts::quoted;
-use super::{Access, Place, unusable};
+use super::survey::{self, Rules, Survey};
+use super::table::{LOG, OldTable, not_understood};
 use crate::domain::instant::Instant;
 use crate::domain::old_log::Column;
 use crate::failure::Failure;
+use crate::ledger::open::refuse_what_is_no_ledger;
+use crate::ledger::parts::quoted;
+use crate::ledger::{Access, Place, unusable};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The tables that `cleanup-duplicates` makes, besides `removed_duplicate`: what kept rows said before and were
@@ -53,7 +53,7 @@ pub struct OldLog {
 }
 
 impl OldLog {
-    /// Opens the file if it is one; `None` when it is a ledger, or something else that [`super::Ledger::open`] judges.
+    /// Opens the file if it is one; `None` when it is a ledger, or something else that [`crate::ledger::Ledger::open`] judges.
     ///
     /// # Errors
     /// Exit 78 as for a ledger; exit 65 when the table lacks a column that is needed.
@@ -104,7 +104,7 @@ impl OldLog {
         let failed = |err: rusqlite::Error| unusable(&self.path, &err);
         // One state of the file for the whole look.
         self.conn.execute_batch("BEGIN").map_err(failed)?;
-        let survey = duplicates::survey(&self.conn, &self.path, &self.table, rules);
+        let survey = survey::survey(&self.conn, &self.path, &self.table, rules);
         self.conn.execute_batch("ROLLBACK").map_err(failed)?;
         survey
     }
@@ -116,11 +116,11 @@ impl OldLog {
         self.conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         self.conn.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let survey = duplicates::survey(&tx, &path, &table, rules)?;
+        let survey = survey::survey(&tx, &path, &table, rules)?;
         if survey.duplicates > 0 {
             let zone = rules.reader.zone.map(|zone| zone.to_string());
             let table = make_room(&tx, &path, &table, rules.window_in_seconds, zone)?;
-            duplicates::move_aside(&tx, &table, now).map_err(failed)?;
+            survey::move_aside(&tx, &table, now).map_err(failed)?;
             note_what_was_set(&tx, &table).map_err(failed)?;
             self.table = table;
         }
@@ -208,7 +208,7 @@ fn make_room(
             (window_in_seconds, zone),
         )?;
         let mut table = table.clone();
-        if table.columns.name(Column::LastSentAt).is_none() && duplicates::later_mails(conn)? > 0 {
+        if table.columns.name(Column::LastSentAt).is_none() && survey::later_mails(conn)? > 0 {
             // Without a type, so that a value copied into it stays as it is.
             conn.execute_batch(&format!(
                 "ALTER TABLE {LOG} ADD COLUMN last_sent_at; UPDATE cleanup SET added_column = 1"

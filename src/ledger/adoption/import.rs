@@ -9,11 +9,11 @@ use std::sync::Arc;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 
-use super::parts::drop_indexes_and_triggers;
-use super::{Ledger, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::OldRow;
 use crate::failure::Failure;
+use crate::ledger::parts::drop_indexes_and_triggers;
+use crate::ledger::{Ledger, unusable};
 
 /// Bounds what the indexes of a million rows take of the memory.
 const CACHE_IN_KIB: i64 = 16_384;

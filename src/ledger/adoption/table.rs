@@ -6,9 +6,9 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::parts::quoted;
 use crate::domain::old_log::{Column, Columns, Field, Flaw, OldRow, Reader};
 use crate::failure::Failure;
+use crate::ledger::parts::quoted;
 
 /// The table of an older system's abandonments, and ours.
 pub(super) const LOG: &str = "cart_abandonment_log";

@@ -2,15 +2,15 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::duplicates::{self, Rules, Survey, span};
 use super::old_log::{OldLog, has_table};
-use super::old_rows::{INSERT_REMOVED, INSERT_ROW, insert_removed, insert_row};
-use super::old_table::{LOG, OldTable, not_understood};
-use super::open::{SCHEMA_SQL, write_head};
-use super::parts::{Part, drop_indexes_and_triggers, parts_of_a_ledger};
-use super::{Kind, unusable};
+use super::rows::{INSERT_REMOVED, INSERT_ROW, insert_removed, insert_row};
+use super::survey::{self, Rules, Survey, span};
+use super::table::{LOG, OldTable, not_understood};
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
+use crate::ledger::open::{SCHEMA_SQL, write_head};
+use crate::ledger::parts::{Part, drop_indexes_and_triggers, parts_of_a_ledger};
+use crate::ledger::{Kind, unusable};
 use crate::output::count;
 
 /// Tables of the older system that stay as they were, and what they are called from then on.
@@ -59,7 +59,7 @@ impl OldLog {
         self.conn.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         let mut conn = std::mem::replace(&mut self.conn, Connection::open_in_memory().map_err(failed)?);
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let survey = duplicates::survey(&tx, &path, &self.table, &adoption.rules)?;
+        let survey = survey::survey(&tx, &path, &self.table, &adoption.rules)?;
         refuse_unready(&self, &tx, &survey, adoption)?;
         let mut adopted = rebuild(&tx, &self.table, adoption).map_err(failed)?;
         let expected = survey.rows - survey.without_shopper - survey.unreadable;
