@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::old_log::{OldLog, has_table};
-use super::rows::{INSERT_REMOVED, INSERT_ROW, insert_removed, insert_row};
+use super::rows::RowInsert;
 use super::survey::{self, Rules, Survey, span};
 use super::table::{LOG, OldTable, not_understood};
 use crate::domain::instant::Instant;
@@ -125,16 +125,17 @@ fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusql
     made_again.extend(drop_indexes_and_triggers(tx, "removed_duplicate")?);
     let mut adopted = Adopted::default();
     let table = OldTable { name: "old_log", ..table.clone() };
-    let mut insert = tx.prepare(INSERT_ROW)?;
+    let mut insert = RowInsert::into(tx, LOG, &["id", "origin"])?;
     table.each_row(tx, &adoption.rules.reader, |id, _, row| {
         (adoption.rules.tick)(1);
         let Ok(row) = row else { return Ok(()) };
         adopted.rows += 1;
-        insert_row(&mut insert, Some(id), &row, "adopted", None)
+        insert.add(&row, None, &[&id, &"adopted"])
     })?;
     drop(insert);
     if let Some(removed) = removed {
-        let mut insert = tx.prepare(INSERT_REMOVED)?;
+        let mut insert =
+            RowInsert::into(tx, "removed_duplicate", &["origin", "removed_row", "kept_row", "moved_aside_at"])?;
         let mut places =
             tx.prepare("SELECT removed_row, kept_row, moved_aside_at FROM old_removed_duplicate WHERE rowid = ?1")?;
         removed.each_row(tx, &adoption.rules.reader, |id, _, row| {
@@ -142,7 +143,7 @@ fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusql
                 places.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             let Ok(row) = row else { return Ok(()) };
             adopted.removed_duplicates += 1;
-            insert_removed(&mut insert, &row, "adopted", None, (Some(removed_row), kept_row, &at))
+            insert.add(&row, None, &[&"adopted", &removed_row, &kept_row, &at])
         })?;
     }
     for sql in &made_again {

@@ -1,71 +1,41 @@
-//! Rows of an older system on their way into a ledger.
+//! A row of an older system on its way into a table of the ledger.
 
-use rusqlite::Statement;
+use rusqlite::{Connection, Statement, ToSql};
 
 use crate::domain::instant;
 use crate::domain::old_log::OldRow;
 
-pub(super) const INSERT_ROW: &str =
-    "INSERT INTO cart_abandonment_log (id, identity, user_id, email, cart_id, cart_hash, cart_value, currency, created_at,
-         email_sent, last_sent_at, origin, old_id, extra)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-pub(super) const INSERT_REMOVED: &str =
-    "INSERT INTO removed_duplicate (identity, user_id, email, cart_id, cart_hash, cart_value, currency, created_at,
-         email_sent, last_sent_at, origin, old_id, extra, removed_row, kept_row, moved_aside_at)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+/// What a ledger keeps of a row, in whichever table.
+pub(super) const COLUMNS: &str = "identity, user_id, email, cart_id, cart_hash, cart_value, currency, created_at, email_sent, last_sent_at, old_id, extra";
 
-/// Inserts a row; `id` is its row id, `None` for the next free one.
-pub(super) fn insert_row(
-    insert: &mut Statement<'_>,
-    id: Option<i64>,
-    row: &OldRow,
-    origin: &str,
-    extra: Option<&str>,
-) -> rusqlite::Result<()> {
-    insert.execute((
-        id,
-        &row.identity,
-        &row.user_id,
-        &row.email,
-        &row.cart_id,
-        &row.cart_hash,
-        &row.cart_value,
-        &row.currency,
-        instant::text(row.created_at),
-        row.email_sent,
-        row.last_sent_at.map(instant::text),
-        origin,
-        &row.old_id,
-        extra,
-    ))?;
-    Ok(())
-}
+/// Inserts rows into one table.
+pub(super) struct RowInsert<'a>(Statement<'a>);
 
-/// Inserts a removed duplicate; `place` says which row it was, which one stands for it, and when it was moved.
-pub(super) fn insert_removed(
-    insert: &mut Statement<'_>,
-    row: &OldRow,
-    origin: &str,
-    extra: Option<&str>,
-    (removed_row, kept_row, at): (Option<i64>, i64, &str),
-) -> rusqlite::Result<()> {
-    insert.execute((
-        &row.identity,
-        &row.user_id,
-        &row.email,
-        &row.cart_id,
-        &row.cart_hash,
-        &row.cart_value,
-        &row.currency,
-        instant::text(row.created_at),
-        row.email_sent,
-        row.last_sent_at.map(instant::text),
-        origin,
-        &row.old_id,
-        extra,
-        removed_row,
-        kept_row,
-        at,
-    ))?;
-    Ok(())
+impl<'a> RowInsert<'a> {
+    /// `more` are columns that this table has besides.
+    pub fn into(conn: &'a Connection, table: &str, more: &[&str]) -> rusqlite::Result<RowInsert<'a>> {
+        let columns = [&[COLUMNS], more].concat().join(", ");
+        let values = vec!["?"; columns.split(", ").count()].join(", ");
+        conn.prepare(&format!("INSERT INTO {table} ({columns}) VALUES ({values})")).map(RowInsert)
+    }
+
+    /// Inserts a row; `extra` is what the ledger has no columns for, as JSON, and `more` the values of those columns.
+    pub fn add(&mut self, row: &OldRow, extra: Option<&str>, more: &[&dyn ToSql]) -> rusqlite::Result<()> {
+        let (created_at, last_sent_at) = (instant::text(row.created_at), row.last_sent_at.map(instant::text));
+        let ours: [&dyn ToSql; 12] = [
+            &row.identity,
+            &row.user_id,
+            &row.email,
+            &row.cart_id,
+            &row.cart_hash,
+            &row.cart_value,
+            &row.currency,
+            &created_at,
+            &row.email_sent,
+            &last_sent_at,
+            &row.old_id,
+            &extra,
+        ];
+        self.0.execute(&*[&ours, more].concat()).map(|_| ())
+    }
 }
