@@ -12,7 +12,7 @@ const DUPLICATE_CHECK: &str =
     "SELECT 1 FROM cart_abandonment_log WHERE user_id = ?1 AND cart_hash = ?2 AND created_at > ?3";
 
 /// Type and name of a part, and the statement that makes it.
-pub(super) type Part = ((String, String), String);
+type Part = ((String, String), String);
 
 /// The parts that a file has, in the order in which they were made.
 pub(super) fn parts<C: FromIterator<Part>>(conn: &Connection) -> rusqlite::Result<C> {

@@ -342,7 +342,7 @@ fn imported_rows_are_cleaned_in_a_ledger_and_rows_with_a_message_never() {
 /// What is written to a file that no later run will find is written nowhere: no command says that it was.
 #[test]
 fn a_ledger_that_is_replaced_meanwhile_is_noticed() {
-    let commands: [&[&str]; 1] = [&["import", "log", "log.csv"]];
+    let commands: [&[&str]; 2] = [&["cleanup-duplicates"], &["import", "log", "log.csv"]];
     for command in commands {
         // Too early, and the command opens the replacement; then once more, with more patience.
         let noticed = [100, 400, 1_600, 6_400].into_iter().any(|patience_in_ms| {

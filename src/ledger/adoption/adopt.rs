@@ -1,21 +1,23 @@
 //! `add-index`: an old log becomes a ledger, in one transaction.
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 
-use super::old_log::{OldLog, has_table};
 use super::rows::RowInsert;
-use super::survey::{self, Rules, Survey, span};
-use super::table::{LOG, OldTable, not_understood};
+use super::rules::{Rules, span};
+use super::survey::{Survey, survey};
+use super::table::{OldTable, Which, has_table};
+use super::{LOG, OldLog, look};
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
 use crate::ledger::open::{SCHEMA_SQL, write_head};
-use crate::ledger::parts::{Part, drop_indexes_and_triggers, parts_of_a_ledger};
-use crate::ledger::{Kind, unusable};
+use crate::ledger::parts::{drop_indexes_and_triggers, parts_of_a_ledger};
+use crate::ledger::{Kind, Undone};
 use crate::output::count;
 
 /// Tables of the older system that stay as they were, and what they are called from then on.
 const ASIDE: [(&str, &str); 3] =
     [(LOG, "old_log"), ("removed_duplicate", "old_removed_duplicate"), ("kept_duplicate", "old_kept_duplicate")];
+const ADOPTED: &str = "adopted";
 
 /// How an old log becomes a ledger.
 #[derive(Clone)]
@@ -43,117 +45,116 @@ pub struct Adopted {
 impl OldLog {
     /// Refuses what cannot be adopted, and says what adoption would take over. Writes nothing.
     pub fn check_adoption(&self, adoption: &Adoption) -> Result<Survey, Failure> {
-        let survey = self.survey(&adoption.rules)?;
-        refuse_unready(self, &self.conn, &survey, adoption)?;
-        Ok(survey)
+        look((&self.conn, &self.path), |conn| self.survey_ready(conn, adoption))
     }
 
     /// Turns the file into a ledger: killed at any instant, it is the old log as it was, or the whole ledger.
     ///
     /// # Errors
     /// Exit 65 while duplicates remain, or rows that cannot be read (unless they are to be set aside); nothing changes.
-    pub fn adopt(mut self, adoption: &Adoption) -> Result<Adopted, Failure> {
-        let path = self.path.clone();
-        let failed = |err: rusqlite::Error| unusable(&path, &err);
-        self.conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-        self.conn.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-        let mut conn = std::mem::replace(&mut self.conn, Connection::open_in_memory().map_err(failed)?);
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let survey = survey::survey(&tx, &path, &self.table, &adoption.rules)?;
-        refuse_unready(&self, &tx, &survey, adoption)?;
-        let mut adopted = rebuild(&tx, &self.table, adoption).map_err(failed)?;
-        let expected = survey.rows - survey.without_shopper - survey.unreadable;
-        if adopted.rows != expected {
-            // Dropping the transaction leaves the old log as it was.
-            let what = format!("{expected} rows should have been taken over, but {} were", adopted.rows);
-            return Err(not_understood(&path, &what));
+    pub fn adopt(self, adoption: &Adoption) -> Result<Adopted, Failure> {
+        self.write(|conn| {
+            let survey = self.survey_ready(conn, adoption)?;
+            let (rows, removed_duplicates) = rebuild(conn, adoption)?;
+            let expected = survey.usable();
+            if rows != expected {
+                let what = format!("{expected} rows should have been taken over, but {rows} were");
+                return Err(Undone::NotUnderstood(what));
+            }
+            let Survey { without_shopper, unreadable, unreadable_rows, .. } = survey;
+            Ok(Adopted { rows, removed_duplicates, without_shopper, unreadable, unreadable_rows })
+        })
+    }
+
+    /// A survey of a file that can be adopted; what cannot is refused.
+    fn survey_ready(&self, conn: &Connection, adoption: &Adoption) -> Result<Survey, Undone> {
+        let survey = survey(conn, &OldTable::inspect(conn, Which::UNADOPTED)?, &adoption.rules)?;
+        let refuse = |what: String, next: String| {
+            let what = format!("{}: {what}", self.path.display());
+            Err(Undone::Refused(Failure::data(what, next).kept("nothing was changed")))
+        };
+        if survey.duplicates > 0 {
+            return refuse(
+                format!(
+                    "{} of {} left, less than {} apart",
+                    count(survey.duplicates, "duplicate"),
+                    count(survey.groups, "row"),
+                    span(adoption.rules.window_in_seconds)
+                ),
+                format!("run `mailonce cleanup-duplicates{}`, then `mailonce add-index` again", adoption.rules.flags()),
+            );
         }
-        tx.commit().map_err(failed)?;
-        adopted.without_shopper = survey.without_shopper;
-        (adopted.unreadable, adopted.unreadable_rows) = (survey.unreadable, survey.unreadable_rows);
-        Ok(adopted)
+        if survey.unreadable > 0 && !adoption.set_aside {
+            return refuse(
+                format!("{} cannot be read: {}", count(survey.unreadable, "row"), survey.unreadable_rows.join("; ")),
+                "correct them, or leave them in the table old_log only, where they keep no one from being mailed: `mailonce add-index --set-aside`".into(),
+            );
+        }
+        let parts: Vec<_> = parts_of_a_ledger()?;
+        for ((_, name), _) in parts.iter().filter(|((kind, _), _)| kind == "table") {
+            let of_ours = ASIDE.iter().any(|(aside, _)| aside == name) || name == "cleanup";
+            if !of_ours && has_table(conn, name)? {
+                let what = format!("it has a table {name}, which a ledger needs for itself");
+                return Err(Undone::NotUnderstood(what));
+            }
+        }
+        Ok(survey)
     }
 }
 
-fn refuse_unready(log: &OldLog, conn: &Connection, survey: &Survey, adoption: &Adoption) -> Result<(), Failure> {
-    let path = log.path.display();
-    if survey.duplicates > 0 {
-        let window = span(adoption.rules.window_in_seconds);
-        return Err(Failure::data(
-            format!(
-                "{path}: {} of {} left, less than {window} apart",
-                count(survey.duplicates, "duplicate"),
-                count(survey.groups, "row")
-            ),
-            format!("run `mailonce cleanup-duplicates{}`, then `mailonce add-index` again", adoption.rules.flags()),
-        )
-        .kept("nothing was changed"));
-    }
-    if survey.unreadable > 0 && !adoption.set_aside {
-        return Err(Failure::data(
-            format!("{path}: {} cannot be read: {}", count(survey.unreadable, "row"), survey.unreadable_rows.join("; ")),
-            "correct them, or leave them in the table old_log only, where they keep no one from being mailed: `mailonce add-index --set-aside`",
-        )
-        .kept("nothing was changed"));
-    }
-    for name in table_names().map_err(|err| unusable(&log.path, &err))? {
-        let of_ours = ASIDE.iter().any(|(aside, _)| *aside == name) || name == "cleanup";
-        if !of_ours && has_table(conn, &name).map_err(|err| unusable(&log.path, &err))? {
-            return Err(not_understood(&log.path, &format!("it has a table {name}, which a ledger needs for itself")));
-        }
-    }
-    Ok(())
-}
-
-/// Puts the old tables aside, makes the ledger's, and fills them.
-fn rebuild(tx: &Transaction<'_>, table: &OldTable, adoption: &Adoption) -> rusqlite::Result<Adopted> {
+/// Puts the old tables aside, makes the ledger's, and fills them; says how many rows and removed duplicates it took over.
+fn rebuild(conn: &Connection, adoption: &Adoption) -> Result<(u64, u64), Undone> {
     // What the older system hung on its table would keep names that the ledger needs, or fire later.
-    drop_indexes_and_triggers(tx, LOG)?;
-    let mut removed = None;
+    drop_indexes_and_triggers(conn, LOG)?;
     for (name, aside) in ASIDE {
-        if has_table(tx, name)? {
-            tx.execute_batch(&format!("ALTER TABLE {name} RENAME TO {aside}"))?;
+        if has_table(conn, name)? {
+            conn.execute_batch(&format!("ALTER TABLE {name} RENAME TO {aside}"))?;
         }
     }
-    if has_table(tx, "old_removed_duplicate")? {
-        let hidden = ["removed_row", "kept_row", "moved_aside_at"];
-        removed = OldTable::inspect(tx, "old_removed_duplicate", "1", &hidden)?.ok();
-    }
-    tx.execute_batch("DROP TABLE IF EXISTS cleanup")?;
-    tx.execute_batch(SCHEMA_SQL)?;
-    let mut made_again = drop_indexes_and_triggers(tx, LOG)?;
-    made_again.extend(drop_indexes_and_triggers(tx, "removed_duplicate")?);
-    let mut adopted = Adopted::default();
-    let table = OldTable { name: "old_log", ..table.clone() };
-    let mut insert = RowInsert::into(tx, LOG, &["id", "origin"])?;
-    table.each_row(tx, &adoption.rules.reader, |id, _, row| {
-        (adoption.rules.tick)(1);
-        let Ok(row) = row else { return Ok(()) };
-        adopted.rows += 1;
-        insert.add(&row, None, &[&id, &"adopted"])
-    })?;
-    drop(insert);
-    if let Some(removed) = removed {
-        let mut insert =
-            RowInsert::into(tx, "removed_duplicate", &["origin", "removed_row", "kept_row", "moved_aside_at"])?;
-        let mut places =
-            tx.prepare("SELECT removed_row, kept_row, moved_aside_at FROM old_removed_duplicate WHERE rowid = ?1")?;
-        removed.each_row(tx, &adoption.rules.reader, |id, _, row| {
-            let (removed_row, kept_row, at): (i64, i64, String) =
-                places.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            let Ok(row) = row else { return Ok(()) };
-            adopted.removed_duplicates += 1;
-            insert.add(&row, None, &[&"adopted", &removed_row, &kept_row, &at])
-        })?;
-    }
+    conn.execute_batch("DROP TABLE IF EXISTS cleanup")?;
+    conn.execute_batch(SCHEMA_SQL)?;
+    let mut made_again = drop_indexes_and_triggers(conn, LOG)?;
+    made_again.extend(drop_indexes_and_triggers(conn, "removed_duplicate")?);
+    let taken = (take_rows(conn, &adoption.rules)?, take_removed_duplicates(conn, &adoption.rules)?);
     for sql in &made_again {
-        tx.execute_batch(sql)?;
+        conn.execute_batch(sql)?;
     }
-    write_head(tx, adoption.kind, adoption.born_at, adoption.detect_window_in_seconds)?;
-    Ok(adopted)
+    write_head(conn, adoption.kind, adoption.born_at, adoption.detect_window_in_seconds)?;
+    Ok(taken)
 }
 
-fn table_names() -> rusqlite::Result<Vec<String>> {
-    let parts: Vec<Part> = parts_of_a_ledger()?;
-    Ok(parts.into_iter().filter(|((kind, _), _)| kind == "table").map(|((_, name), _)| name).collect())
+fn take_rows(conn: &Connection, rules: &Rules) -> Result<u64, Undone> {
+    let mut taken = 0;
+    let mut insert = RowInsert::into(conn, LOG, &["id", "origin"])?;
+    OldTable::inspect(conn, Which::SET_ASIDE)?.each_row(conn, &rules.reader, |id, row| {
+        (rules.tick)();
+        let Ok(row) = row else { return Ok(()) };
+        taken += 1;
+        insert.add(&row, None, &[&id, &ADOPTED])
+    })?;
+    Ok(taken)
+}
+
+fn take_removed_duplicates(conn: &Connection, rules: &Rules) -> Result<u64, Undone> {
+    let mut taken = 0;
+    if !has_table(conn, "old_removed_duplicate")? {
+        return Ok(taken);
+    }
+    let table = match OldTable::inspect(conn, Which::REMOVED_SET_ASIDE) {
+        // The older system's own table of that name.
+        Err(Undone::NotUnderstood(_)) => return Ok(taken),
+        table => table?,
+    };
+    let mut insert =
+        RowInsert::into(conn, "removed_duplicate", &["origin", "removed_row", "kept_row", "moved_aside_at"])?;
+    let mut places =
+        conn.prepare("SELECT removed_row, kept_row, moved_aside_at FROM old_removed_duplicate WHERE rowid = ?1")?;
+    table.each_row(conn, &rules.reader, |id, row| {
+        let (removed_row, kept_row, at): (i64, i64, String) =
+            places.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let Ok(row) = row else { return Ok(()) };
+        taken += 1;
+        insert.add(&row, None, &[&ADOPTED, &removed_row, &kept_row, &at])
+    })?;
+    Ok(taken)
 }

@@ -3,13 +3,11 @@
 //! The rows wait in a temporary table until all are read. Then they are gone through in the order of the index that
 //! finds them, and those that are new are added in the order of the dump: neither jumps about in a large ledger.
 
-use std::sync::Arc;
-
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::LOG;
 use super::rows::{COLUMNS, RowInsert};
-use super::table::LOG;
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::OldRow;
 use crate::failure::Failure;
@@ -36,40 +34,31 @@ impl Ledger {
     ///
     /// A row is known by shopper, cart hash and creation. One that is there under the same id, or where one of the two
     /// has no id, is the same row; under another id it is a copy.
-    pub fn import_log<T>(
+    pub fn import_log(
         &mut self,
         now: Instant,
-        read: impl FnOnce(&mut dyn FnMut(&OldRow, Option<&str>) -> Result<(), Failure>) -> Result<T, Failure>,
-    ) -> Result<(T, ImportedRows), Failure> {
-        self.read(|conn| {
-            conn.execute_batch(&format!(
-                "PRAGMA cache_size = -{CACHE_IN_KIB};
-                 PRAGMA temp.cache_size = -4000;
-                 DROP TABLE IF EXISTS temp.dump;
-                 CREATE TEMP TABLE dump AS SELECT {COLUMNS} FROM {LOG} WHERE 0;"
-            ))
-        })?;
-        let value = self.stage(read)?;
-        let counts = self.write(Durability::Full, |tx| {
+        read: impl FnOnce(&mut dyn FnMut(&OldRow, Option<&str>) -> Result<(), Failure>) -> Result<(), Failure>,
+    ) -> Result<ImportedRows, Failure> {
+        let failed = |err: rusqlite::Error| unusable(&self.path, &err);
+        let conn = self.conn();
+        conn.execute_batch(&format!(
+            "PRAGMA cache_size = -{CACHE_IN_KIB};
+             PRAGMA temp.cache_size = -4000;
+             DROP TABLE IF EXISTS temp.dump;
+             CREATE TEMP TABLE dump AS SELECT {COLUMNS} FROM {LOG} WHERE 0;"
+        ))
+        .map_err(failed)?;
+        // Only the temporary table is written to: whoever else writes need not wait while the dump is read.
+        let staging = conn.unchecked_transaction().map_err(failed)?;
+        let mut insert = RowInsert::into(&staging, "temp.dump", &[]).map_err(failed)?;
+        read(&mut |row, extra| insert.add(row, extra, &[]).map_err(failed))?;
+        drop(insert);
+        staging.commit().map_err(failed)?;
+        self.write(Durability::Full, |tx| {
             let counts = take_staged(tx, &instant::text(now))?;
             tx.execute_batch("DROP TABLE temp.dump")?;
             Ok(counts)
-        })?;
-        Ok((value, counts))
-    }
-
-    /// Only the temporary table is written to: whoever else writes need not wait while the dump is read.
-    fn stage<T>(
-        &self,
-        read: impl FnOnce(&mut dyn FnMut(&OldRow, Option<&str>) -> Result<(), Failure>) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let failed = |err: rusqlite::Error| unusable(&self.path, &err);
-        let staging = self.conn().unchecked_transaction().map_err(failed)?;
-        let mut insert = RowInsert::into(&staging, "temp.dump", &[]).map_err(failed)?;
-        let value = read(&mut |row, extra| insert.add(row, extra, &[]).map_err(failed))?;
-        drop(insert);
-        staging.commit().map_err(failed)?;
-        Ok(value)
+        })
     }
 }
 
@@ -79,10 +68,9 @@ fn take_staged(conn: &Connection, now: &str) -> rusqlite::Result<ImportedRows> {
         conn.query_row(&format!("SELECT coalesce(max({id}), 0) FROM {table}"), [], |row| row.get(0))
     };
     let (base, staged) = (highest("id", LOG)?, highest("rowid", "temp.dump")?);
-    // One bit a row: a set bit is no new row.
-    let mut left_out = vec![0_u64; usize::try_from(staged).unwrap_or(0) / 64 + 1];
-    let counts = decide(conn, base, now, &mut left_out)?;
-    add(conn, base, counts.added, left_out)?;
+    let mut is_new = vec![true; staged as usize + 1];
+    let counts = decide(conn, base, now, &mut is_new)?;
+    add(conn, base, counts.added, is_new)?;
     Ok(counts)
 }
 
@@ -139,7 +127,7 @@ impl Staged {
     }
 }
 
-fn decide(conn: &Connection, base: i64, now: &str, left_out: &mut [u64]) -> rusqlite::Result<ImportedRows> {
+fn decide(conn: &Connection, base: i64, now: &str, is_new: &mut [bool]) -> rusqlite::Result<ImportedRows> {
     let mut counts = ImportedRows::default();
     let mut rows = conn.prepare(
         "SELECT rowid, identity, cart_hash, created_at, old_id, email_sent, last_sent_at FROM temp.dump
@@ -180,7 +168,7 @@ fn decide(conn: &Connection, base: i64, now: &str, left_out: &mut [u64]) -> rusq
                 continue;
             }
         }
-        left_out[row.seq as usize / 64] |= 1 << (row.seq % 64);
+        is_new[row.seq as usize] = false;
     }
     Ok(counts)
 }
@@ -207,14 +195,12 @@ impl Known {
 
 /// Adds the new rows in the order of the dump. Where they are many beside what is there, the indexes are made anew after
 /// that, each written in order, once.
-fn add(conn: &Connection, base: i64, added: u64, left_out: Vec<u64>) -> rusqlite::Result<()> {
+fn add(conn: &Connection, base: i64, added: u64, is_new: Vec<bool>) -> rusqlite::Result<()> {
     if added == 0 {
         return Ok(());
     }
-    let left_out = Arc::new(left_out);
     conn.create_scalar_function("is_new", 1, FunctionFlags::SQLITE_UTF8, move |row| {
-        let seq: i64 = row.get(0)?;
-        Ok(left_out.get(seq as usize / 64).is_some_and(|bits| bits & (1 << (seq % 64)) == 0))
+        Ok(is_new.get(row.get::<i64>(0)? as usize).copied())
     })?;
     // Row ids are given out one after the other, so the highest says about how many rows there are.
     let anew = added > base.unsigned_abs() / 2;
