@@ -1,4 +1,4 @@
-//! What makes two rows duplicates, and how rows are read.
+//! How a log is looked at, and how the command line says it.
 
 use std::sync::Arc;
 

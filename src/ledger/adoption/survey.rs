@@ -187,7 +187,6 @@ impl<'a> Pass<'a> {
             Verdict::Kept => row,
             Verdict::DuplicateOf(kept) => {
                 self.mark.execute((row, kept))?;
-                self.count_duplicate(split(key.whose).0, mail.is_some());
                 kept
             }
         };
@@ -207,28 +206,27 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn count_duplicate(&mut self, shopper: &[u8], is_mail: bool) {
-        self.survey.duplicates += 1;
-        self.survey.shoppers += is_another(&mut self.with_duplicate, shopper);
-        if is_mail {
-            self.survey.mails_sent_again += 1;
-            self.survey.shoppers_mailed_again += is_another(&mut self.mailed_again, shopper);
-        }
-    }
-
     /// Ends a group: counts it, remembers the worst, and says where the latest mail of each kept row stands.
     fn end_group(&mut self) -> rusqlite::Result<()> {
+        let (shopper, cart_hash) = split(&self.whose);
         for (kept, cluster) in std::mem::take(&mut self.clusters) {
             if cluster.rows == 1 {
                 continue;
             }
+            let mails_again = cluster.mails - u64::from(cluster.own_mail_at.is_some());
             self.survey.groups += 1;
+            self.survey.duplicates += cluster.rows - 1;
+            self.survey.shoppers += is_another(&mut self.with_duplicate, shopper);
+            if mails_again > 0 {
+                self.survey.mails_sent_again += mails_again;
+                self.survey.shoppers_mailed_again += is_another(&mut self.mailed_again, shopper);
+            }
             if let Some(mail) = cluster.latest_mail
                 && cluster.own_mail_at != Some(mail.at)
             {
                 self.mark_mail.execute((kept, mail.row, mail.is_creation))?;
             }
-            self.survey.note_case(&self.whose, &cluster);
+            self.survey.note_case(shopper, cart_hash, &cluster);
         }
         Ok(())
     }
@@ -245,11 +243,10 @@ fn is_another(before: &mut Vec<u8>, shopper: &[u8]) -> u64 {
 }
 
 impl Survey {
-    fn note_case(&mut self, whose: &[u8], cluster: &Cluster) {
+    fn note_case(&mut self, shopper: &[u8], cart_hash: &[u8], cluster: &Cluster) {
         if self.worst.len() == WORST_NAMED && self.worst.last().is_some_and(|worst| worst.rows >= cluster.rows) {
             return;
         }
-        let (shopper, cart_hash) = split(whose);
         let time = |at: i64| chrono::DateTime::from_timestamp(at, 0).map(instant::text).unwrap_or_default();
         self.worst.push(Case {
             shopper: address::masked(&String::from_utf8_lossy(shopper)),
