@@ -40,7 +40,7 @@ impl Which {
 /// A table that holds rows of an older system, in an unadopted file or in a ledger.
 #[derive(Debug, Clone)]
 pub(super) struct OldTable {
-    pub which: Which,
+    which: Which,
     pub columns: Columns,
     /// The name by which the row id can be had.
     pub row_id: &'static str,
