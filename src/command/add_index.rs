@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use chrono_tz::Tz;
 use serde_json::json;
 
 use super::Context;
@@ -20,18 +19,10 @@ const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn run(context: &Context<'_>, args: &cli::AddIndex) -> Result<Exit> {
     let settings = context.settings()?;
-    Ledger::check_path(settings.place())?;
-    let access = if args.dry_run { Access::Read } else { Access::Write };
-    let lock = match args.dry_run {
-        true => None,
-        false => Some(RunLock::take(&settings.ledger, "add-index", context.global.wait.unwrap_or_default())?),
-    };
-    match OldLog::open(settings.place(), access)? {
+    let (lock, old) = context.begin_on_log(&settings, "add-index", args.dry_run)?;
+    match old {
         Some(old) => adopt(context, args, &settings, old, lock.as_ref()),
-        None => match &lock {
-            None => complete(context, args, &mut context.ledger(&settings, access)?),
-            Some(lock) => complete(context, args, &mut context.ledger_locked(&settings, lock)?),
-        },
+        None => complete(context, args, &mut context.ledger_of_log(&settings, lock.as_ref())?),
     }
 }
 
@@ -52,7 +43,7 @@ fn adopt(
         refuse_if_remembered(lock, &settings.ledger)?;
     }
     let last = old.last_cleanup()?;
-    let told_zone = last.as_ref().and_then(|last| last.timezone.as_deref()?.parse::<Tz>().ok());
+    let told_zone = last.as_ref().and_then(|last| last.zone);
     let window = args.window.map(|window| window.as_secs() as i64);
     let window = window.or(last.map(|last| last.window_in_seconds)).unwrap_or(WINDOW.as_secs() as i64);
     let (rules, bar) = rules(context, args.timezone.or(told_zone), window);
@@ -66,14 +57,12 @@ fn adopt(
     let Some(lock) = lock else {
         let survey = old.check_adoption(&adoption)?;
         bar.finish_and_clear();
-        context.output.document(
-            &json!({ "dry_run": true, "would_take_over": survey.rows - survey.unreadable - survey.without_shopper }),
-        );
+        context.output.document(&json!({ "dry_run": true, "would_take_over": survey.usable() }));
         context.output.print(format!(
             "would turn {} into a {} ledger: columns, indexes, constraints and triggers, with {} taken over",
             settings.ledger.display(),
             kind.word(),
-            count(survey.rows - survey.unreadable - survey.without_shopper, "row")
+            count(survey.usable(), "row")
         ));
         return Ok(Exit::Done);
     };

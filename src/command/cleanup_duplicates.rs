@@ -12,33 +12,24 @@ use crate::cli;
 use crate::domain::cart::short_hash;
 use crate::domain::old_log::Reader;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Ledger, OldLog, Restored, Rules, Survey, span};
+use crate::ledger::{Log, OldLog, Restored, Rules, Survey, span};
 use crate::output::count;
 use crate::progress;
-use crate::run_lock::RunLock;
 
 pub fn run(context: &Context<'_>, args: &cli::CleanupDuplicates) -> Result<Exit> {
     let settings = context.settings()?;
-    Ledger::check_path(settings.place())?;
-    let access = if args.dry_run { Access::Read } else { Access::Write };
-    let lock = match args.dry_run {
-        true => None,
-        false => Some(RunLock::take(&settings.ledger, "cleanup-duplicates", context.global.wait.unwrap_or_default())?),
-    };
-    let old = OldLog::open(settings.place(), access)?;
+    let (lock, old) = context.begin_on_log(&settings, "cleanup-duplicates", args.dry_run)?;
     if args.restore {
         return restore(context, old);
     }
     let (rules, bar) = rules(context, args.timezone, args.window.as_secs() as i64);
     let now = context.clock.now();
-    let (survey, unadopted) = match old {
-        Some(old) if args.dry_run => (old.survey(&rules)?, true),
-        Some(mut old) => (old.move_duplicates(&rules, now)?, true),
-        None => match &lock {
-            None => (context.ledger(&settings, access)?.survey_duplicates(&rules)?, false),
-            Some(lock) => (context.ledger_locked(&settings, lock)?.move_duplicates(&rules, now)?, false),
-        },
+    let unadopted = old.is_some();
+    let log = match old {
+        Some(old) => Log::Unadopted(old),
+        None => Log::InLedger(context.ledger_of_log(&settings, lock.as_ref())?),
     };
+    let survey = if args.dry_run { log.survey(&rules)? } else { log.move_aside(&rules, now)? };
     bar.finish_and_clear();
     say(context, args, &rules, &survey, unadopted);
     Ok(if survey.unreadable > 0 { Exit::NeedsAPerson } else { Exit::Done })
@@ -54,19 +45,18 @@ pub(super) fn rules(
     let counting = bar.clone();
     // A day ahead of the clock, for logs whose zone was declared a little wrong.
     let reader = Reader { zone, latest: context.clock.now() + TimeDelta::days(1) };
-    (Rules { reader, window_in_seconds, tick: Arc::new(move |rows| counting.inc(rows)) }, bar)
+    (Rules { reader, window_in_seconds, tick: Arc::new(move || counting.inc(1)) }, bar)
 }
 
 fn restore(context: &Context<'_>, old: Option<OldLog>) -> Result<Exit> {
-    let Some(mut old) = old else {
+    let Some(old) = old else {
         return Err(Failure::usage(
             "the index is there already: what was removed before stays in the table removed_duplicate",
             "look at it there; nothing needs to be put back",
         )
         .into());
     };
-    let restored = old.restore()?;
-    let Restored { rows, written_since } = restored;
+    let Restored { rows, written_since } = old.restore()?;
     context.output.document(&json!({ "restored": rows, "written_since": written_since }));
     context.output.print(match (rows, written_since) {
         (0, _) => "nothing to restore".to_owned(),

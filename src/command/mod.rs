@@ -22,7 +22,7 @@ use anyhow::Result;
 use crate::cli::{Cli, Command};
 use crate::clock::Clock;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Kind, Ledger};
+use crate::ledger::{Access, Kind, Ledger, OldLog};
 use crate::output::Output;
 use crate::run;
 use crate::run_lock::RunLock;
@@ -69,6 +69,30 @@ impl Context<'_> {
     /// Opens the ledger for a command that holds the run lock, in this version's schema.
     fn ledger_locked(&self, settings: &Settings, lock: &RunLock) -> Result<Ledger, Failure> {
         self.may_write(run::open_locked(settings, lock)?)
+    }
+
+    /// What a command begins with that works on an older system's log: the run lock, unless nothing is to be written, and
+    /// the file, as long as it was not adopted.
+    fn begin_on_log(
+        &self,
+        settings: &Settings,
+        command: &str,
+        dry_run: bool,
+    ) -> Result<(Option<RunLock>, Option<OldLog>), Failure> {
+        Ledger::check_path(settings.place())?;
+        if dry_run {
+            return Ok((None, OldLog::open(settings.place(), Access::Read)?));
+        }
+        let lock = RunLock::take(&settings.ledger, command, self.global.wait.unwrap_or_default())?;
+        Ok((Some(lock), OldLog::open(settings.place(), Access::Write)?))
+    }
+
+    /// The ledger that the file is by now.
+    fn ledger_of_log(&self, settings: &Settings, lock: Option<&RunLock>) -> Result<Ledger, Failure> {
+        match lock {
+            None => self.ledger(settings, Access::Read),
+            Some(lock) => self.ledger_locked(settings, lock),
+        }
     }
 
     /// The ledger, unless `--now` would write invented instants into a live one.

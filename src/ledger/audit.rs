@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use super::Ledger;
 use super::audit_rules::{LOG_RULES, RULES};
+use super::parts::{parts, parts_of_a_ledger};
 use crate::domain::evidence::{Fact, Says};
 use crate::domain::instant;
 use crate::domain::message_key;
@@ -173,13 +174,7 @@ fn file(conn: &Connection, each: &mut dyn FnMut(Violation)) -> rusqlite::Result<
 
 /// Tables, indexes and triggers as this version makes them: with a trigger gone, the ledger no longer guards itself.
 fn schema(conn: &Connection, each: &mut dyn FnMut(Violation)) -> rusqlite::Result<()> {
-    let objects = |conn: &Connection| -> rusqlite::Result<BTreeMap<(String, String), String>> {
-        let mut rows = conn.prepare("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
-        rows.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?.collect()
-    };
-    let fresh = Connection::open_in_memory()?;
-    fresh.execute_batch(super::open::SCHEMA_SQL)?;
-    let (expected, found) = (objects(&fresh)?, objects(conn)?);
+    let (expected, found): (BTreeMap<_, _>, BTreeMap<_, _>) = (parts_of_a_ledger()?, parts(conn)?);
     for (object, sql) in &expected {
         let (kind, name) = object;
         let what = match found.get(object) {

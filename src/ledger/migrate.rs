@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::old_table::quoted;
 use super::open::{SCHEMA, SCHEMA_SQL};
+use super::parts::{drop_part, parts, parts_of_a_ledger};
 use super::{Durability, Ledger};
 use crate::failure::Failure;
 
@@ -57,7 +57,7 @@ impl Ledger {
             return Ok(false);
         }
         self.write(Durability::Full, |tx| {
-            let expected = model()?;
+            let expected = parts_of_a_ledger()?;
             change_tables(tx, &expected)?;
             change_indexes_and_triggers(tx, &expected)?;
             // Schema 1 had no reason of its own for what an old copy held back.
@@ -83,23 +83,11 @@ impl Ledger {
     }
 }
 
-/// The schema as this program makes it.
-fn model() -> rusqlite::Result<Parts> {
-    let model = Connection::open_in_memory()?;
-    model.execute_batch(SCHEMA_SQL)?;
-    parts(&model)
-}
-
-fn parts(conn: &Connection) -> rusqlite::Result<Parts> {
-    let mut rows = conn.prepare("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
-    rows.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?.collect()
-}
-
 /// Gives each table the statement it has today, in constant time: what is stored stays as it is. That is sound for
 /// constraints, generated columns that are not stored, and columns added behind the others, which read as their
 /// default or NULL.
 fn change_tables(tx: &Connection, expected: &Parts) -> rusqlite::Result<()> {
-    let found = parts(tx)?;
+    let found: Parts = parts(tx)?;
     let fresh = Connection::open_in_memory()?;
     fresh.execute_batch(SCHEMA_SQL)?;
     let mut changed = Vec::new();
@@ -140,18 +128,18 @@ fn stored_columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<(Strin
 }
 
 fn change_indexes_and_triggers(tx: &Connection, expected: &Parts) -> rusqlite::Result<()> {
-    let found = parts(tx)?;
+    let found: Parts = parts(tx)?;
     let not_table = |(kind, _): &(String, String)| kind != "table";
-    for ((kind, name), sql) in found.iter().filter(|(part, _)| not_table(part)) {
-        let outdated = match expected.get(&(kind.clone(), name.clone())) {
+    for (part, sql) in found.iter().filter(|(part, _)| not_table(part)) {
+        let outdated = match expected.get(part) {
             Some(other) => other != sql,
-            None => ONCE_OURS.contains(&name.as_str()),
+            None => ONCE_OURS.contains(&part.1.as_str()),
         };
         if outdated {
-            tx.execute_batch(&format!("DROP {kind} {}", quoted(name)))?;
+            drop_part(tx, part)?;
         }
     }
-    let found = parts(tx)?;
+    let found: Parts = parts(tx)?;
     for (_, sql) in expected.iter().filter(|(part, _)| not_table(part) && !found.contains_key(*part)) {
         tx.execute_batch(sql)?;
     }

@@ -20,7 +20,7 @@
 //! runs over all frames before. That holds for what is written only (SQLite syncs nothing for a commit that changed
 //! nothing), and a message that is granted was: nothing else is asked of the commit.
 
-mod adopt;
+mod adoption;
 mod arm;
 mod audience;
 mod audit;
@@ -29,17 +29,13 @@ mod batches;
 mod campaigns;
 mod candidates;
 mod columns;
-mod duplicates;
 mod expire;
 mod guards;
-mod import_log;
 mod migrate;
 mod missed;
 mod notices;
-mod old_log;
-mod old_rows;
-mod old_table;
 mod open;
+mod parts;
 mod pauses;
 mod place;
 mod plan;
@@ -57,16 +53,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode};
 
-pub use adopt::{Adopted, Adoption};
+pub use adoption::{Adopted, Adoption, Log, OldLog, Restored, Rules, Survey, no_zone, span};
 pub use arm::{Armed, At, Denied};
 pub use audience::{Opened, Opening, OpeningKey};
 pub use audit::Violation;
 pub use campaigns::{CampaignState, DueRecipient, ImportedCampaign, OccurrenceRow, OpenOccurrence};
 pub use candidates::{Candidate, NOT_IDLE_YET};
-pub use duplicates::{Rules, Survey, no_zone, span};
 pub use missed::Missed;
 pub use notices::{EVENT_KINDS, MOST_KEPT, News, Notice};
-pub use old_log::{OldLog, Restored};
 pub use open::{Access, Kind};
 pub use place::Place;
 pub use plan::{Due, PlanRules};
@@ -112,6 +106,35 @@ enum Durability {
     Lazy,
 }
 
+/// Why the work of a transaction is undone.
+#[derive(Debug)]
+enum Undone {
+    Sqlite(rusqlite::Error),
+    /// An older system's log is not what it must be; the words go behind the file's name.
+    NotUnderstood(String),
+    Refused(Failure),
+}
+
+impl From<rusqlite::Error> for Undone {
+    fn from(err: rusqlite::Error) -> Undone {
+        Undone::Sqlite(err)
+    }
+}
+
+impl Undone {
+    fn told_of(self, path: &Path) -> Failure {
+        match self {
+            Undone::Sqlite(err) => unusable(path, &err),
+            Undone::NotUnderstood(problem) => Failure::data(
+                format!("{}: {problem}", path.display()),
+                "make a new ledger with `mailonce init` and bring the rows over with `mailonce import log`",
+            )
+            .kept("nothing was changed"),
+            Undone::Refused(failure) => failure,
+        }
+    }
+}
+
 impl Ledger {
     /// The random name of this ledger, 32 hex digits.
     pub fn id(&self) -> &str {
@@ -141,17 +164,29 @@ impl Ledger {
         durability: Durability,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Failure> {
+        self.write_unless_refused(durability, |tx| Ok(work(tx)?))
+    }
+
+    /// The same for work that may refuse what it finds. Nothing of it is written then, and the ledger is as good as before.
+    fn write_unless_refused<T>(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> Result<T, Undone>,
+    ) -> Result<T, Failure> {
         if self.broken.get() {
             return Err(Failure::ledger("the ledger failed earlier in this run", "see the first error"));
         }
         self.commits += 1;
         let result = self.write_inner(durability, work);
-        let value = result.map_err(|err| {
-            let forbidden = err.sqlite_error_code() == Some(ErrorCode::ConstraintViolation);
+        let value = result.map_err(|undone| {
+            let forbidden = match &undone {
+                Undone::Sqlite(err) => err.sqlite_error_code() == Some(ErrorCode::ConstraintViolation),
+                Undone::NotUnderstood(_) | Undone::Refused(_) => true,
+            };
             if !forbidden || !self.conn().is_autocommit() {
                 self.broken.set(true);
             }
-            unusable(&self.path, &err)
+            undone.told_of(&self.path)
         })?;
         // After the commit: what is armed in a file that no later run will find is armed nowhere.
         if durability == Durability::Full && open::inode(&self.path).ok() != Some(self.file) {
@@ -166,8 +201,8 @@ impl Ledger {
     fn write_inner<T>(
         &mut self,
         durability: Durability,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
+        work: impl FnOnce(&Connection) -> Result<T, Undone>,
+    ) -> Result<T, Undone> {
         let conn = self.conn.as_ref().expect("the connection is only taken on drop");
         if self.durability != Some(durability) {
             // SQLite does this while it parses: a prepared statement would set it once.
@@ -178,7 +213,8 @@ impl Ledger {
             self.durability = Some(durability);
         }
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let result = work(conn).and_then(|value| conn.prepare_cached("COMMIT")?.execute([]).map(|_| value));
+        let commit = || conn.prepare_cached("COMMIT")?.execute([]);
+        let result = work(conn).and_then(|value| Ok(commit().map(|_| value)?));
         // Some errors end the transaction by themselves.
         if result.is_err() && !conn.is_autocommit() {
             conn.execute_batch("ROLLBACK")?;

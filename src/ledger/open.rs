@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{Ledger, Place, unusable};
 use crate::domain::instant::{self, Instant};
@@ -212,7 +212,7 @@ impl Ledger {
 
 /// What makes a file with the schema's tables a ledger of its own.
 pub(super) fn write_head(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     kind: Kind,
     born_at: Instant,
     window_in_seconds: i64,

@@ -340,6 +340,31 @@ fn imported_rows_are_cleaned_in_a_ledger_and_rows_with_a_message_never() {
     world.ok(["cleanup-duplicates"]).says("no duplicates");
 }
 
+/// What is written to a file that no later run will find is written nowhere: no command says that it was.
+#[test]
+fn a_ledger_that_is_replaced_meanwhile_is_noticed() {
+    let commands: [&[&str]; 2] = [&["cleanup-duplicates"], &["import", "log", "log.csv"]];
+    for command in commands {
+        // Too early, and the command opens the replacement; then once more, with more patience.
+        let noticed = [100, 400, 1_600, 6_400].into_iter().any(|patience_in_ms| {
+            let world = World::new().init();
+            let csv = "id,user_id,cart_hash,email_sent,created_at\n1,u1,x,1,2026-03-01T11:00:00Z\n";
+            std::fs::write(world.path("log.csv"), csv).unwrap();
+            let copy = std::fs::read(world.ledger_file()).unwrap();
+            let writer = Connection::open(world.ledger_file()).unwrap();
+            writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let run = world.spawn(command);
+            std::thread::sleep(std::time::Duration::from_millis(patience_in_ms));
+            std::fs::remove_file(world.ledger_file()).unwrap();
+            std::fs::write(world.ledger_file(), &copy).unwrap();
+            writer.execute_batch("ROLLBACK").unwrap();
+            let ran = run.wait();
+            ran.code == 74 && ran.stderr.contains("deleted or replaced")
+        });
+        assert!(noticed, "{command:?} wrote to a file that was gone");
+    }
+}
+
 /// A log of many rows, half of them duplicates.
 fn large() -> World {
     World::new().old_log(&format!(

@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context<'_>, file: &Path, zone: Option<Tz>, table: &
     let reader = Reader { zone, latest: now + TimeDelta::days(1) };
     let bar = progress::bar("rows", None, context.output.json);
     let (mut rows, mut bad, mut without_shopper) = (0_u64, 0_u64, 0_u64);
-    let ((), imported) = ledger.import_log(now, |take| {
+    let imported = ledger.import_log(now, |take| {
         old_log::read(file, table, &reader, &mut |row| {
             rows += 1;
             bar.inc(1);

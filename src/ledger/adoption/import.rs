@@ -3,28 +3,19 @@
 //! The rows wait in a temporary table until all are read. Then they are gone through in the order of the index that
 //! finds them, and those that are new are added in the order of the dump: neither jumps about in a large ledger.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::adopt::set_aside_indexes;
-use super::{Ledger, unusable};
+use super::LOG;
+use super::rows::{COLUMNS, RowInsert};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::OldRow;
 use crate::failure::Failure;
+use crate::ledger::parts::drop_indexes_and_triggers;
+use crate::ledger::{Durability, Ledger, unusable};
 
 /// Bounds what the indexes of a million rows take of the memory.
 const CACHE_IN_KIB: i64 = 16_384;
-
-const STAGE: &str = "
-    DROP TABLE IF EXISTS temp.dump;
-    CREATE TEMP TABLE dump (
-        seq INTEGER PRIMARY KEY, identity TEXT NOT NULL, user_id TEXT, email TEXT, cart_id TEXT, cart_hash TEXT NOT NULL,
-        cart_value TEXT, currency TEXT, created_at TEXT NOT NULL, email_sent INTEGER NOT NULL, last_sent_at TEXT,
-        old_id TEXT, extra TEXT) STRICT;";
-const COLUMNS: &str = "identity, user_id, email, cart_id, cart_hash, cart_value, currency, created_at, email_sent, last_sent_at, old_id, extra";
 
 /// What became of the rows of a dump.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -43,67 +34,44 @@ impl Ledger {
     ///
     /// A row is known by shopper, cart hash and creation. One that is there under the same id, or where one of the two
     /// has no id, is the same row; under another id it is a copy.
-    pub fn import_log<T>(
+    pub fn import_log(
         &mut self,
         now: Instant,
-        read: impl FnOnce(&mut dyn FnMut(&OldRow, Option<&str>) -> Result<(), Failure>) -> Result<T, Failure>,
-    ) -> Result<(T, ImportedRows), Failure> {
-        let path = self.path.clone();
-        let failed = |err: rusqlite::Error| unusable(&path, &err);
-        let conn = self.conn.as_mut().expect("the connection is only taken on drop");
-        conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-        conn.pragma_update(None, "cache_size", -CACHE_IN_KIB).map_err(failed)?;
-        conn.execute_batch("PRAGMA temp.cache_size = -4000").map_err(failed)?;
+        read: impl FnOnce(&mut dyn FnMut(&OldRow, Option<&str>) -> Result<(), Failure>) -> Result<(), Failure>,
+    ) -> Result<ImportedRows, Failure> {
+        let failed = |err: rusqlite::Error| unusable(&self.path, &err);
+        let conn = self.conn();
+        conn.execute_batch(&format!(
+            "PRAGMA cache_size = -{CACHE_IN_KIB};
+             PRAGMA temp.cache_size = -4000;
+             DROP TABLE IF EXISTS temp.dump;
+             CREATE TEMP TABLE dump AS SELECT {COLUMNS} FROM {LOG} WHERE 0;"
+        ))
+        .map_err(failed)?;
         // Only the temporary table is written to: whoever else writes need not wait while the dump is read.
-        let staging = conn.transaction().map_err(failed)?;
-        staging.execute_batch(STAGE).map_err(failed)?;
-        let value = read(&mut |row, extra| stage(&staging, row, extra).map_err(failed))?;
+        let staging = conn.unchecked_transaction().map_err(failed)?;
+        let mut insert = RowInsert::into(&staging, "temp.dump", &[]).map_err(failed)?;
+        read(&mut |row, extra| insert.add(row, extra, &[]).map_err(failed))?;
+        drop(insert);
         staging.commit().map_err(failed)?;
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let counts = settle(&tx, &path, &instant::text(now))?;
-        tx.execute_batch("DROP TABLE temp.dump").map_err(failed)?;
-        tx.commit().map_err(|err| {
-            self.broken.set(true);
-            failed(err)
-        })?;
-        Ok((value, counts))
+        self.write(Durability::Full, |tx| {
+            let counts = take_staged(tx, &instant::text(now))?;
+            tx.execute_batch("DROP TABLE temp.dump")?;
+            Ok(counts)
+        })
     }
 }
 
-fn stage(conn: &Connection, row: &OldRow, extra: Option<&str>) -> rusqlite::Result<()> {
-    conn.prepare_cached(&format!(
-        "INSERT INTO temp.dump ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
-    ))?
-    .execute((
-        &row.identity,
-        &row.user_id,
-        &row.email,
-        &row.cart_id,
-        &row.cart_hash,
-        &row.cart_value,
-        &row.currency,
-        instant::text(row.created_at),
-        row.email_sent,
-        row.last_sent_at.map(instant::text),
-        &row.old_id,
-        extra,
-    ))?;
-    Ok(())
-}
-
 /// Decides about every staged row, and adds what is new.
-fn settle(conn: &Connection, path: &Path, now: &str) -> Result<ImportedRows, Failure> {
-    let work = || -> rusqlite::Result<ImportedRows> {
-        let base: i64 =
-            conn.query_row("SELECT coalesce(max(id), 0) FROM cart_abandonment_log", [], |row| row.get(0))?;
-        let staged: i64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM temp.dump", [], |row| row.get(0))?;
-        // One bit a row: a set bit is no new row.
-        let mut left_out = vec![0_u64; usize::try_from(staged).unwrap_or(0) / 64 + 1];
-        let counts = decide(conn, base, now, &mut left_out)?;
-        add(conn, base, counts.added, left_out)?;
-        Ok(counts)
+fn take_staged(conn: &Connection, now: &str) -> rusqlite::Result<ImportedRows> {
+    let highest = |id: &str, table: &str| -> rusqlite::Result<i64> {
+        conn.query_row(&format!("SELECT coalesce(max({id}), 0) FROM {table}"), [], |row| row.get(0))
     };
-    work().map_err(|err| unusable(path, &err))
+    let (base, staged) = (highest("id", LOG)?, highest("rowid", "temp.dump")?);
+    let mut is_new = vec![true; staged as usize + 1];
+    let counts = decide(conn, base, now, &mut is_new)?;
+    add(conn, base, counts.added, is_new)?;
+    Ok(counts)
 }
 
 /// A row of the dump, as far as deciding about it goes.
@@ -127,7 +95,7 @@ struct Known {
     id: i64,
     news: News,
     has_message: bool,
-    /// Where it waits, when it is of this dump itself.
+    /// Its row in the dump, when it waits there itself.
     seq: Option<i64>,
 }
 
@@ -159,11 +127,11 @@ impl Staged {
     }
 }
 
-fn decide(conn: &Connection, base: i64, now: &str, left_out: &mut [u64]) -> rusqlite::Result<ImportedRows> {
+fn decide(conn: &Connection, base: i64, now: &str, is_new: &mut [bool]) -> rusqlite::Result<ImportedRows> {
     let mut counts = ImportedRows::default();
     let mut rows = conn.prepare(
-        "SELECT seq, identity, cart_hash, created_at, old_id, email_sent, last_sent_at FROM temp.dump
-         ORDER BY identity, cart_hash, created_at, seq",
+        "SELECT rowid, identity, cart_hash, created_at, old_id, email_sent, last_sent_at FROM temp.dump
+         ORDER BY identity, cart_hash, created_at, rowid",
     )?;
     let mut rows = rows.query([])?;
     let mut before: Option<(String, String, String)> = None;
@@ -187,7 +155,7 @@ fn decide(conn: &Connection, base: i64, now: &str, left_out: &mut [u64]) -> rusq
             Some(known) => {
                 conn.prepare_cached(&format!(
                     "INSERT INTO removed_duplicate ({COLUMNS}, origin, kept_row, moved_aside_at)
-                     SELECT {COLUMNS}, 'import', ?2, ?3 FROM temp.dump WHERE seq = ?1"
+                     SELECT {COLUMNS}, 'import', ?2, ?3 FROM temp.dump WHERE rowid = ?1"
                 ))?
                 .execute((row.seq, known.id, now))?;
                 known.learn(conn, &row.news)?;
@@ -200,7 +168,7 @@ fn decide(conn: &Connection, base: i64, now: &str, left_out: &mut [u64]) -> rusq
                 continue;
             }
         }
-        left_out[row.seq as usize / 64] |= 1 << (row.seq % 64);
+        is_new[row.seq as usize] = false;
     }
     Ok(counts)
 }
@@ -216,8 +184,8 @@ impl Known {
         self.news.email_sent |= news.email_sent;
         self.news.last_sent_at = self.news.last_sent_at.take().max(news.last_sent_at.clone());
         let (table, column, id) = match self.seq {
-            Some(seq) => ("temp.dump", "seq", seq),
-            None => ("cart_abandonment_log", "id", self.id),
+            Some(seq) => ("temp.dump", "rowid", seq),
+            None => (LOG, "id", self.id),
         };
         conn.prepare_cached(&format!("UPDATE {table} SET email_sent = ?2, last_sent_at = ?3 WHERE {column} = ?1"))?
             .execute((id, self.news.email_sent, &self.news.last_sent_at))?;
@@ -227,26 +195,24 @@ impl Known {
 
 /// Adds the new rows in the order of the dump. Where they are many beside what is there, the indexes are made anew after
 /// that, each written in order, once.
-fn add(conn: &Connection, base: i64, added: u64, left_out: Vec<u64>) -> rusqlite::Result<()> {
+fn add(conn: &Connection, base: i64, added: u64, is_new: Vec<bool>) -> rusqlite::Result<()> {
     if added == 0 {
         return Ok(());
     }
-    let left_out = Arc::new(left_out);
     conn.create_scalar_function("is_new", 1, FunctionFlags::SQLITE_UTF8, move |row| {
-        let seq: i64 = row.get(0)?;
-        Ok(left_out.get(seq as usize / 64).is_some_and(|bits| bits & (1 << (seq % 64)) == 0))
+        Ok(is_new.get(row.get::<i64>(0)? as usize).copied())
     })?;
     // Row ids are given out one after the other, so the highest says about how many rows there are.
     let anew = added > base.unsigned_abs() / 2;
-    let set_aside = if anew { set_aside_indexes(conn, "cart_abandonment_log")? } else { Vec::new() };
+    let made_again = if anew { drop_indexes_and_triggers(conn, LOG)? } else { Vec::new() };
     conn.execute(
         &format!(
-            "INSERT INTO cart_abandonment_log (id, {COLUMNS}, origin)
-             SELECT ?1 + seq, {COLUMNS}, 'import' FROM temp.dump WHERE is_new(seq) ORDER BY seq"
+            "INSERT INTO {LOG} (id, {COLUMNS}, origin)
+             SELECT ?1 + rowid, {COLUMNS}, 'import' FROM temp.dump WHERE is_new(rowid) ORDER BY rowid"
         ),
         [base],
     )?;
-    for sql in &set_aside {
+    for sql in &made_again {
         conn.execute_batch(sql)?;
     }
     Ok(())
