@@ -15,7 +15,7 @@ use serde_json::json;
 use super::Context;
 use super::run_campaigns::definitions;
 use super::run_campaigns::missed::which;
-use super::run_campaigns::opening::{due_meanwhile, spoken};
+use super::run_campaigns::opening::due_meanwhile;
 use crate::cli;
 use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
@@ -127,7 +127,7 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
         let zone =
             known.definition.map_or_else(|| "not defined".to_owned(), |campaign| campaign.schedule.zone.to_string());
         let next = match (known.definition, known.next()) {
-            (Some(campaign), Some(at)) => spoken(at, campaign),
+            (Some(campaign), Some(at)) => campaign.local(at),
             (_, at) => at.map_or_else(|| "-".to_owned(), instant::text),
         };
         let state = known.state.as_ref();
@@ -337,7 +337,7 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
         }
     }
     if let Some(at) = opens {
-        line.push_str(&format!("; the occurrence of {} opens then", spoken(at, campaign)));
+        line.push_str(&format!("; the occurrence of {} opens then", campaign.local(at)));
     }
     Ok(line)
 }
@@ -525,7 +525,7 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
         "added {} to {}; it runs first at {} ({})",
         args.id,
         file.display(),
-        spoken(first, campaign),
+        campaign.local(first),
         instant::text(first)
     ));
     Ok(Exit::Done)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::Mailbox;
+use super::instant::Instant;
 use super::recurrence::Schedule;
 
 /// One `[[campaign]]` of the campaigns file, checked.
@@ -25,6 +26,14 @@ pub struct Campaign {
     /// Instead of `mail.from`.
     pub from: Option<Mailbox>,
     pub enabled: bool,
+}
+
+impl Campaign {
+    /// An instant in the campaign's own zone: `2026-03-01 09:00 Europe/Berlin`.
+    pub fn local(&self, at: Instant) -> String {
+        let zone = self.schedule.zone;
+        format!("{} {zone}", at.with_timezone(&zone).format("%Y-%m-%d %H:%M"))
+    }
 }
 
 /// Where the recipients of a campaign are read.

@@ -2,8 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::notices::{Event, record_event, settle_event};
-use super::pauses::paused_key;
+use super::notices::{Event, paused_key, record_event, settle_event};
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;

@@ -58,6 +58,11 @@ pub(super) struct Event<'a> {
     pub at: &'a str,
 }
 
+/// The key of a campaign's event that it is paused.
+pub(super) fn paused_key(campaign_id: &str) -> String {
+    format!("paused:{campaign_id}")
+}
+
 /// Records an event within a transaction; it is told at the end of the run.
 pub(super) fn record_event(tx: &Connection, event: &Event<'_>) -> rusqlite::Result<()> {
     tx.prepare_cached(

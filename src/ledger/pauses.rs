@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::missed::{Missed, record_missed};
-use super::notices::{Event, record_event, settle_event};
+use super::notices::{Event, paused_key, record_event, settle_event};
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -129,8 +129,4 @@ fn no_longer_by_absence(tx: &Connection, campaign_id: &str) -> rusqlite::Result<
         "UPDATE scheduled_campaign SET paused_by_absence = 0 WHERE campaign_id = ?1 AND paused_by_absence = 1",
         [campaign_id],
     )
-}
-
-pub(super) fn paused_key(campaign_id: &str) -> String {
-    format!("paused:{campaign_id}")
 }

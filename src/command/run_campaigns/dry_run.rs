@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
-use super::opening::{Gathered, check_length, gather, letters_now, limits, memory, spoken};
+use super::opening::{Gathered, check_length, gather, letters_now, limits, memory};
 use crate::cli;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
@@ -49,7 +49,7 @@ pub(super) fn run(
             }
             _ => (campaign.schedule.next_after(now), false),
         };
-        let when = next.map_or_else(|| "never again".to_owned(), |at| spoken(at, campaign));
+        let when = next.map_or_else(|| "never again".to_owned(), |at| campaign.local(at));
         let sample = sample(settings, &mut ledger, campaign, next.unwrap_or(now), context).and_then(|sample| {
             if next.is_some() && !args.accept_audience {
                 check_length(&ledger, campaign, sample.gathered.rows, now)?;

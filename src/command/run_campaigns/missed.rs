@@ -6,8 +6,6 @@ use crate::domain::opening::Why;
 use crate::domain::recurrence::{MOST_OCCURRENCES, Recurrence};
 use crate::output::count;
 
-use super::opening::spoken;
-
 /// Nothing else is known to have been in the way.
 const STOOD_STILL: &str = "no run got to it in time (was the machine or cron off, or did each run fail?)";
 
@@ -61,13 +59,13 @@ pub(super) fn line_of_passed_over(
         "campaign {id}: {} will never open: {why}; of several due only the newest opens, {}; if that is right: \
          `mailonce resolve --accept missed:{id}`",
         which(campaign, instants),
-        spoken(opened, campaign)
+        campaign.local(opened)
     )
 }
 
 /// `the occurrence of 2026-03-02 09:00 UTC`, `3 occurrences, the newest 2026-03-02 09:00 UTC,`.
 pub(in crate::command) fn which(campaign: &Campaign, instants: &[Instant]) -> String {
-    let newest = instants.last().map(|at| spoken(*at, campaign)).unwrap_or_default();
+    let newest = instants.last().map(|at| campaign.local(*at)).unwrap_or_default();
     match instants.len() {
         1 => format!("the occurrence of {newest}"),
         // The schedule yields no more at once.

@@ -58,7 +58,7 @@ pub(super) fn open_due(
             next = Some((at, campaign));
         }
     }
-    report.next_occurrence = next.map(|(at, campaign)| spoken(at, campaign));
+    report.next_occurrence = next.map(|(at, campaign)| campaign.local(at));
     report.not_ready = not_ready.iter().map(|notice| notice.line.clone()).collect();
     if let Some(only) = round.only {
         // The others were not looked at: what stood of them still stands.
@@ -460,10 +460,4 @@ fn open_one(
         }
     }
     Ok(())
-}
-
-/// An instant in a campaign's own zone: `2026-03-01 09:00 Europe/Berlin`.
-pub(in crate::command) fn spoken(at: Instant, campaign: &Campaign) -> String {
-    let zone = campaign.schedule.zone;
-    format!("{} {zone}", at.with_timezone(&zone).format("%Y-%m-%d %H:%M"))
 }

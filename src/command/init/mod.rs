@@ -17,7 +17,7 @@ use crate::output::count;
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
 
-const STARTER: &str = include_str!("init/mailonce.toml");
+const STARTER: &str = include_str!("mailonce.toml");
 
 pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
     let kind = if args.rehearsal { Kind::Rehearsal } else { Kind::Live };
