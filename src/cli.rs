@@ -30,13 +30,13 @@ pub struct Global {
     /// Print one JSON document on stdout instead of prose
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say each decision, on stderr
+    /// Print each decision, on stderr
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Take this for the present instant (rehearsal ledgers and --dry-run only)
+    /// Use this as the current time (rehearsal ledgers and --dry-run only)
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_instant)]
     pub now: Option<Instant>,
-    /// Wait so long for another run to end, instead of leaving with exit code 75 at once
+    /// Wait up to this long for another run to end, instead of exiting with 75 at once
     #[arg(long, global = true, value_name = "SPAN", value_parser = span::parse)]
     pub wait: Option<Duration>,
 }
@@ -58,7 +58,7 @@ pub enum Command {
     CleanupDuplicates(CleanupDuplicates),
     /// Turn an older system's log into a ledger: columns, indexes, constraints; the second step of adopting it
     AddIndex(AddIndex),
-    /// Show what stands: counts by state, what is due, what is in doubt, the last runs
+    /// Show open issues, counts by state, what is due, what is in doubt, the last runs
     Status,
     /// List episodes and messages
     Log(Log),
@@ -92,7 +92,7 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Make a rehearsal ledger: it sends only to files or to a server on this machine, for ever
+    /// Make a rehearsal ledger: it sends only to files or to a server on this machine, permanently
     #[arg(long)]
     pub rehearsal: bool,
 }
@@ -152,7 +152,7 @@ pub enum Campaign {
     Pause { id: String },
     /// Go on after a pause; says what fell due meanwhile and will never open
     Resume { id: String },
-    /// Open nothing more, for ever; what is planned is not sent
+    /// Open nothing more, permanently; what is planned is not sent
     Cancel { id: String },
     /// Plan refused, expired or cancelled messages of an occurrence anew
     ///
@@ -230,7 +230,7 @@ pub struct CleanupDuplicates {
 /// One transaction: the older system's table stays beside the new one as old_log. On a ledger it adds what is missing.
 #[derive(Debug, Args)]
 pub struct AddIndex {
-    /// Make a rehearsal ledger: it sends only to files or to a server on this machine, for ever
+    /// Make a rehearsal ledger: it sends only to files or to a server on this machine, permanently
     #[arg(long)]
     pub rehearsal: bool,
     /// Rows of one shopper and cart this far apart are no duplicates [default: as cleanup-duplicates was told, else 24h]

@@ -109,7 +109,7 @@ fn say_plan(context: &Context<'_>, plan: &str, uses_index: bool) {
 fn complete(context: &Context<'_>, args: &cli::AddIndex, ledger: &mut Ledger) -> Result<Exit> {
     if args.rehearsal && ledger.kind() == Kind::Live {
         return Err(Failure::config(
-            format!("{} is a live ledger already, for ever", ledger.path().display()),
+            format!("{} is a live ledger already, permanently", ledger.path().display()),
             "leave --rehearsal out, or name another ledger in the configuration",
         )
         .into());

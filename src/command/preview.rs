@@ -30,7 +30,7 @@ pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
             Look::Bad(bad) => {
                 return Err(Failure::data(
                     format!("{}: {}", bad.place, bad.problem),
-                    "mend it in the shop, then try again",
+                    "fix it in the shop, then try again",
                 )
                 .into());
             }

@@ -1,4 +1,4 @@
-//! `status`: what stands.
+//! `status`: open issues, counts, runs.
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -90,7 +90,7 @@ pub fn run(context: &Context<'_>) -> Result<Exit> {
         out(format!("and {} more; --json lists all", notices.len() - NOTICES_SHOWN));
     }
     if notices.iter().any(|(kind, ..)| EVENT_KINDS.contains(&kind.as_str())) {
-        out("`mailonce resolve` lists what stands until it is settled, each with the command that accepts it".into());
+        out("`mailonce resolve` lists these until each is settled, with the command that accepts it".into());
     }
     Ok(Exit::Done)
 }

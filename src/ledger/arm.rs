@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 /// A message that the window keeps back is looked at again after this long: mostly the window of a mail ends later.
 const LOOK_AGAIN_AFTER: TimeDelta = TimeDelta::hours(1);
 
-/// The answer to one wish to arm.
+/// The answer to one arm request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Armed {
     /// On disk: the body may leave.
@@ -48,19 +48,19 @@ pub struct At {
 }
 
 impl Ledger {
-    /// Arms the messages that wish to leave now, in one commit. What is [`Armed::Granted`] is on disk when this returns, and
-    /// so is every outcome recorded before. One answer for each wish, in order.
+    /// Arms the messages that are asked for, in one commit. What is [`Armed::Granted`] is on disk when this returns, and
+    /// so is every outcome recorded before. One answer for each, in order.
     ///
     /// # Errors
     /// Exit 74 when the commit failed, 75 when a newer run has taken the ledger over: no body may leave then.
-    pub fn arm(&mut self, epoch: Epoch, wishes: &[i64], at: At) -> Result<Vec<Armed>, Failure> {
+    pub fn arm(&mut self, epoch: Epoch, requests: &[i64], at: At) -> Result<Vec<Armed>, Failure> {
         let now = instant::text(at.now);
         self.write(Durability::Full, |tx| {
             let newest: Epoch = tx.prepare_cached("SELECT epoch FROM ledger")?.query_row([], |row| row.get(0))?;
             if newest != epoch {
                 return Ok(Err(taken_over(epoch, newest)));
             }
-            let armed = wishes
+            let armed = requests
                 .iter()
                 .map(|id| arm_one(tx, epoch, *id, (at.now, &now)))
                 .collect::<rusqlite::Result<Vec<_>>>()?;

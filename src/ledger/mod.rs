@@ -14,7 +14,7 @@
 //! `armed` the server holds no complete message, so `planned` is simply tried again.
 //!
 //! Each outcome is a transaction of its own ([`Ledger::settle`]): what fails in one takes no other with it. It goes without
-//! an fsync (`synchronous=NORMAL`): losing it leaves `armed`, which is held, never sent again. Messages that wish to be
+//! an fsync (`synchronous=NORMAL`): losing it leaves `armed`, which is held, never sent again. Messages that ask to be
 //! armed at the same moment share one commit, which comes after the outcomes that are known by then. It also brings those
 //! to the disk: they are in the same write-ahead log, before it, and there a frame counts only if its checksum does, which
 //! runs over all frames before. That holds for what is written only (SQLite syncs nothing for a commit that changed

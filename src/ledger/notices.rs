@@ -126,8 +126,8 @@ impl Ledger {
         })?;
         taken.map_err(|(unknown, standing)| {
             let next = match standing.is_empty() {
-                true => "nothing stands that could be accepted".to_owned(),
-                false => format!("what stands: {}", standing.join(", ")),
+                true => "there is nothing to accept".to_owned(),
+                false => format!("open: {}", standing.join(", ")),
             };
             Failure::usage(format!("{unknown:?} is not on the list; nothing was accepted"), next)
         })

@@ -120,7 +120,7 @@ pub struct Named {
     pub message_id: String,
 }
 
-/// What became of the wish to plan a refused message again.
+/// What became of a request to plan a refused message again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlannedAgain {
     Done,

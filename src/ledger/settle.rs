@@ -11,7 +11,7 @@ use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
 
-/// What became of a wish to settle.
+/// What became of an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     Recorded,

@@ -301,7 +301,7 @@ mod accept {
         let all = world.ok(["resolve", "--accept", "all", "--json"]).json();
         assert_eq!(all["accepted"], serde_json::json!(["missed:b"]));
         assert_eq!(all["events"], Value::Array(Vec::new()));
-        world.exits(2, ["resolve", "--accept", "missed:b"]).says("nothing stands");
+        world.exits(2, ["resolve", "--accept", "missed:b"]).says("there is nothing to accept");
         world.ok(["resolve", "--accept", "all"]).says("0 events accepted");
         world.campaigns_at("2026-03-02T16:01:00Z", 0).is_silent();
         assert!(!world.ok(["status"]).output().contains("missed"));

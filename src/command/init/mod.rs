@@ -51,7 +51,7 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
             let ledger = Ledger::open(settings.place(), crate::ledger::Access::Read)?;
             if ledger.kind() != kind {
                 return Err(Failure::config(
-                    format!("{} is a {} ledger already, for ever", settings.ledger.display(), ledger.kind().word()),
+                    format!("{} is a {} ledger already, permanently", settings.ledger.display(), ledger.kind().word()),
                     "name another ledger in the configuration, or leave --rehearsal as it was",
                 )
                 .into());

@@ -84,7 +84,7 @@ impl Report for CampaignReport {
         }
         if self.is_idle() {
             let next = self.next_occurrence.as_deref();
-            let next = next.map_or_else(|| "none to come".into(), |next| format!("next occurrence {next}"));
+            let next = next.map_or_else(|| "no upcoming occurrence".into(), |next| format!("next occurrence {next}"));
             output.tell(format!("nothing due: {}, {next}", count(self.campaigns, "campaign")));
             return;
         }

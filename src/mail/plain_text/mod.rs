@@ -14,7 +14,7 @@ use html2text::config;
 use super::markup::{self, Token};
 use wrap::wrap;
 
-/// Wide enough that html2text never wraps: only [`wrap`] knows what must stay whole.
+/// Wide enough that html2text never wraps: only [`wrap()`] knows what must stay whole.
 const UNWRAPPED: usize = 1 << 20;
 
 // Noncharacters (U+FDD0 and on) that no sound text holds carry what html2text has no notion of.
