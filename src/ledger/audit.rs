@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::Ledger;
 use super::audit_rules::{LOG_RULES, RULES};
-use super::parts::{parts, parts_of_a_ledger};
+use super::parts::{makes_the_same, parts, parts_of_a_ledger};
 use crate::domain::evidence::{Fact, Says};
 use crate::domain::instant;
 use crate::domain::message_key;
@@ -179,7 +179,7 @@ fn schema(conn: &Connection, each: &mut dyn FnMut(Violation)) -> rusqlite::Resul
         let (kind, name) = object;
         let what = match found.get(object) {
             None => format!("the {kind} {name} is missing"),
-            Some(other) if other != sql => format!("the {kind} {name} is not as this version makes it"),
+            Some(other) if !makes_the_same(other, sql) => format!("the {kind} {name} is not as this version makes it"),
             Some(_) => continue,
         };
         each(Violation { rule: "schema", what });

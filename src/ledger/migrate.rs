@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::open::{SCHEMA, SCHEMA_SQL};
-use super::parts::{drop_part, parts, parts_of_a_ledger};
+use super::parts::{drop_part, makes_the_same, parts, parts_of_a_ledger};
 use super::{Durability, Ledger};
 use crate::failure::Failure;
 
@@ -94,7 +94,7 @@ fn change_tables(tx: &Connection, expected: &Parts) -> rusqlite::Result<()> {
     for ((kind, name), sql) in expected.iter().filter(|((kind, _), _)| kind == "table") {
         match found.get(&(kind.clone(), name.clone())) {
             None => tx.execute_batch(sql)?,
-            Some(same) if same == sql => {}
+            Some(found) if makes_the_same(found, sql) => {}
             Some(_) => {
                 let (before, after) = (stored_columns(tx, name)?, stored_columns(&fresh, name)?);
                 let added = after.get(before.len()..).unwrap_or_default();
@@ -132,7 +132,7 @@ fn change_indexes_and_triggers(tx: &Connection, expected: &Parts) -> rusqlite::R
     let not_table = |(kind, _): &(String, String)| kind != "table";
     for (part, sql) in found.iter().filter(|(part, _)| not_table(part)) {
         let outdated = match expected.get(part) {
-            Some(other) => other != sql,
+            Some(other) => !makes_the_same(other, sql),
             None => ONCE_OURS.contains(&part.1.as_str()),
         };
         if outdated {

@@ -43,6 +43,37 @@ pub(super) fn drop_part(conn: &Connection, (kind, name): &(String, String)) -> r
     conn.execute_batch(&format!("DROP {kind} {}", quoted(name)))
 }
 
+/// Whether two statements make the same: comments and white space between words mean nothing.
+pub(super) fn makes_the_same(one: &str, other: &str) -> bool {
+    words(one) == words(other)
+}
+
+/// A statement without comments and with one blank for white space; what stands in quotes is kept.
+fn words(sql: &str) -> String {
+    let mut words = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some(first) = rest.chars().next() {
+        let end = match first {
+            '\'' | '"' => rest[1..].find(first).map_or(rest.len(), |at| at + 2),
+            _ if rest.starts_with("--") => {
+                rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
+                continue;
+            }
+            _ if first.is_whitespace() => {
+                rest = rest.trim_start();
+                if !words.ends_with(' ') {
+                    words.push(' ');
+                }
+                continue;
+            }
+            _ => first.len_utf8(),
+        };
+        words.push_str(&rest[..end]);
+        rest = &rest[end..];
+    }
+    words.trim().to_owned()
+}
+
 /// An identifier for SQL.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -101,4 +132,18 @@ fn missing(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     let lacking = |(part, _): &Part| part.0 != "table" && !found.contains_key(part);
     let expected: Vec<Part> = parts_of_a_ledger()?;
     Ok(expected.into_iter().filter(lacking).map(|((_, name), sql)| (name, sql)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::makes_the_same;
+
+    #[test]
+    fn comments_and_white_space_make_no_difference_and_everything_else_does() {
+        let table = "CREATE TABLE t (\n    -- what it is for\n    a TEXT CHECK (a <> '--  x') -- last\n)";
+        assert!(makes_the_same(table, "CREATE TABLE t ( a TEXT CHECK (a <> '--  x') )"));
+        for other in ["CREATE TABLE t ( a TEXT CHECK (a <> '-- x') )", "CREATE TABLE t ( a TEXT CHECK (a <> 'x') )"] {
+            assert!(!makes_the_same(table, other), "{other}");
+        }
+    }
 }
