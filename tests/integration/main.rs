@@ -15,6 +15,7 @@ mod doctor;
 mod exactly_once;
 mod examples;
 mod expiry;
+mod failures;
 mod guards;
 mod import_log;
 mod import_schedules;
