@@ -10,6 +10,7 @@ mod clock;
 mod data;
 mod demo;
 mod detect;
+mod docs;
 mod doctor;
 mod exactly_once;
 mod examples;
