@@ -1,5 +1,5 @@
 -- The log of an older system, with what shops found in theirs: `sqlite3 old.db < old_log.sql` makes it.
--- Its times are wall times of Berlin. README.md, "Adopting an old log", goes through it.
+-- Its times are wall times of Berlin. docs/adopting.md goes through it.
 CREATE TABLE cart_abandonment_log (
     id         INTEGER PRIMARY KEY,
     user_id    INTEGER,

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::docs::page;
 use crate::support::{Cart, PLAIN, World};
 
 const EXAMPLE: &str = include_str!("../../examples/old_log.sql");
-const README: &str = include_str!("../../README.md");
 const ADOPT: [&str; 2] = ["add-index", "--rehearsal"];
 
 /// An old log with these rows, adopted.
@@ -273,9 +273,9 @@ fn killed_anywhere_it_is_the_old_log_or_the_whole_ledger() {
 }
 
 #[test]
-fn the_readmes_walk_is_what_the_binary_prints() {
-    let walk = README.split("## Adopting an old log").nth(1).expect("the section");
-    let walk = walk.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
+fn the_walk_of_the_page_is_what_the_binary_prints() {
+    let adopting = page("docs/adopting.md");
+    let walk = adopting.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
     let world = World::new().without_now();
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
     std::fs::remove_file(world.path("mailonce.toml")).unwrap();

@@ -1,18 +1,13 @@
-//! What is shown to users runs as written: `examples/`, `crontab.example`, the README.
+//! What is shown to users runs as written: `examples/`, `crontab.example`, the tables of the pages. `docs` has the rest.
 
 use std::path::Path;
 use std::process::Command;
 
+use crate::docs::{first_cells, in_repository, page};
 use crate::support::{Cart, Kind, World};
 
-const CARTS: &str = include_str!("../../docs/carts.md");
-const README: &str = include_str!("../../README.md");
 const CRONTAB: &str = include_str!("../../crontab.example");
 const STARTER: &str = include_str!("../../src/command/init/mailonce.toml");
-
-fn in_repository(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
 
 /// `examples/smoke.sh mailonce.toml`: its exit code and what it says.
 fn smoke(world: &World, most: &str) -> (i32, String) {
@@ -106,48 +101,15 @@ fn each_line_of_the_crontab_runs_from_crons_environment() {
 }
 
 #[test]
-fn the_readmes_json_line_is_a_cart_that_gets_a_mail() {
-    let line = README.lines().find(|line| line.starts_with("{\"cart_id\"")).expect("the example");
+fn the_guides_json_line_is_a_cart_that_gets_a_mail() {
+    let guide = page("docs/guide.md");
+    let line = guide.lines().find(|line| line.starts_with("{\"cart_id\"")).expect("the example");
     let world = World::new().source(Kind::JsonLines).init();
     std::fs::write(world.shop(), format!("{line}\n")).unwrap();
     world.ok(["detect"]).is_silent();
     world.has([("sent", 1)]);
     assert_eq!(world.message().recipient, "ada@example.com");
     assert_eq!(world.episodes()[0].cart_value.as_deref(), Some("39.80"));
-}
-
-/// The words in backticks of a text.
-fn quoted(text: &str) -> Vec<&str> {
-    text.split('`').skip(1).step_by(2).collect()
-}
-
-#[test]
-fn every_key_the_readme_names_is_explained_in_what_init_writes() {
-    let paragraph =
-        README.split("`[mail.smtp]`:").nth(1).unwrap().split("writes each with its meaning").next().unwrap();
-    let keys: Vec<&str> =
-        quoted(paragraph).into_iter().filter(|words| *words != "init").flat_map(str::split_whitespace).collect();
-    assert!(keys.len() >= 13, "{keys:?}");
-    for key in keys {
-        assert!(STARTER.contains(key), "`init` does not write {key}");
-    }
-    for key in [
-        "idle",
-        "max_age",
-        "since",
-        "consent",
-        "retry_after",
-        "window",
-        "max_per_cart",
-        "max_per_run",
-        "per_second",
-        "per_hour",
-        "envelope",
-    ] {
-        let is_explained = |page: &str| page.contains(&format!("`{key}")) || page.contains(&format!(" {key}"));
-        assert!(is_explained(README) || is_explained(CARTS), "neither the README nor docs/carts.md: {key}");
-        assert!(STARTER.contains(&format!("{key} = ")), "`init` does not write {key}");
-    }
 }
 
 #[test]
@@ -174,11 +136,9 @@ fn every_default_that_init_writes_as_a_comment_can_be_turned_on() {
 
 #[test]
 fn the_exit_codes_are_those_of_the_readme() {
-    let codes: Vec<i32> = README
-        .lines()
-        .skip_while(|line| !line.starts_with("| exit |"))
-        .skip(2)
-        .map_while(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok())
+    let codes: Vec<i32> = first_cells(&page("README.md"), "| exit |")
+        .into_iter()
+        .map(|code| code.parse().unwrap())
         // A fault of mailonce: whoever knows how to bring it about mends it.
         .filter(|code| *code != 70)
         .collect();

@@ -956,7 +956,7 @@ mod triggers {
     const REASONS: [&str; 8] =
         ["ordered", "changed", "empty", "superseded", "suppressed", "expired", "cancelled", "held_back"];
 
-    /// The README's table of states.
+    /// The moves that docs/troubleshooting.md tells of.
     const MOVES: [(&str, &str); 12] = [
         ("planned", "planned"),
         ("planned", "armed"),
