@@ -110,7 +110,7 @@ fn field(bytes: Option<&[u8]>) -> RawField {
 
 fn read_header<'a>(file: &'a File, name: &str) -> Result<(Header, Rows<'a>)> {
     let wrong = |what: String| {
-        Failure::config(format!("{name} {what}"), "its first row has to name the columns, as the README shows them")
+        Failure::config(format!("{name} {what}"), "its first row has to name the columns, as docs/guide.md shows them")
     };
     let mut rows = Rows::open(file, CONTINUATION).map_err(|err| unreadable(name, &err))?;
     match rows.next().map_err(|err| unreadable(name, &err))? {

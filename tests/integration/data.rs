@@ -283,3 +283,33 @@ fn schedules_in_json_may_have_a_byte_order_mark_or_be_in_utf_16() {
         world.exits(1, ["import", "schedules", "s.json"]).says("1 campaign imported");
     }
 }
+
+#[test]
+fn a_query_of_orders_that_compares_times_as_texts_misses_none() {
+    for (order, zone, mails) in [
+        ("2026-03-01 07:30:00", "UTC", 0),
+        ("2026-03-01T07:30:00Z", "UTC", 0),
+        ("2026-03-01 08:30:00", "Europe/Berlin", 0),
+        ("2026-03-01T07:30:00Z", "Europe/Berlin", 0),
+        ("2026-03-01 02:30:00", "America/New_York", 0),
+        ("2026-02-28 07:30:00", "UTC", 1),
+        ("2026-03-01 06:30:00", "UTC", 1),
+    ] {
+        let server = Server::start(Plan::accepting());
+        let cart = Cart::of("c1").email("ada@example.com").created("2026-03-01T07:00:00Z");
+        let world = World::new()
+            .smtp(&server)
+            .cart(cart)
+            .set("source.timezone", zone)
+            .set("source.ordered", "SELECT 1 FROM orders WHERE email = :email AND created_at >= :since")
+            .init();
+        let shop = Connection::open(world.shop()).unwrap();
+        shop.execute(
+            "INSERT INTO orders (cart_id, email, created_at) VALUES ('other', 'ada@example.com', ?1)",
+            [order],
+        )
+        .unwrap();
+        world.ok(["detect"]);
+        assert_eq!(server.accepted().len(), mails, "{order} {zone}");
+    }
+}

@@ -319,11 +319,27 @@ mod opens_once {
             world.define(&definition("once", &format!("at = \"{at}\"")));
             for now in ["2026-03-02T10:00:00Z", "2026-03-05T10:00:00Z"] {
                 world.set_now(now);
-                world.ok(["run-campaigns", "--accept-clock"]);
+                let is_told = at == "2026-03-05 10:00" && now.starts_with("2026-03-02");
+                world.exits(i32::from(is_told), ["run-campaigns", "--accept-clock"]);
             }
         }
         world.has([("sent", 1)]);
         assert_eq!(world.occurrences("once"), ["2026-03-02T09:00:00Z opened"]);
+    }
+
+    #[test]
+    fn a_new_time_for_one_that_has_opened_is_told() {
+        let at = |time: &str| definition("once", &format!("at = \"{time}\""));
+        let world = seen(&at("2026-03-02 09:00"));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        // In the past there is nothing to wait for.
+        world.define(&at("2026-03-01 09:00"));
+        world.campaigns_at("2026-03-02T10:00:00Z", 0).is_silent();
+        world.define(&at("2026-03-05 09:00"));
+        world.campaigns_at("2026-03-02T11:00:00Z", 1).says("has opened already").says("an `id` of its own");
+        world.campaigns_at("2026-03-05T09:00:00Z", 0).is_silent();
+        assert_eq!(world.occurrences("once"), ["2026-03-02T09:00:00Z opened"]);
+        world.ok(["resolve", "--accept", "missed:once"]);
     }
 
     #[test]

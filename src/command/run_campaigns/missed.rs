@@ -63,6 +63,16 @@ pub(super) fn line_of_passed_over(
     )
 }
 
+/// The line for a time to come that was given to a one-off that has opened already.
+pub(super) fn line_of_no_more(campaign: &Campaign, at: Instant) -> String {
+    let id = &campaign.id;
+    format!(
+        "campaign {id} runs once, and has opened already: nothing opens at {}; give a new mailing an `id` of its own; or, if that is right: \
+         `mailonce resolve --accept missed:{id}`",
+        campaign.local(at)
+    )
+}
+
 /// `the occurrence of 2026-03-02 09:00 UTC`, `3 occurrences, the newest 2026-03-02 09:00 UTC,`.
 pub(in crate::command) fn which(campaign: &Campaign, instants: &[Instant]) -> String {
     let newest = instants.last().map(|at| campaign.local(*at)).unwrap_or_default();

@@ -102,6 +102,12 @@ fn attend(
     let one_off = matches!(campaign.schedule.recurrence, Recurrence::Once(_));
     // A one-off that opened is disabled for ever; one edited into a recurring campaign is another matter.
     if state.cancelled_at.is_some() || (!state.enabled && one_off) {
+        // What a person has cancelled, that person knows.
+        let was_edited = known.is_some_and(|state| state.schedule != schedule) && state.cancelled_at.is_none();
+        if let Some(at) = next_after_now.filter(|_| was_edited && campaign.enabled) {
+            let line = Some(missed::line_of_no_more(campaign, at));
+            run.ledger.miss_occurrences(&campaign.id, &Missed { line, ..Missed::default() }, schedule, None, now)?;
+        }
         return Ok(None);
     }
     if state.status == CampaignStatus::Paused || only_other {

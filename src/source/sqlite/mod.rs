@@ -143,7 +143,7 @@ impl Source for ShopDatabase {
         let (zone, name) = (self.settings.timezone, self.name.clone());
         let opened = self.current()?;
         match (&opened.queries.ordered, &opened.orders) {
-            (Some(query), _) => query.ordered(&opened.connection, &name, cart),
+            (Some(query), _) => query.ordered(&opened.connection, &name, cart, zone),
             (None, Some(orders)) => {
                 Ok(orders.ordered(&opened.connection, cart, zone).map_err(|err| cannot_read(&name, &err))?)
             }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use chrono::{Datelike, TimeDelta};
+use chrono_tz::Tz;
 use rusqlite::{Connection, Rows, Statement};
 
 use super::super::raw::RawCart;
@@ -9,7 +10,7 @@ use super::super::rows::{Columns, Gathering};
 use super::super::{Touched, orders_since};
 use super::{Stored, both_ways, cannot_read, field};
 use crate::domain::cart::Cart;
-use crate::domain::instant;
+use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 use crate::settings::SourceSettings;
 
@@ -198,18 +199,27 @@ impl CartQuery {
 
 impl OrderedQuery {
     /// Whether the query has any row for a cart.
-    pub fn ordered(&self, connection: &Connection, name: &str, cart: &Cart) -> Result<bool> {
+    pub fn ordered(&self, connection: &Connection, name: &str, cart: &Cart, zone: Tz) -> Result<bool> {
         let failed = |err: rusqlite::Error| query_failed(name, "source.ordered", &err);
         let values = [
             (":cart_id", Stored::Text(cart.cart_id.clone().into())),
             (":user_id", cart.user_id.clone().map_or(Stored::Null, |id| Stored::Text(id.into()))),
             (":email", Stored::Text(cart.email.folded().into())),
-            (":since", Stored::Text(instant::text(orders_since(cart)).into())),
+            (":since", Stored::Text(as_the_earliest_text(orders_since(cart), zone).into())),
         ];
         let mut statement = prepare(connection, name, "source.ordered", &self.sql)?;
         let mut rows = bound(&mut statement, &values).map_err(failed)?;
         Ok(rows.next().map_err(failed)?.is_some())
     }
+}
+
+/// An instant as the text that sorts before every spelling of a later one that a shop may store: with a blank, which sorts
+/// before `T`, and by the earlier of both clocks, UTC and that of the source. What a query finds is not compared again, so it
+/// must find too many orders (of the same day, where they are written with `T`) rather than too few: someone who has bought
+/// is not written to.
+fn as_the_earliest_text(at: Instant, zone: Tz) -> String {
+    let wall = at.naive_utc().min(at.with_timezone(&zone).naive_local());
+    wall.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Bounds that a query which compares times as texts may use: two days earlier for times of other zones, and on to the
@@ -270,7 +280,7 @@ fn columns(connection: &Connection, name: &str, key: &'static str, sql: &str) ->
     Ok(columns.map_err(|what| {
         Failure::config(
             format!("the query `{key}` on {name} {what}"),
-            "name each column as the README shows, for example `SELECT id AS cart_id, …`; write NULL AS for what is unknown",
+            "name each column as docs/guide.md shows, for example `SELECT id AS cart_id, …`; write NULL AS for what is unknown",
         )
     })?)
 }

@@ -22,7 +22,7 @@ pub(super) fn select_list(
     };
     let types = read().map_err(|err| cannot_read(name, &err))?;
     let next =
-        format!("name what carts and orders are called in this shop: set `{key}` to a query, as the README shows");
+        format!("name what carts and orders are called in this shop: set `{key}` to a query, as docs/guide.md shows");
     if types.is_empty() {
         return Err(Failure::config(format!("the shop's database {name} has no table {table}"), next).into());
     }
