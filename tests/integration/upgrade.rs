@@ -214,3 +214,53 @@ fn a_table_that_was_changed_by_hand_is_not_rewritten() {
         assert_eq!(server.connections(), 0);
     }
 }
+
+/// Kills a command at one of its calls on files, before it happens.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+struct KillAt {
+    left: usize,
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+impl crate::support::trace::Observer for KillAt {
+    fn entry(&mut self, call: &crate::support::trace::Call) -> crate::support::trace::Order {
+        use crate::support::trace::Order;
+        if !call.touches_file_or_socket() || self.left == 0 {
+            return Order::GoOn;
+        }
+        self.left -= 1;
+        if self.left == 0 { Order::Kill } else { Order::GoOn }
+    }
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn killed_at_any_call_it_is_of_the_old_schema_or_the_new_one_and_whole() {
+    /// Every call would take a minute.
+    const STEP: usize = 11;
+    let server = Server::start(Plan::accepting());
+    for old in &OLDS {
+        let add = ["suppress", "add", "more@example.com", "--reason", "x"];
+        let states = old.world(&server).states();
+        let (mut schemas, mut at) = (std::collections::BTreeSet::new(), 1);
+        loop {
+            let world = old.world(&server);
+            let mut kill = KillAt { left: at };
+            crate::support::trace::run(world.command(add), &mut kill).expect("a process may be traced here");
+            if kill.left > 0 {
+                break;
+            }
+            schemas.insert(schema(&world));
+            assert_eq!(world.list("PRAGMA integrity_check"), "ok", "call {at}");
+            assert_eq!(world.states(), states, "call {at}");
+            world.run(["audit"]);
+            world.ok(add);
+            assert_eq!(schema(&world), NEWEST, "call {at}");
+            world.ok(["suppress", "list"]).says("more@example.com");
+            assert_eq!(world.states(), states, "call {at}");
+            at += STEP;
+        }
+        assert_eq!(schemas, [old.schema, NEWEST].into(), "{at} calls");
+    }
+    assert_eq!(server.connections(), 0);
+}
