@@ -28,7 +28,6 @@ use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow, OpenOc
 use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow, read_row};
 use crate::output::{count, inert, note_lost};
 use crate::progress;
-use crate::run_lock::RunLock;
 use crate::settings::Settings;
 use crate::settings::campaigns::{self, Definition, Definitions};
 
@@ -396,9 +395,7 @@ fn retry(
     occurrence: Option<Instant>,
     template: Option<Option<&Path>>,
 ) -> Result<Exit> {
-    Ledger::check_path(settings.place())?;
-    let lock = RunLock::take(&settings.ledger, "campaign retry", context.global.wait.unwrap_or_default())?;
-    let mut ledger = context.ledger_locked(settings, &lock)?;
+    let (_lock, mut ledger) = context.lock_and_ledger(settings, "campaign retry")?;
     let definitions = definitions(settings)?;
     if ledger.campaign(id)?.is_none() {
         return Err(unknown(id, &definitions).into());

@@ -52,8 +52,7 @@ impl Context<'_> {
             return Ok(ledger);
         }
         drop(ledger);
-        let lock = RunLock::take(&settings.ledger, "upgrade", self.global.wait.unwrap_or_default());
-        let lock = lock.map_err(|mut failure| {
+        let lock = self.lock(settings, "upgrade").map_err(|mut failure| {
             if failure.exit == Exit::AnotherRunHoldsTheLock {
                 let path = settings.ledger.display();
                 failure.what = format!("{path} is to be brought up to date first, and {}", failure.what);
@@ -64,6 +63,19 @@ impl Context<'_> {
             failure
         })?;
         self.ledger_locked(settings, &lock)
+    }
+
+    /// Takes the run lock of a ledger that is there, for a command that changes it.
+    fn lock(&self, settings: &Settings, command: &str) -> Result<RunLock, Failure> {
+        Ledger::check_path(settings.place())?;
+        RunLock::take(&settings.ledger, command, self.global.wait.unwrap_or_default())
+    }
+
+    /// The run lock, and the ledger in this version's schema.
+    fn lock_and_ledger(&self, settings: &Settings, command: &str) -> Result<(RunLock, Ledger), Failure> {
+        let lock = self.lock(settings, command)?;
+        let ledger = self.ledger_locked(settings, &lock)?;
+        Ok((lock, ledger))
     }
 
     /// Opens the ledger for a command that holds the run lock, in this version's schema.
@@ -79,11 +91,11 @@ impl Context<'_> {
         command: &str,
         dry_run: bool,
     ) -> Result<(Option<RunLock>, Option<OldLog>), Failure> {
-        Ledger::check_path(settings.place())?;
         if dry_run {
+            Ledger::check_path(settings.place())?;
             return Ok((None, OldLog::open(settings.place(), Access::Read)?));
         }
-        let lock = RunLock::take(&settings.ledger, command, self.global.wait.unwrap_or_default())?;
+        let lock = self.lock(settings, command)?;
         Ok((Some(lock), OldLog::open(settings.place(), Access::Write)?))
     }
 

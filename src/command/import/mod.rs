@@ -38,10 +38,7 @@ fn ledger_to_fill(context: &Context<'_>, settings: &Settings) -> Result<(RunLock
         context.output.tell(format!("made the ledger {}", settings.ledger.display()));
         return Ok(made);
     }
-    Ledger::check_path(settings.place())?;
-    let lock = RunLock::take(&settings.ledger, "import", context.global.wait.unwrap_or_default())?;
-    let ledger = context.ledger_locked(settings, &lock)?;
-    Ok((lock, ledger))
+    Ok(context.lock_and_ledger(settings, "import")?)
 }
 
 /// Adds the addresses of a list.

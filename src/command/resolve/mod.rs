@@ -37,24 +37,17 @@ pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
             list_planned(context, &context.ledger(&settings, Access::Read)?, &remembered)
         }
         (true, true) => {
-            Ledger::check_path(settings.place())?;
-            let lock = take_lock(context, &settings)?;
+            let lock = context.lock(&settings, "resolve")?;
             let ledger = context.may_write(Ledger::open(settings.place(), Access::Decided)?)?;
             hold_back(context, &lock, ledger)
         }
     }
 }
 
-fn take_lock(context: &Context<'_>, settings: &Settings) -> Result<RunLock, Failure> {
-    RunLock::take(&settings.ledger, "resolve", context.global.wait.unwrap_or_default())
-}
-
 /// The lock and the ledger for settling. What stops sending stops this too: in an old copy, or by a wrong clock, a
 /// message would be planned again that has long gone out.
 fn open_to_settle(context: &Context<'_>, settings: &Settings) -> Result<(RunLock, Ledger), Failure> {
-    Ledger::check_path(settings.place())?;
-    let lock = take_lock(context, settings)?;
-    let ledger = context.ledger_locked(settings, &lock)?;
+    let (lock, ledger) = context.lock_and_ledger(settings, "resolve")?;
     ledger.check_clock(context.clock.now())?;
     Ok((lock, ledger))
 }
