@@ -108,7 +108,7 @@ pub struct Detect {
     /// Go on although the clock stands before what the ledger has recorded
     #[arg(long)]
     pub accept_clock: bool,
-    /// Begin no further message after so long
+    /// Begin no further message after so long; a look at the carts that takes longer leaves a quarter of it for sending
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub time_budget: Option<Duration>,
 }

@@ -3,13 +3,10 @@
 use rusqlite::OptionalExtension;
 
 use super::columns::instant_at;
-use super::expire::{settle_expiry, settle_expiry_of};
-use super::missed::settle_all;
 use super::pauses::come_back;
-use super::report::count_states;
 use super::{Durability, Ledger};
 use crate::domain::instant::{self, Instant, Recorded};
-use crate::domain::state::{CampaignStatus, Reason, Retried, State};
+use crate::domain::state::CampaignStatus;
 use crate::failure::Failure;
 
 /// What the ledger knows of a campaign.
@@ -64,22 +61,6 @@ pub struct LastOpened {
     pub schedule: String,
     /// Rows of its audience.
     pub audience_rows: u64,
-}
-
-/// One occurrence, as `campaign show` lists it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct OccurrenceRow {
-    pub id: i64,
-    pub planned_at: String,
-    pub state: String,
-    pub decided_at: String,
-    pub expires_at: Option<String>,
-    pub recipients: Option<u64>,
-    pub audience_rows: Option<u64>,
-    pub bad_rows: Option<u64>,
-    pub repeated: Option<u64>,
-    /// Messages by state, `skipped: reason` for the skipped.
-    pub messages: std::collections::BTreeMap<String, u64>,
 }
 
 /// An opened occurrence with messages to deliver.
@@ -342,242 +323,6 @@ impl Ledger {
                 .query_row([campaign_id], |row| row.get(0))
         })
     }
-
-    /// Cancels a campaign: nothing more opens or is armed from the first transaction on; then what is planned becomes
-    /// `skipped: cancelled`, in batches, of which `each` hears. Says how many; `None` when it was cancelled already and
-    /// nothing of it was planned.
-    ///
-    /// Killed on the way, the next run goes on with it, and so does another `cancel_campaign`.
-    pub fn cancel_campaign(
-        &mut self,
-        campaign_id: &str,
-        now: Instant,
-        each: &mut dyn FnMut(u64),
-    ) -> Result<Option<u64>, Failure> {
-        let is_new = self.write(Durability::Full, |tx| {
-            let changed = tx.execute(
-                "UPDATE scheduled_campaign SET status = 'cancelled', enabled = 0, next_run = NULL
-                 WHERE campaign_id = ?1 AND status <> 'cancelled'",
-                [campaign_id],
-            )?;
-            settle_all(tx, campaign_id)?;
-            settle_expiry_of(tx, campaign_id)?;
-            tx.execute(
-                "UPDATE scheduled_campaign SET cancelled_at = coalesce(cancelled_at, ?2), paused_by_absence = 0
-                 WHERE campaign_id = ?1",
-                (campaign_id, instant::text(now)),
-            )?;
-            Ok(changed > 0)
-        })?;
-        let cancelled = self.cancel_planned(campaign_id, now, each)?;
-        Ok((is_new || cancelled > 0).then_some(cancelled))
-    }
-
-    /// Goes on with cancellations that were killed on the way, and with messages that came back from a run that was under
-    /// way; says how many messages are not sent because of it.
-    pub fn finish_cancellations(&mut self, now: Instant) -> Result<u64, Failure> {
-        let unfinished: Vec<String> = self.read(|conn| {
-            let mut rows = conn.prepare_cached(
-                "SELECT campaign_id FROM scheduled_campaign AS c WHERE status = 'cancelled' AND EXISTS (
-                     SELECT 1 FROM campaign_occurrence AS o CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
-                     WHERE o.campaign_id = c.campaign_id AND o.state = 'opened')",
-            )?;
-            rows.query_map([], |row| row.get(0))?.collect()
-        })?;
-        let mut cancelled = 0;
-        for campaign_id in unfinished {
-            cancelled += self.cancel_planned(&campaign_id, now, &mut |_| {})?;
-        }
-        Ok(cancelled)
-    }
-
-    fn cancel_planned(&mut self, campaign_id: &str, now: Instant, each: &mut dyn FnMut(u64)) -> Result<u64, Failure> {
-        let now = instant::text(now);
-        let mut cancelled = 0;
-        loop {
-            // Looked for again at the end: a run under way gives messages back that it had in hand.
-            let planned: Vec<i64> = self.read(|conn| {
-                let mut rows = conn.prepare_cached(
-                    "SELECT m.id FROM campaign_occurrence AS o
-                     CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
-                     WHERE o.campaign_id = ?1 AND o.state = 'opened'",
-                )?;
-                rows.query_map([campaign_id], |row| row.get(0))?.collect()
-            })?;
-            let mut stands = true;
-            cancelled += self.in_batches(&planned, each, |tx, batch| {
-                // A person may plan them again meanwhile, with `campaign retry`.
-                stands = tx
-                    .prepare_cached("SELECT 1 FROM scheduled_campaign WHERE campaign_id = ?1 AND status = 'cancelled'")?
-                    .exists([campaign_id])?;
-                if !stands {
-                    return Ok(None);
-                }
-                let mut skip = tx.prepare_cached(
-                    "UPDATE message SET state = 'skipped', reason = 'cancelled', settled_at = ?2
-                     WHERE id = ?1 AND state = 'planned'",
-                )?;
-                let mut moved = 0;
-                for id in batch.ids {
-                    moved += skip.execute((id, &now))? as u64;
-                }
-                Ok(Some(moved))
-            })?;
-            if planned.is_empty() || !stands {
-                return Ok(cancelled);
-            }
-        }
-    }
-
-    /// Plans the refused, expired or cancelled messages of an occurrence anew, in batches, of which `each` hears; says how
-    /// many. The caller holds the run lock. Killed on the way, it is repeated for the rest.
-    ///
-    /// The campaign is running again, unless it is paused.
-    pub fn retry_occurrence(
-        &mut self,
-        occurrence: i64,
-        which: &[Retried],
-        expires_at: Instant,
-        now: Instant,
-        each: &mut dyn FnMut(u64),
-    ) -> Result<u64, Failure> {
-        let (now, expires_at) = (instant::text(now), instant::text(expires_at));
-        let mut ids: Vec<i64> = Vec::new();
-        for which in which.iter().map(|which| stands(which.stand())) {
-            let found: Vec<i64> = self.read(|conn| {
-                let mut rows = conn.prepare(&format!("SELECT id FROM message WHERE occurrence = ?1 AND {which}"))?;
-                rows.query_map([occurrence], |row| row.get(0))?.collect()
-            })?;
-            ids.extend(found);
-        }
-        self.in_batches(&ids, each, |tx, batch| {
-            if batch.is_first {
-                // Before any of them: what is planned in a cancelled campaign is cancelled by the next run.
-                tx.execute(
-                    "UPDATE scheduled_campaign SET status = 'running'
-                     WHERE status <> 'paused' AND campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = ?1)",
-                    [occurrence],
-                )?;
-            }
-            let mut plan = tx.prepare_cached(
-                "UPDATE message SET state = 'planned', reason = NULL, armed_at = NULL, settled_at = NULL, epoch = NULL,
-                     not_before = ?2, expires_at = ?3
-                 WHERE id = ?1 AND (state = 'refused' OR (state = 'skipped' AND reason IN ('expired', 'cancelled')))",
-            )?;
-            let mut moved = 0;
-            for id in batch.ids {
-                moved += plan.execute((id, &now, &expires_at))? as u64;
-            }
-            if batch.is_last && which.contains(&Retried::Expired) {
-                settle_expiry(tx, occurrence)?;
-            }
-            Ok(Some(moved))
-        })
-    }
-
-    /// How many messages of an occurrence were held back when an old copy of the ledger was put back: nothing plans them
-    /// again, as they may have gone out.
-    pub fn count_held_back(&self, occurrence: i64) -> Result<u64, Failure> {
-        self.read(|conn| {
-            conn.query_row(
-                "SELECT count(*) FROM message
-                 WHERE kind = 'campaign' AND occurrence = ?1 AND state = 'skipped' AND reason = 'held_back'",
-                [occurrence],
-                |row| row.get(0),
-            )
-        })
-    }
-
-    /// A campaign's newest occurrences, the newest first, each with its messages by state.
-    pub fn occurrences_of(&self, campaign_id: &str, limit: u64) -> Result<Vec<OccurrenceRow>, Failure> {
-        self.occurrences("campaign_id = ?1 AND ?2 IS NULL", campaign_id, None, limit)
-    }
-
-    /// The occurrence that a campaign opened at `planned_at`, or the newest that it opened at all.
-    pub fn opened_occurrence(
-        &self,
-        campaign_id: &str,
-        planned_at: Option<Instant>,
-    ) -> Result<Option<OccurrenceRow>, Failure> {
-        let which = match planned_at {
-            Some(_) => "campaign_id = ?1 AND planned_at = ?2 AND state = 'opened'",
-            None => "campaign_id = ?1 AND ?2 IS NULL AND state = 'opened'",
-        };
-        Ok(self.occurrences(which, campaign_id, planned_at, 1)?.pop())
-    }
-
-    fn occurrences(
-        &self,
-        which: &str,
-        campaign_id: &str,
-        planned_at: Option<Instant>,
-        limit: u64,
-    ) -> Result<Vec<OccurrenceRow>, Failure> {
-        self.read(|conn| {
-            let mut rows = conn.prepare_cached(&format!(
-                "SELECT id, planned_at, state, decided_at, expires_at, recipients, audience_rows, bad_rows, repeated
-                 FROM campaign_occurrence WHERE {which} ORDER BY planned_at DESC LIMIT ?3"
-            ))?;
-            let occurrences = rows.query_map((campaign_id, planned_at.map(instant::text), limit), |row| {
-                Ok(OccurrenceRow {
-                    id: row.get(0)?,
-                    planned_at: row.get(1)?,
-                    state: row.get(2)?,
-                    decided_at: row.get(3)?,
-                    expires_at: row.get(4)?,
-                    recipients: row.get(5)?,
-                    audience_rows: row.get(6)?,
-                    bad_rows: row.get(7)?,
-                    repeated: row.get(8)?,
-                    messages: std::collections::BTreeMap::new(),
-                })
-            })?;
-            let mut occurrences = occurrences.collect::<rusqlite::Result<Vec<_>>>()?;
-            for occurrence in &mut occurrences {
-                let counts =
-                    count_states(conn, "occurrence = ?1", "kind = 'campaign' AND occurrence = ?1", [occurrence.id])?;
-                let named = |(state, reason, messages): (State, Option<Reason>, u64)| match reason {
-                    Some(reason) => (format!("{state}: {reason}"), messages),
-                    None => (state.word().to_owned(), messages),
-                };
-                occurrence.messages = counts.into_iter().map(named).collect();
-            }
-            Ok(occurrences)
-        })
-    }
-
-    /// Every recipient of an occurrence with what became of the message: recipient, state, reason, armed, settled, reply.
-    pub fn each_recipient(&self, occurrence: i64, mut each: impl FnMut(RecipientFate)) -> Result<(), Failure> {
-        self.read(|conn| {
-            let mut rows = conn.prepare(
-                "SELECT recipient, state, reason, armed_at, settled_at, last_reply FROM message
-                 WHERE kind = 'campaign' AND occurrence = ?1 ORDER BY id",
-            )?;
-            let mut rows = rows.query([occurrence])?;
-            while let Some(row) = rows.next()? {
-                each(RecipientFate {
-                    recipient: row.get(0)?,
-                    state: row.get(1)?,
-                    reason: row.get(2)?,
-                    armed_at: row.get(3)?,
-                    settled_at: row.get(4)?,
-                    last_reply: row.get(5)?,
-                });
-            }
-            Ok(())
-        })
-    }
-}
-
-/// What became of one recipient's message.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct RecipientFate {
-    pub recipient: String,
-    pub state: State,
-    pub reason: Option<Reason>,
-    pub armed_at: Option<String>,
-    pub settled_at: Option<String>,
-    pub last_reply: Option<String>,
 }
 
 const CAMPAIGN: &str =
@@ -611,10 +356,4 @@ pub(super) fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<
         template_name: row.get(5)?,
         sender: row.get(6)?,
     })
-}
-
-/// The condition that a message is in a state, for a reason.
-pub(super) fn stands((state, reason): (State, Option<Reason>)) -> String {
-    reason
-        .map_or_else(|| format!("(state = '{state}')"), |reason| format!("(state = '{state}' AND reason = '{reason}')"))
 }

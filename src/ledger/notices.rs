@@ -127,7 +127,7 @@ impl Ledger {
         taken.map_err(|(unknown, standing)| {
             let next = match standing.is_empty() {
                 true => "there is nothing to accept".to_owned(),
-                false => format!("open: {}", standing.join(", ")),
+                false => format!("name one of: {}", standing.join(", ")),
             };
             Failure::usage(format!("{unknown:?} is not on the list; nothing was accepted"), next)
         })

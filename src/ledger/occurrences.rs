@@ -1,0 +1,129 @@
+//! Occurrences as people look at them: each with what became of its messages.
+
+use super::Ledger;
+use super::report::count_states;
+use crate::domain::instant::{self, Instant};
+use crate::domain::state::{Reason, State};
+use crate::failure::Failure;
+
+/// One occurrence, as `campaign show` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct OccurrenceRow {
+    pub id: i64,
+    pub planned_at: String,
+    pub state: String,
+    pub decided_at: String,
+    pub expires_at: Option<String>,
+    pub recipients: Option<u64>,
+    pub audience_rows: Option<u64>,
+    pub bad_rows: Option<u64>,
+    pub repeated: Option<u64>,
+    /// Messages by state, `skipped: reason` for the skipped.
+    pub messages: std::collections::BTreeMap<String, u64>,
+}
+
+/// What became of one recipient's message.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RecipientFate {
+    pub recipient: String,
+    pub state: State,
+    pub reason: Option<Reason>,
+    pub armed_at: Option<String>,
+    pub settled_at: Option<String>,
+    pub last_reply: Option<String>,
+}
+
+impl Ledger {
+    /// How many messages of an occurrence were held back when an old copy of the ledger was put back: nothing plans them
+    /// again, as they may have gone out.
+    pub fn count_held_back(&self, occurrence: i64) -> Result<u64, Failure> {
+        self.read(|conn| {
+            conn.query_row(
+                "SELECT count(*) FROM message
+                 WHERE kind = 'campaign' AND occurrence = ?1 AND state = 'skipped' AND reason = 'held_back'",
+                [occurrence],
+                |row| row.get(0),
+            )
+        })
+    }
+
+    /// A campaign's newest occurrences, the newest first, each with its messages by state.
+    pub fn occurrences_of(&self, campaign_id: &str, limit: u64) -> Result<Vec<OccurrenceRow>, Failure> {
+        self.occurrences("campaign_id = ?1 AND ?2 IS NULL", campaign_id, None, limit)
+    }
+
+    /// The occurrence that a campaign opened at `planned_at`, or the newest that it opened at all.
+    pub fn opened_occurrence(
+        &self,
+        campaign_id: &str,
+        planned_at: Option<Instant>,
+    ) -> Result<Option<OccurrenceRow>, Failure> {
+        let which = match planned_at {
+            Some(_) => "campaign_id = ?1 AND planned_at = ?2 AND state = 'opened'",
+            None => "campaign_id = ?1 AND ?2 IS NULL AND state = 'opened'",
+        };
+        Ok(self.occurrences(which, campaign_id, planned_at, 1)?.pop())
+    }
+
+    fn occurrences(
+        &self,
+        which: &str,
+        campaign_id: &str,
+        planned_at: Option<Instant>,
+        limit: u64,
+    ) -> Result<Vec<OccurrenceRow>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare_cached(&format!(
+                "SELECT id, planned_at, state, decided_at, expires_at, recipients, audience_rows, bad_rows, repeated
+                 FROM campaign_occurrence WHERE {which} ORDER BY planned_at DESC LIMIT ?3"
+            ))?;
+            let occurrences = rows.query_map((campaign_id, planned_at.map(instant::text), limit), |row| {
+                Ok(OccurrenceRow {
+                    id: row.get(0)?,
+                    planned_at: row.get(1)?,
+                    state: row.get(2)?,
+                    decided_at: row.get(3)?,
+                    expires_at: row.get(4)?,
+                    recipients: row.get(5)?,
+                    audience_rows: row.get(6)?,
+                    bad_rows: row.get(7)?,
+                    repeated: row.get(8)?,
+                    messages: std::collections::BTreeMap::new(),
+                })
+            })?;
+            let mut occurrences = occurrences.collect::<rusqlite::Result<Vec<_>>>()?;
+            for occurrence in &mut occurrences {
+                let counts =
+                    count_states(conn, "occurrence = ?1", "kind = 'campaign' AND occurrence = ?1", [occurrence.id])?;
+                let named = |(state, reason, messages): (State, Option<Reason>, u64)| match reason {
+                    Some(reason) => (format!("{state}: {reason}"), messages),
+                    None => (state.word().to_owned(), messages),
+                };
+                occurrence.messages = counts.into_iter().map(named).collect();
+            }
+            Ok(occurrences)
+        })
+    }
+
+    /// Every recipient of an occurrence with what became of the message: recipient, state, reason, armed, settled, reply.
+    pub fn each_recipient(&self, occurrence: i64, mut each: impl FnMut(RecipientFate)) -> Result<(), Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT recipient, state, reason, armed_at, settled_at, last_reply FROM message
+                 WHERE kind = 'campaign' AND occurrence = ?1 ORDER BY id",
+            )?;
+            let mut rows = rows.query([occurrence])?;
+            while let Some(row) = rows.next()? {
+                each(RecipientFate {
+                    recipient: row.get(0)?,
+                    state: row.get(1)?,
+                    reason: row.get(2)?,
+                    armed_at: row.get(3)?,
+                    settled_at: row.get(4)?,
+                    last_reply: row.get(5)?,
+                });
+            }
+            Ok(())
+        })
+    }
+}
