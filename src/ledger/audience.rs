@@ -33,7 +33,7 @@ pub struct Opening {
     pub short_audience: Option<String>,
 }
 
-/// What came of the wish to open.
+/// What came of an opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
     /// So many messages were planned.
