@@ -24,7 +24,7 @@ use crate::domain::recurrence::Recurrence;
 use crate::domain::span;
 use crate::domain::state::{CampaignStatus, Retried, State};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Retemplated};
+use crate::ledger::{CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Records, Retemplated};
 use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow, read_row};
 use crate::output::{count, inert, note_lost};
 use crate::progress;
@@ -41,7 +41,7 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
         cli::Campaign::Show { id, occurrence, csv } => show(context, &settings, id, *occurrence, *csv),
         cli::Campaign::Add(add) => self::add(context, &settings, add),
         cli::Campaign::Pause { id } => steer(context, &settings, id, |ledger| {
-            Ok(match ledger.pause(id)? {
+            Ok(match ledger.campaigns().pause(id)? {
                 true => {
                     format!("{id} is paused: nothing opens and nothing is sent until `mailonce campaign resume {id}`")
                 }
@@ -51,7 +51,8 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
         cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| resume(context, &settings, ledger, id)),
         cli::Campaign::Cancel { id } => steer(context, &settings, id, |ledger| {
             let progress = progress::bar("cancelling", None, context.output.json);
-            let cancelled = ledger.cancel_campaign(id, context.clock.now(), &mut |messages| progress.inc(messages))?;
+            let cancelled =
+                ledger.campaigns().cancel(id, context.clock.now(), &mut |messages| progress.inc(messages))?;
             progress.finish_and_clear();
             Ok(match cancelled {
                 Some(messages) => {
@@ -100,12 +101,12 @@ impl Known<'_> {
 
 fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
     let definitions = definitions(settings)?;
-    let ledger = context.ledger(settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let mut all: BTreeMap<String, Known<'_>> = BTreeMap::new();
     for definition in &definitions.campaigns {
         all.insert(definition.id.clone(), Known { definition: Some(definition), state: None });
     }
-    for state in ledger.campaigns()? {
+    for state in ledger.all_campaigns()? {
         let id = state.campaign_id.clone();
         all.entry(id).or_insert(Known { definition: None, state: None }).state = Some(state);
     }
@@ -165,7 +166,7 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
 }
 
 fn show(context: &Context<'_>, settings: &Settings, id: &str, occurrence: Option<Instant>, csv: bool) -> Result<Exit> {
-    let ledger = context.ledger(settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let definitions = definitions(settings)?;
     let Some(state) = ledger.campaign(id)? else {
         return Err(unknown(id, &definitions).into());
@@ -247,7 +248,7 @@ fn phrase(messages: &BTreeMap<String, u64>) -> String {
 }
 
 /// The occurrence asked for, or the newest opened one.
-fn chosen(ledger: &Ledger, id: &str, wanted: Option<Instant>) -> Result<Option<OccurrenceRow>, Failure> {
+fn chosen(ledger: &Records, id: &str, wanted: Option<Instant>) -> Result<Option<OccurrenceRow>, Failure> {
     let found = ledger.opened_occurrence(id, wanted)?;
     match wanted {
         Some(wanted) if found.is_none() => Err(Failure::usage(
@@ -275,7 +276,7 @@ fn steer(
     id: &str,
     change: impl FnOnce(&mut Ledger) -> Result<String, Failure>,
 ) -> Result<Exit> {
-    let mut ledger = context.ledger(settings, Access::Write)?;
+    let mut ledger = context.ledger(settings)?;
     see_if_new(context, settings, &mut ledger, id)?;
     let line = change(&mut ledger)?;
     let state = ledger.campaign(id)?;
@@ -300,7 +301,7 @@ fn see_if_new(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, i
 fn see(context: &Context<'_>, ledger: &mut Ledger, campaign: &Campaign) -> Result<Option<Instant>, Failure> {
     let now = context.clock.now();
     let first = campaign.schedule.next_after(now - TimeDelta::seconds(1));
-    ledger.see_campaign(&campaign.id, &campaign.schedule.to_string(), first.unwrap_or(now), now)?;
+    ledger.campaigns().see(&campaign.id, &campaign.schedule.to_string(), first.unwrap_or(now), now)?;
     Ok(first)
 }
 
@@ -315,7 +316,7 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
         _ => (Vec::new(), None),
     };
     let missed = Missed { instants, ..Missed::default() };
-    let Some(resumed) = ledger.resume(id, &missed, now)? else {
+    let Some(resumed) = ledger.campaigns().resume(id, &missed, now)? else {
         return Ok(format!("{id} was not paused; nothing was changed"));
     };
     let mut line = format!("{id} goes on with the next run");
@@ -348,7 +349,7 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
 /// that it is for. Nothing was changed.
 fn corrected(
     settings: &Settings,
-    ledger: &Ledger,
+    ledger: &Records,
     defined: Option<&Campaign>,
     occurrence: i64,
     file: Option<&Path>,
@@ -411,7 +412,7 @@ fn retry(
     if let Some(file) = template {
         let corrected = corrected(settings, &ledger, defined, row.id, file, states)?;
         let waiting = row.messages.get("planned").copied().unwrap_or(0);
-        ledger.retemplate(
+        ledger.campaigns().retemplate(
             row.id,
             Retemplated {
                 subject: &corrected.subject,
@@ -428,7 +429,7 @@ fn retry(
         written_with = Some(corrected.template_name);
     }
     let progress = progress::bar("planning", None, context.output.json);
-    let planned = ledger.retry_occurrence(row.id, states, expires_at, now, &mut |messages| progress.inc(messages))?;
+    let planned = ledger.campaigns().retry(row.id, states, expires_at, now, &mut |messages| progress.inc(messages))?;
     progress.finish_and_clear();
     let held_back = ledger.count_held_back(row.id)?;
     context.output.document(
@@ -499,7 +500,7 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
         )
         .into());
     }
-    let mut ledger = context.ledger(settings, Access::Write)?;
+    let mut ledger = context.ledger(settings)?;
     if let Some(known) = ledger.campaign(&args.id)? {
         return Err(Failure::usage(
             format!("the ledger knows a campaign {} already; it is {}", args.id, known.status),

@@ -14,7 +14,7 @@ use crate::domain::campaign::Audience;
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Kind, Ledger};
+use crate::ledger::{Kind, Records};
 use crate::mail::smtp::SmtpServer;
 use crate::mail::template::Template;
 use crate::output::count;
@@ -97,7 +97,7 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
         look_at_messages(context, &settings, &mut findings);
         // Read first: the file may lag behind the ledger, never the other way round.
         let record = RunLock::peek(&settings.ledger);
-        let opened = Ledger::open(settings.place(), Access::Read);
+        let opened = Records::open(settings.place());
         let words = opened.as_ref().map_or_else(
             |_| String::new(),
             |ledger| format!("{} ledger {}, on a local disk", ledger.kind().word(), ledger.path().display()),
@@ -288,7 +288,7 @@ fn look_at_room(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-fn look_at_lock(settings: &Settings, ledger: &Ledger, record: Option<Found>, findings: &mut Findings) {
+fn look_at_lock(settings: &Settings, ledger: &Records, record: Option<Found>, findings: &mut Findings) {
     match RunLock::current_holder(&settings.ledger) {
         None => findings.ok("lock", "no run is under way"),
         Some(holder) => {
@@ -312,7 +312,7 @@ fn look_at_lock(settings: &Settings, ledger: &Ledger, record: Option<Found>, fin
 fn look_at_history(
     context: &Context<'_>,
     settings: &Settings,
-    ledger: &Ledger,
+    ledger: &Records,
     args: &cli::Doctor,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
@@ -372,7 +372,7 @@ fn look_at_history(
         findings
             .ok("in doubt", format!("{} in doubt, none for more than a day", count(in_doubt.len() as u64, "message")));
     }
-    let standing = ledger.notices()?.len() as u64;
+    let standing = ledger.current_notices()?.len() as u64;
     match standing {
         0 => findings.ok("standing", "nothing that a person was told of still stands"),
         _ => {

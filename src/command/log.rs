@@ -7,11 +7,11 @@ use serde_json::json;
 use super::Context;
 use crate::cli;
 use crate::failure::Exit;
-use crate::ledger::{Access, LogFilter};
+use crate::ledger::{LogFilter, Records};
 
 pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
     let settings = context.settings()?;
-    let ledger = context.ledger(&settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let filter = LogFilter {
         user_id: args.user.clone(),
         folded_address: args.address.as_ref().map(|address| address.folded().to_owned()),

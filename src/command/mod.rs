@@ -40,14 +40,10 @@ impl Context<'_> {
         Settings::read(self.global.config.as_deref())
     }
 
-    /// Opens the ledger for a command that takes no lock. One that writes brings an older schema up to date first, and
+    /// Opens the ledger for a command that writes and takes no lock. An older schema is brought up to date first, which
     /// needs the lock for that moment.
-    fn ledger(&self, settings: &Settings, access: Access) -> Result<Ledger, Failure> {
-        let ledger = Ledger::open(settings.place(), access)?;
-        if access != Access::Write {
-            return Ok(ledger);
-        }
-        let ledger = self.may_write(ledger)?;
+    fn ledger(&self, settings: &Settings) -> Result<Ledger, Failure> {
+        let ledger = self.may_write(Ledger::open(settings.place(), Access::Write)?)?;
         if !ledger.is_of_an_older_schema() {
             return Ok(ledger);
         }
@@ -93,18 +89,10 @@ impl Context<'_> {
     ) -> Result<(Option<RunLock>, Option<OldLog>), Failure> {
         if dry_run {
             Ledger::check_path(settings.place())?;
-            return Ok((None, OldLog::open(settings.place(), Access::Read)?));
+            return Ok((None, OldLog::open(settings.place(), false)?));
         }
         let lock = self.lock(settings, command)?;
-        Ok((Some(lock), OldLog::open(settings.place(), Access::Write)?))
-    }
-
-    /// The ledger that the file is by now.
-    fn ledger_of_log(&self, settings: &Settings, lock: Option<&RunLock>) -> Result<Ledger, Failure> {
-        match lock {
-            None => self.ledger(settings, Access::Read),
-            Some(lock) => self.ledger_locked(settings, lock),
-        }
+        Ok((Some(lock), OldLog::open(settings.place(), true)?))
     }
 
     /// The ledger, unless `--now` would write invented instants into a live one.

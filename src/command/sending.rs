@@ -106,7 +106,7 @@ impl<'a> Sending<'a> {
         delivered.news.extend_from_slice(&untold);
         let needs_a_person = delivered.alarm(self);
         if !untold.is_empty() {
-            run.ledger.mark_told(self.context.clock.now())?;
+            run.ledger.notices().mark_told(self.context.clock.now())?;
         }
         run.end(&delivered.ending(), idle, delivered.armed)?;
         output.document(&report);
@@ -169,7 +169,7 @@ impl Sending<'_> {
                 address::masked(&reply)
             ),
         });
-        if ledger.note_once("only deferrals", notice.as_ref(), now)?
+        if ledger.notices().note_once("only deferrals", notice.as_ref(), now)?
             && let Some(notice) = notice
         {
             delivered.news.push(format!(

@@ -7,7 +7,7 @@ use super::Context;
 use crate::domain::instant;
 use crate::domain::state::State;
 use crate::failure::Exit;
-use crate::ledger::{Access, EVENT_KINDS, StateCount};
+use crate::ledger::{EVENT_KINDS, Records, StateCount};
 use crate::output::count;
 use crate::run_lock::RunLock;
 use crate::settings::TransportSettings;
@@ -17,14 +17,14 @@ const NOTICES_SHOWN: usize = 20;
 
 pub fn run(context: &Context<'_>) -> Result<Exit> {
     let settings = context.settings()?;
-    let ledger = context.ledger(&settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let now = context.clock.now();
     let counts = ledger.count_by_state()?;
     let of = |state: State| counts.iter().filter(|count| count.state == state).map(|count| count.messages).sum::<u64>();
     let due = json!({ "cart": ledger.count_due_carts(now)?, "campaign": ledger.count_due_recipients(now, None)? });
     let runs = ledger.newest_runs(RUNS_SHOWN)?;
     let idle = ledger.idle_runs()?;
-    let notices = ledger.notices()?;
+    let notices = ledger.current_notices()?;
     let holder = RunLock::current_holder(&settings.ledger);
     let states: Map<String, Value> =
         State::ALL.iter().map(|state| (state.word().to_owned(), json!(of(*state)))).collect();

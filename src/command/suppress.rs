@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Context;
 use crate::cli::Suppress;
 use crate::failure::{Exit, Failure};
-use crate::ledger::Access;
+use crate::ledger::Records;
 use crate::output::count;
 
 /// In characters.
@@ -17,9 +17,9 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
     match args {
         Suppress::Add { addresses, reason } => {
             check_reason(reason)?;
-            let mut ledger = context.ledger(&settings, Access::Write)?;
+            let mut ledger = context.ledger(&settings)?;
             let rows: Vec<_> = addresses.iter().map(|address| (address.clone(), reason.clone())).collect();
-            let added = ledger.suppress(&rows, "by hand", context.clock.now())?;
+            let added = ledger.suppressions().add(&rows, "by hand", context.clock.now())?;
             context.output.document(&json!({ "added": added, "already_listed": addresses.len() as u64 - added }));
             context.output.tell(format!(
                 "{} added, {} listed already",
@@ -28,17 +28,17 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
             ));
         }
         Suppress::Remove { addresses } => {
-            let mut ledger = context.ledger(&settings, Access::Write)?;
+            let mut ledger = context.ledger(&settings)?;
             let mut removed = 0;
             for address in addresses {
-                removed += u64::from(ledger.unsuppress(address)?);
+                removed += u64::from(ledger.suppressions().remove(address)?);
             }
             let unknown = addresses.len() as u64 - removed;
             context.output.document(&json!({ "removed": removed, "not_listed": unknown }));
             context.output.tell(format!("{} removed, {unknown} not on the list", count(removed, "address")));
         }
         Suppress::List => {
-            let ledger = context.ledger(&settings, Access::Read)?;
+            let ledger = Records::open(settings.place())?;
             let mut all = Vec::new();
             ledger.each_suppression(|row| match context.output.json {
                 true => all.push(row),

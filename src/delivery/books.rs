@@ -40,7 +40,7 @@ impl Books {
             return Ok(Vec::new());
         }
         let at = At { now: delivery.clock.now(), real_second: clock::real_second() };
-        let answers = delivery.ledger.arm(delivery.epoch, requests, at)?;
+        let answers = delivery.ledger.books().arm(delivery.epoch, requests, at)?;
         let granted = answers.iter().filter(|answer| **answer == Armed::Granted).count() as u64;
         delivery.armed += granted;
         if granted > 0 {
@@ -56,7 +56,7 @@ impl Books {
         let mut unrecorded = Vec::new();
         for Noted { outcome, label } in self.noted.drain(..) {
             let now = delivery.clock.now();
-            match delivery.ledger.settle(delivery.epoch, &outcome, now, delivery.retry_after) {
+            match delivery.ledger.books().settle(delivery.epoch, &outcome, now, delivery.retry_after) {
                 Ok(settled) => tell(delivery, summary, &label, &outcome.fate, settled),
                 Err(failure) => {
                     let fate = &outcome.fate;

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::runs::Epoch;
-use super::{Durability, Ledger};
+use super::{Books, Durability, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
 
@@ -47,7 +47,20 @@ pub struct At {
     pub real_second: i64,
 }
 
-impl Ledger {
+impl Records {
+    /// How many bodies were begun in the real-clock second `second`, and in the hour up to it.
+    pub fn pace(&self, second: i64) -> Result<(u32, u32), Failure> {
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT coalesce(sum(messages) FILTER (WHERE second = ?1), 0), coalesce(sum(messages), 0)
+                 FROM pace WHERE second > ?1 - 3600 AND second <= ?1",
+            )?
+            .query_row([second], |row| Ok((row.get(0)?, row.get(1)?)))
+        })
+    }
+}
+
+impl Books<'_> {
     /// Arms the messages that are asked for, in one commit. What is [`Armed::Granted`] is on disk when this returns, and
     /// so is every outcome recorded before. One answer for each, in order.
     ///
@@ -55,7 +68,7 @@ impl Ledger {
     /// Exit 74 when the commit failed, 75 when a newer run has taken the ledger over: no body may leave then.
     pub fn arm(&mut self, epoch: Epoch, requests: &[i64], at: At) -> Result<Vec<Armed>, Failure> {
         let now = instant::text(at.now);
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             let newest: Epoch = tx.prepare_cached("SELECT epoch FROM ledger")?.query_row([], |row| row.get(0))?;
             if newest != epoch {
                 return Ok(Err(taken_over(epoch, newest)));
@@ -76,24 +89,13 @@ impl Ledger {
         })?
     }
 
-    /// How many bodies were begun in the real-clock second `second`, and in the hour up to it.
-    pub fn pace(&self, second: i64) -> Result<(u32, u32), Failure> {
-        self.read(|conn| {
-            conn.prepare_cached(
-                "SELECT coalesce(sum(messages) FILTER (WHERE second = ?1), 0), coalesce(sum(messages), 0)
-                 FROM pace WHERE second > ?1 - 3600 AND second <= ?1",
-            )?
-            .query_row([second], |row| Ok((row.get(0)?, row.get(1)?)))
-        })
-    }
-
     /// Forgets what the limits no longer need.
     pub fn prune_pace(&mut self, second: i64) -> Result<(), Failure> {
-        let stale: bool = self.read(|conn| {
+        let stale: bool = self.0.read(|conn| {
             conn.query_row("SELECT EXISTS (SELECT 1 FROM pace WHERE second <= ?1 - 3600)", [second], |row| row.get(0))
         })?;
         if stale {
-            self.write(Durability::Lazy, |tx| tx.execute("DELETE FROM pace WHERE second <= ?1 - 3600", [second]))?;
+            self.0.write(Durability::Lazy, |tx| tx.execute("DELETE FROM pace WHERE second <= ?1 - 3600", [second]))?;
         }
         Ok(())
     }
@@ -174,7 +176,7 @@ mod tests {
         let (_folder, mut ledger, epoch) = three_planned();
         let began_at = instant::from_text(NOW).expect("an instant");
         let mut arm = |id: i64, now: Instant| {
-            ledger.arm(epoch, &[id], At { now, real_second: 0 }).expect("a commit").pop().expect("an answer")
+            ledger.books().arm(epoch, &[id], At { now, real_second: 0 }).expect("a commit").pop().expect("an answer")
         };
         let late = began_at + TimeDelta::days(1);
         assert_eq!(arm(1, late - TimeDelta::seconds(1)), Armed::Granted);

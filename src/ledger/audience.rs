@@ -2,7 +2,7 @@
 
 use super::missed::{Missed, record_missed, record_short_audience, settle_missed};
 use super::runs::Epoch;
-use super::{Durability, Ledger};
+use super::{Durability, Plans, Records};
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
@@ -42,10 +42,10 @@ pub enum Opened {
     NotOurs,
 }
 
-impl Ledger {
+impl Records {
     /// Empties the audience table and opens a transaction on it, so that filling it is quick. It touches no ledger table.
-    pub fn begin_audience(&mut self) -> Result<(), Failure> {
-        self.read(|conn| {
+    pub fn begin_audience(&self) -> Result<(), Failure> {
+        self.scratch(|conn| {
             conn.execute_batch(
                 "PRAGMA temp.cache_size = -16000;
                  DROP TABLE IF EXISTS temp.audience;
@@ -70,21 +70,23 @@ impl Ledger {
     ) -> Result<bool, Failure> {
         let key = message_key::campaign(opening.campaign_id, opening.planned_at, address.folded());
         let message_id = message_key::message_id(&message_key::token(&self.id, &key), opening.sender_domain);
-        self.read(|conn| {
+        self.scratch(|conn| {
             conn.prepare_cached("INSERT INTO temp.audience VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
                 .execute((address.folded(), address.envelope(), key, message_id, row_values))
                 .map(|rows| rows == 1)
         })
     }
 
-    /// Ends the filling that [`Ledger::begin_audience`] began; says how many recipients there are.
-    pub fn end_audience(&mut self) -> Result<u64, Failure> {
-        self.read(|conn| {
+    /// Ends the filling that [`Records::begin_audience`] began; says how many recipients there are.
+    pub fn end_audience(&self) -> Result<u64, Failure> {
+        self.scratch(|conn| {
             conn.execute_batch("COMMIT")?;
             conn.query_row("SELECT count(*) FROM temp.audience", [], |row| row.get(0))
         })
     }
+}
 
+impl Plans<'_> {
     /// Opens an occurrence in one transaction: the schedule moves on, and every gathered recipient is planned once.
     ///
     /// # Errors
@@ -98,7 +100,7 @@ impl Ledger {
     ) -> Result<Opened, Failure> {
         let at = instant::text(now);
         let planned_at = instant::text(opening.planned_at);
-        let outcome = self.write(Durability::Full, |tx| {
+        let outcome = self.0.write(Durability::Full, |tx| {
             let newest: Epoch = tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))?;
             if newest != epoch {
                 return Ok(Err(newest));
@@ -158,7 +160,7 @@ impl Ledger {
             }
             Ok(Ok(Opened::Planned { recipients }))
         })?;
-        self.read(|conn| conn.execute_batch("DROP TABLE temp.audience"))?;
+        self.0.scratch(|conn| conn.execute_batch("DROP TABLE temp.audience"))?;
         outcome.map_err(|newest| {
             Failure::new(
                 Exit::AnotherRunHoldsTheLock,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::Ledger;
+use super::Records;
 use super::audit_rules::{LOG_RULES, RULES};
 use super::parts::{makes_the_same, parts, parts_of_a_ledger};
 use crate::domain::evidence::{Fact, Says};
@@ -35,10 +35,10 @@ pub struct Audited {
 /// So far from its ends a log need not have everything yet.
 const EDGE: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
-impl Ledger {
+impl Records {
     /// Begins a snapshot: everything read from now on is of one instant.
     pub fn begin_audit(&self) -> Result<(), Failure> {
-        self.read(|conn| {
+        self.scratch(|conn| {
             conn.execute_batch(
                 "CREATE TEMP TABLE accepted (token TEXT NOT NULL, queue_id TEXT NOT NULL, at TEXT NOT NULL,
                      PRIMARY KEY (token, queue_id)) WITHOUT ROWID;
@@ -54,7 +54,7 @@ impl Ledger {
 
     /// Takes what the mail log says; facts that are no acceptances are of no use here.
     pub fn audit_fact(&self, fact: &Fact) -> Result<(), Failure> {
-        self.read(|conn| {
+        self.scratch(|conn| {
             match &fact.says {
                 Says::Accepted => conn
                     .prepare_cached("INSERT OR IGNORE INTO temp.accepted VALUES (?1, ?2, ?3)")?
@@ -73,7 +73,7 @@ impl Ledger {
     /// # Errors
     /// Exit 74: the file cannot be read at all.
     pub fn audit(&self, log: Option<Covered>, each: &mut dyn FnMut(Violation)) -> Result<Audited, Failure> {
-        self.read(|conn| {
+        self.scratch(|conn| {
             file(conn, each)?;
             // An older one is not what this version makes; the next run brings it up to date.
             if !self.is_of_an_older_schema() {

@@ -4,7 +4,7 @@ use rusqlite::OptionalExtension;
 
 use super::columns::instant_at;
 use super::pauses::come_back;
-use super::{Durability, Ledger};
+use super::{Campaigns, Durability, Plans, Records};
 use crate::domain::instant::{self, Instant, Recorded};
 use crate::domain::state::CampaignStatus;
 use crate::failure::Failure;
@@ -89,80 +89,7 @@ pub struct DueRecipient {
     pub suppressed: bool,
 }
 
-impl Ledger {
-    /// Makes a campaign, or an edit of its schedule, known: nothing that fell due before it was first seen ever opens.
-    ///
-    /// `next_run` is the earliest instant not decided about; it may have passed. One that was paused only because its
-    /// definition was gone goes on.
-    pub fn see_campaign(
-        &mut self,
-        campaign_id: &str,
-        schedule: &str,
-        next_run: Instant,
-        now: Instant,
-    ) -> Result<(), Failure> {
-        let (now, next_run) = (instant::text(now), instant::text(next_run));
-        self.write(Durability::Full, |tx| {
-            come_back(tx, campaign_id, &now)?;
-            tx.execute(
-                "UPDATE scheduled_campaign SET schedule = ?3, defined = 1,
-                     next_run = CASE WHEN cancelled_at IS NOT NULL THEN NULL ELSE ?2 END WHERE campaign_id = ?1",
-                (campaign_id, &next_run, schedule),
-            )?;
-            tx.execute(
-                "INSERT INTO scheduled_campaign (campaign_id, next_run, status, enabled, first_seen_at, schedule)
-                 SELECT ?1, ?2, 'pending', 1, ?3, ?4
-                 WHERE NOT EXISTS (SELECT 1 FROM scheduled_campaign WHERE campaign_id = ?1)",
-                (campaign_id, &next_run, &now, schedule),
-            )?;
-            Ok(())
-        })
-    }
-
-    /// Takes over what an older system knew of campaigns, in one transaction. Those the ledger knows stay as they are.
-    pub fn import_campaigns(&mut self, campaigns: &[ImportedCampaign], now: Instant) -> Result<(), Failure> {
-        let now = instant::text(now);
-        self.write(Durability::Full, |tx| {
-            for campaign in campaigns {
-                tx.execute(
-                    "INSERT INTO scheduled_campaign (campaign_id, next_run, last_run, total_runs, status, enabled, first_seen_at,
-                         schedule, notes)
-                     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
-                     WHERE NOT EXISTS (SELECT 1 FROM scheduled_campaign WHERE campaign_id = ?1)",
-                    (
-                        &campaign.campaign_id,
-                        campaign.next_run.map(instant::text),
-                        campaign.last_run.map(instant::text),
-                        campaign.total_runs,
-                        &campaign.status,
-                        campaign.enabled,
-                        &now,
-                        &campaign.schedule,
-                        &campaign.notes,
-                    ),
-                )?;
-            }
-            tx.execute(
-                "UPDATE scheduled_campaign SET cancelled_at = ?1 WHERE status = 'cancelled' AND cancelled_at IS NULL",
-                [&now],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// Records when a campaign is due next: only after everything before has been decided about.
-    pub fn set_next_run(&mut self, campaign_id: &str, next_run: Option<Instant>) -> Result<(), Failure> {
-        let next_run = next_run.map(Recorded);
-        let same = self.campaign(campaign_id)?.is_some_and(|state| state.next_run == next_run);
-        if same {
-            return Ok(());
-        }
-        self.write(Durability::Full, |tx| {
-            tx.execute("UPDATE scheduled_campaign SET next_run = ?2 WHERE campaign_id = ?1", (campaign_id, &next_run))?;
-            Ok(())
-        })
-    }
-
+impl Records {
     /// What the ledger knows of one campaign.
     pub fn campaign(&self, campaign_id: &str) -> Result<Option<CampaignState>, Failure> {
         self.read(|conn| {
@@ -173,7 +100,7 @@ impl Ledger {
     }
 
     /// What the ledger knows of all campaigns, in order of their id.
-    pub fn campaigns(&self) -> Result<Vec<CampaignState>, Failure> {
+    pub fn all_campaigns(&self) -> Result<Vec<CampaignState>, Failure> {
         self.read(|conn| {
             let columns = self.columns();
             let mut rows =
@@ -229,31 +156,6 @@ impl Ledger {
             let newest_at = newest.as_deref().and_then(instant::from_text);
             Ok(LastDecision { newest_at, last_opened, missed_over_short })
         })
-    }
-
-    /// Sets `pending`, `completed` or, for one that was cancelled, `cancelled` for every running campaign that has nothing
-    /// planned or armed any more.
-    pub fn complete_campaigns(&mut self) -> Result<(), Failure> {
-        const DONE: &str = "status = 'running' AND NOT EXISTS (
-            SELECT 1 FROM campaign_occurrence AS o CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
-            WHERE o.campaign_id = scheduled_campaign.campaign_id AND o.state = 'opened')
-            AND NOT EXISTS (
-            SELECT 1 FROM message AS m CROSS JOIN campaign_occurrence AS o ON o.id = m.occurrence
-            WHERE m.state = 'armed' AND o.campaign_id = scheduled_campaign.campaign_id)";
-        let any = self
-            .read(|conn| conn.prepare_cached(&format!("SELECT 1 FROM scheduled_campaign WHERE {DONE}"))?.exists([]))?;
-        if any {
-            self.write(Durability::Full, |tx| {
-                tx.execute(
-                    &format!(
-                        "UPDATE scheduled_campaign SET status = CASE WHEN cancelled_at IS NOT NULL THEN 'cancelled'
-                             WHEN next_run IS NULL THEN 'completed' ELSE 'pending' END WHERE {DONE}"
-                    ),
-                    [],
-                )
-            })?;
-        }
-        Ok(())
     }
 
     /// Opened occurrences of running campaigns with messages due at `now`, the oldest first.
@@ -322,6 +224,103 @@ impl Ledger {
             conn.prepare_cached("SELECT status = 'running' FROM scheduled_campaign WHERE campaign_id = ?1")?
                 .query_row([campaign_id], |row| row.get(0))
         })
+    }
+}
+
+impl Plans<'_> {
+    /// Records when a campaign is due next: only after everything before has been decided about.
+    pub fn set_next_run(&mut self, campaign_id: &str, next_run: Option<Instant>) -> Result<(), Failure> {
+        let next_run = next_run.map(Recorded);
+        let same = self.0.campaign(campaign_id)?.is_some_and(|state| state.next_run == next_run);
+        if same {
+            return Ok(());
+        }
+        self.0.write(Durability::Full, |tx| {
+            tx.execute("UPDATE scheduled_campaign SET next_run = ?2 WHERE campaign_id = ?1", (campaign_id, &next_run))?;
+            Ok(())
+        })
+    }
+}
+
+impl Campaigns<'_> {
+    /// Makes a campaign, or an edit of its schedule, known: nothing that fell due before it was first seen ever opens.
+    ///
+    /// `next_run` is the earliest instant not decided about; it may have passed. One that was paused only because its
+    /// definition was gone goes on.
+    pub fn see(&mut self, campaign_id: &str, schedule: &str, next_run: Instant, now: Instant) -> Result<(), Failure> {
+        let (now, next_run) = (instant::text(now), instant::text(next_run));
+        self.0.write(Durability::Full, |tx| {
+            come_back(tx, campaign_id, &now)?;
+            tx.execute(
+                "UPDATE scheduled_campaign SET schedule = ?3, defined = 1,
+                     next_run = CASE WHEN cancelled_at IS NOT NULL THEN NULL ELSE ?2 END WHERE campaign_id = ?1",
+                (campaign_id, &next_run, schedule),
+            )?;
+            tx.execute(
+                "INSERT INTO scheduled_campaign (campaign_id, next_run, status, enabled, first_seen_at, schedule)
+                 SELECT ?1, ?2, 'pending', 1, ?3, ?4
+                 WHERE NOT EXISTS (SELECT 1 FROM scheduled_campaign WHERE campaign_id = ?1)",
+                (campaign_id, &next_run, &now, schedule),
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Takes over what an older system knew of campaigns, in one transaction. Those the ledger knows stay as they are.
+    pub fn import(&mut self, campaigns: &[ImportedCampaign], now: Instant) -> Result<(), Failure> {
+        let now = instant::text(now);
+        self.0.write(Durability::Full, |tx| {
+            for campaign in campaigns {
+                tx.execute(
+                    "INSERT INTO scheduled_campaign (campaign_id, next_run, last_run, total_runs, status, enabled, first_seen_at,
+                         schedule, notes)
+                     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9
+                     WHERE NOT EXISTS (SELECT 1 FROM scheduled_campaign WHERE campaign_id = ?1)",
+                    (
+                        &campaign.campaign_id,
+                        campaign.next_run.map(instant::text),
+                        campaign.last_run.map(instant::text),
+                        campaign.total_runs,
+                        &campaign.status,
+                        campaign.enabled,
+                        &now,
+                        &campaign.schedule,
+                        &campaign.notes,
+                    ),
+                )?;
+            }
+            tx.execute(
+                "UPDATE scheduled_campaign SET cancelled_at = ?1 WHERE status = 'cancelled' AND cancelled_at IS NULL",
+                [&now],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Sets `pending`, `completed` or, for one that was cancelled, `cancelled` for every running campaign that has nothing
+    /// planned or armed any more.
+    pub fn complete(&mut self) -> Result<(), Failure> {
+        const DONE: &str = "status = 'running' AND NOT EXISTS (
+            SELECT 1 FROM campaign_occurrence AS o CROSS JOIN message AS m ON m.occurrence = o.id AND m.state = 'planned'
+            WHERE o.campaign_id = scheduled_campaign.campaign_id AND o.state = 'opened')
+            AND NOT EXISTS (
+            SELECT 1 FROM message AS m CROSS JOIN campaign_occurrence AS o ON o.id = m.occurrence
+            WHERE m.state = 'armed' AND o.campaign_id = scheduled_campaign.campaign_id)";
+        let any = self
+            .0
+            .read(|conn| conn.prepare_cached(&format!("SELECT 1 FROM scheduled_campaign WHERE {DONE}"))?.exists([]))?;
+        if any {
+            self.0.write(Durability::Full, |tx| {
+                tx.execute(
+                    &format!(
+                        "UPDATE scheduled_campaign SET status = CASE WHEN cancelled_at IS NOT NULL THEN 'cancelled'
+                             WHEN next_run IS NULL THEN 'completed' ELSE 'pending' END WHERE {DONE}"
+                    ),
+                    [],
+                )
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The carts that one look at the shop found, kept in a temporary table: a million of them need no more memory than one.
 
-use super::Ledger;
+use super::Records;
 use super::columns::instant_at;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -50,10 +50,10 @@ pub const NOT_IDLE_YET: &str = "not idle yet";
 const COLUMNS: &str =
     "cart_id, identity, user_id, recipient, folded_address, cart_hash, cart_value, currency, touched_at";
 
-impl Ledger {
+impl Records {
     /// Empties the table and opens a transaction on it, so that filling it is quick. It touches no ledger table.
-    pub fn begin_candidates(&mut self) -> Result<(), Failure> {
-        self.read(|conn| {
+    pub fn begin_candidates(&self) -> Result<(), Failure> {
+        self.scratch(|conn| {
             // Bounded: what does not fit goes to a temporary file.
             conn.execute_batch("PRAGMA temp.cache_size = -4000;")?;
             conn.execute_batch(TABLE)?;
@@ -61,14 +61,14 @@ impl Ledger {
         })
     }
 
-    /// Ends the filling that [`Ledger::begin_candidates`] began.
-    pub fn end_candidates(&mut self) -> Result<(), Failure> {
-        self.read(|conn| conn.execute_batch("COMMIT"))
+    /// Ends the filling that [`Records::begin_candidates`] began.
+    pub fn end_candidates(&self) -> Result<(), Failure> {
+        self.scratch(|conn| conn.execute_batch("COMMIT"))
     }
 
     /// Adds one cart; with a `verdict` and its detail when it is already decided.
     pub fn add_candidate(&self, candidate: &Candidate, verdict: Option<(&str, &str)>) -> Result<(), Failure> {
-        self.read(|conn| {
+        self.scratch(|conn| {
             conn.prepare_cached(&format!(
                 "INSERT INTO temp.candidate ({COLUMNS}, verdict, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
             ))?
@@ -98,7 +98,7 @@ impl Ledger {
 
     /// Records what was decided about a cart.
     pub fn decide_candidate(&self, id: i64, verdict: &str, detail: &str) -> Result<(), Failure> {
-        self.read(|conn| {
+        self.scratch(|conn| {
             conn.prepare_cached("UPDATE temp.candidate SET verdict = ?2, detail = ?3 WHERE id = ?1")?
                 .execute((id, verdict, detail))
                 .map(|_| ())

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::batches::Batch;
 use super::notices::{Event, record_event, record_event_daily, settle_event};
 use super::resolve::{a_newer_one_has_the_contents, another_is_planned};
-use super::{Durability, Ledger};
+use super::{Durability, Ledger, Plans, Reading, Records};
 use crate::domain::address;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -33,87 +33,6 @@ struct Late {
 }
 
 impl Ledger {
-    /// Skips every planned cart message that expired, in batches, and says how many there were.
-    ///
-    /// A person is told the first time, and again after a day when more expired; the line is always the newest.
-    pub fn expire_carts(&mut self, now: Instant) -> Result<u64, Failure> {
-        let at = instant::text(now);
-        let late = self.late("occurrence IS NULL", &at)?;
-        if late.ids.is_empty() {
-            return Ok(0);
-        }
-        let since = self.read(|conn| told_since(conn, CARTS))?.unwrap_or_else(|| at.clone());
-        let mut expired = self.read(|conn| count_expired_carts(conn, &since))?;
-        self.in_batches(&late.ids, &mut |_| {}, |tx, batch| {
-            let moved = expire_each(tx, batch, &at)?;
-            expired += moved;
-            let line = line_of_carts(expired, &since, &at, late.last_word.as_deref());
-            record_event_daily(tx, &Event { kind: KIND, key: CARTS.into(), line, at: &at })?;
-            Ok(Some(moved))
-        })
-    }
-
-    /// Skips every planned campaign message that expired, in batches, and says how many there were.
-    ///
-    /// Nothing expires while its campaign is paused: a person decides first. Each opening is told by itself.
-    pub fn expire_recipients(&mut self, now: Instant) -> Result<u64, Failure> {
-        let at = instant::text(now);
-        // By occurrence: none of its messages expires before it does, and one look tells that nothing is left of it.
-        let expiring: Vec<Expiring> = self.read(|conn| {
-            let mut rows = conn.prepare_cached(
-                "SELECT o.id, o.campaign_id, o.planned_at
-                 FROM campaign_occurrence AS o JOIN scheduled_campaign AS c USING (campaign_id)
-                 WHERE o.state = 'opened' AND o.expires_at <= ?1 AND c.status NOT IN ('paused', 'cancelled')
-                     AND EXISTS (SELECT 1 FROM message AS m WHERE m.occurrence = o.id AND m.state = 'planned')",
-            )?;
-            rows.query_map([&at], |row| {
-                Ok(Expiring { occurrence: row.get(0)?, campaign_id: row.get(1)?, planned_at: row.get(2)? })
-            })?
-            .collect()
-        })?;
-        let mut all = 0;
-        for opening in expiring {
-            let late = self.late(&format!("occurrence = {}", opening.occurrence), &at)?;
-            if late.ids.is_empty() {
-                continue;
-            }
-            let mut expired = self.read(|conn| count_expired(conn, opening.occurrence))?;
-            all += self.in_batches(&late.ids, &mut |_| {}, |tx, batch| {
-                if !is_expiring(tx, &opening.campaign_id)? {
-                    return Ok(None);
-                }
-                let moved = expire_each(tx, batch, &at)?;
-                expired += moved;
-                let line = line_of_opening(&opening, expired, &late.until, late.last_word.as_deref());
-                let key = key_of(&opening.campaign_id, &opening.planned_at);
-                record_event(tx, &Event { kind: KIND, key, line, at: &at })?;
-                Ok(Some(moved))
-            })?;
-        }
-        Ok(all)
-    }
-
-    fn late(&self, which: &str, at: &str) -> Result<Late, Failure> {
-        self.read(|conn| {
-            let mut late = Late::default();
-            let mut rows = conn.prepare_cached(&format!(
-                "SELECT id, expires_at, last_reply FROM message WHERE {which} AND state = 'planned' AND expires_at <= ?1"
-            ))?;
-            let mut rows = rows.query([at])?;
-            while let Some(row) = rows.next()? {
-                late.ids.push(row.get(0)?);
-                let until = row.get_ref(1)?.as_str()?;
-                if late.until.as_str() < until {
-                    late.until = until.to_owned();
-                }
-                if let Some(word) = row.get_ref(2)?.as_str_or_null()? {
-                    late.last_word = Some(word.to_owned());
-                }
-            }
-            Ok(late)
-        })
-    }
-
     /// Takes back what a clock that was ahead expired: what is not late by the clock as it is now is planned again, and
     /// what was put off beyond any wait is due now. The caller holds the run lock and has not begun its run: killed on the
     /// way, the clock is still refused, and a person repeats it.
@@ -186,6 +105,91 @@ impl Ledger {
     }
 }
 
+impl Records {
+    fn late(&self, which: &str, at: &str) -> Result<Late, Failure> {
+        self.read(|conn| {
+            let mut late = Late::default();
+            let mut rows = conn.prepare_cached(&format!(
+                "SELECT id, expires_at, last_reply FROM message WHERE {which} AND state = 'planned' AND expires_at <= ?1"
+            ))?;
+            let mut rows = rows.query([at])?;
+            while let Some(row) = rows.next()? {
+                late.ids.push(row.get(0)?);
+                let until = row.get_ref(1)?.as_str()?;
+                if late.until.as_str() < until {
+                    late.until = until.to_owned();
+                }
+                if let Some(word) = row.get_ref(2)?.as_str_or_null()? {
+                    late.last_word = Some(word.to_owned());
+                }
+            }
+            Ok(late)
+        })
+    }
+}
+
+impl Plans<'_> {
+    /// Skips every planned cart message that expired, in batches, and says how many there were.
+    ///
+    /// A person is told the first time, and again after a day when more expired; the line is always the newest.
+    pub fn expire_carts(&mut self, now: Instant) -> Result<u64, Failure> {
+        let at = instant::text(now);
+        let late = self.0.late("occurrence IS NULL", &at)?;
+        if late.ids.is_empty() {
+            return Ok(0);
+        }
+        let since = self.0.read(|conn| told_since(conn, CARTS))?.unwrap_or_else(|| at.clone());
+        let mut expired = self.0.read(|conn| count_expired_carts(conn, &since))?;
+        self.0.in_batches(&late.ids, &mut |_| {}, |tx, batch| {
+            let moved = expire_each(tx, batch, &at)?;
+            expired += moved;
+            let line = line_of_carts(expired, &since, &at, late.last_word.as_deref());
+            record_event_daily(tx, &Event { kind: KIND, key: CARTS.into(), line, at: &at })?;
+            Ok(Some(moved))
+        })
+    }
+
+    /// Skips every planned campaign message that expired, in batches, and says how many there were.
+    ///
+    /// Nothing expires while its campaign is paused: a person decides first. Each opening is told by itself.
+    pub fn expire_recipients(&mut self, now: Instant) -> Result<u64, Failure> {
+        let at = instant::text(now);
+        // By occurrence: none of its messages expires before it does, and one look tells that nothing is left of it.
+        let expiring: Vec<Expiring> = self.0.read(|conn| {
+            let mut rows = conn.prepare_cached(
+                "SELECT o.id, o.campaign_id, o.planned_at
+                 FROM campaign_occurrence AS o JOIN scheduled_campaign AS c USING (campaign_id)
+                 WHERE o.state = 'opened' AND o.expires_at <= ?1 AND c.status NOT IN ('paused', 'cancelled')
+                     AND EXISTS (SELECT 1 FROM message AS m WHERE m.occurrence = o.id AND m.state = 'planned')",
+            )?;
+            rows.query_map([&at], |row| {
+                Ok(Expiring { occurrence: row.get(0)?, campaign_id: row.get(1)?, planned_at: row.get(2)? })
+            })?
+            .collect()
+        })?;
+        let mut all = 0;
+        for opening in expiring {
+            let late = self.0.late(&format!("occurrence = {}", opening.occurrence), &at)?;
+            if late.ids.is_empty() {
+                continue;
+            }
+            let mut expired = self.0.read(|conn| count_expired(conn, opening.occurrence))?;
+            all += self.0.in_batches(&late.ids, &mut |_| {}, |tx, batch| {
+                if !is_expiring(tx, &opening.campaign_id)? {
+                    return Ok(None);
+                }
+                let moved = expire_each(tx, batch, &at)?;
+                expired += moved;
+                let line = line_of_opening(&opening, expired, &late.until, late.last_word.as_deref());
+                let key = key_of(&opening.campaign_id, &opening.planned_at);
+                record_event(tx, &Event { kind: KIND, key, line, at: &at })?;
+                Ok(Some(moved))
+            })?;
+        }
+        Ok(all)
+    }
+}
+
 /// Takes everything that was told of a campaign's expiry off the list, within a transaction.
 pub(super) fn settle_expiry_of(tx: &Connection, campaign_id: &str) -> rusqlite::Result<()> {
     let begin = key_of(campaign_id, "");
@@ -226,20 +230,20 @@ fn expire_each(tx: &Connection, batch: Batch<'_>, at: &str) -> rusqlite::Result<
     Ok(moved)
 }
 
-fn told_since(conn: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+fn told_since(conn: &Reading<'_>, key: &str) -> rusqlite::Result<Option<String>> {
     conn.prepare_cached("SELECT first_at FROM notice WHERE notice_key = ?1")?
         .query_row([key], |row| row.get(0))
         .optional()
 }
 
-fn count_expired(conn: &Connection, occurrence: i64) -> rusqlite::Result<u64> {
+fn count_expired(conn: &Reading<'_>, occurrence: i64) -> rusqlite::Result<u64> {
     conn.prepare_cached(
         "SELECT count(*) FROM message WHERE occurrence = ?1 AND state = 'skipped' AND reason = 'expired'",
     )?
     .query_row([occurrence], |row| row.get(0))
 }
 
-fn count_expired_carts(conn: &Connection, since: &str) -> rusqlite::Result<u64> {
+fn count_expired_carts(conn: &Reading<'_>, since: &str) -> rusqlite::Result<u64> {
     conn.prepare_cached(
         "SELECT count(*) FROM message
          WHERE occurrence IS NULL AND state = 'skipped' AND reason = 'expired' AND settled_at >= ?1",
@@ -282,7 +286,7 @@ fn tell_anew(tx: &Connection, at: &str) -> rusqlite::Result<()> {
         known.query_map((KIND, at), |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     for (key, since) in known {
         let line = if key == CARTS {
-            let expired = count_expired_carts(tx, &since)?;
+            let expired = count_expired_carts(&Reading(tx), &since)?;
             let last_word = last_word(tx, "occurrence IS NULL")?;
             (expired > 0).then(|| line_of_carts(expired, &since, at, last_word.as_deref()))
         } else {
@@ -299,7 +303,7 @@ fn tell_anew(tx: &Connection, at: &str) -> rusqlite::Result<()> {
                 .optional()?;
             match opening {
                 Some((opening, until)) => {
-                    let expired = count_expired(tx, opening.occurrence)?;
+                    let expired = count_expired(&Reading(tx), opening.occurrence)?;
                     let last_word = last_word(tx, &format!("occurrence = {}", opening.occurrence))?;
                     (expired > 0).then(|| line_of_opening(&opening, expired, &until, last_word.as_deref()))
                 }

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 
 use super::runs::{Epoch, WRITTEN_HERE};
-use super::{Durability, Ledger};
+use super::{Durability, Ledger, Records, Runs};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::failure::Failure;
@@ -19,6 +19,26 @@ use crate::run_lock::{Found, Record};
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 impl Ledger {
+    /// Whether a dead run left a write-ahead log beside this path; an orderly end of every command takes it away.
+    pub fn has_left_log(path: &Path) -> bool {
+        let mut log = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
+        log.push("-wal");
+        let mut magic = [0; 4];
+        let read = File::open(log).and_then(|mut file| file.read_exact(&mut magic));
+        read.is_ok() && matches!(u32::from_be_bytes(magic), 0x377f_0682 | 0x377f_0683)
+    }
+
+    /// What a ledger's file looks like from outside: its device, inode, size and last write. Only a checkpoint writes to it,
+    /// and only a copy or another file looks otherwise.
+    pub fn mark_of(path: &Path) -> String {
+        let Ok(meta) = std::fs::metadata(path) else { return "-".into() };
+        let looks = [meta.dev() as i64, meta.ino() as i64, meta.len() as i64, meta.mtime(), meta.mtime_nsec()];
+        let bytes: Vec<u8> = looks.iter().flat_map(|part| part.to_le_bytes()).collect();
+        hex(&Sha256::digest(bytes)[..8])
+    }
+}
+
+impl Records {
     /// Compares the clock with the newest thing the ledger recorded as done.
     ///
     /// # Errors
@@ -43,7 +63,7 @@ impl Ledger {
     /// `remembered` was read from the lock file before the ledger was opened.
     ///
     /// # Errors
-    /// Exit 74, as [`Ledger::check_not_restored`]; or a run began, never ended, and left no log.
+    /// Exit 74, as [`Records::check_not_restored`]; or a run began, never ended, and left no log.
     pub fn look(&self, remembered: &Found) -> Result<(), Failure> {
         if let Found::Record(record) = remembered {
             self.check_not_restored(record)?;
@@ -142,24 +162,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether a dead run left a write-ahead log beside this path; an orderly end of every command takes it away.
-    pub fn has_left_log(path: &Path) -> bool {
-        let mut log = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
-        log.push("-wal");
-        let mut magic = [0; 4];
-        let read = File::open(log).and_then(|mut file| file.read_exact(&mut magic));
-        read.is_ok() && matches!(u32::from_be_bytes(magic), 0x377f_0682 | 0x377f_0683)
-    }
-
-    /// What a ledger's file looks like from outside: its device, inode, size and last write. Only a checkpoint writes to it,
-    /// and only a copy or another file looks otherwise.
-    pub fn mark_of(path: &Path) -> String {
-        let Ok(meta) = std::fs::metadata(path) else { return "-".into() };
-        let looks = [meta.dev() as i64, meta.ino() as i64, meta.len() as i64, meta.mtime(), meta.mtime_nsec()];
-        let bytes: Vec<u8> = looks.iter().flat_map(|part| part.to_le_bytes()).collect();
-        hex(&Sha256::digest(bytes)[..8])
-    }
-
     /// What the lock file is to remember of a run of this ledger, after its commit.
     pub fn record_of(&self, epoch: Epoch, ended_at: Option<Instant>, armed: u64) -> Record {
         let host = self.host.as_ref().map(|host| host.id.clone());
@@ -185,15 +187,17 @@ impl Ledger {
         )
         .kept("nothing is sent"))
     }
+}
 
+impl Runs<'_> {
     /// Goes on with an old copy: every planned message becomes `skipped: held_back`, and carts touched before `now` are
     /// left alone, because what went out since the copy was made is not known. Says how many were planned.
     ///
     /// In one transaction, however many they are: until it is there, every other command refuses to write.
     pub fn hold_back_planned(&mut self, newer_epoch: i64, now: Instant) -> Result<u64, Failure> {
         let now = instant::text(now);
-        let (host_id, host_name) = self.host_columns();
-        self.write(Durability::Full, |tx| {
+        let (host_id, host_name) = self.0.host_columns();
+        self.0.write(Durability::Full, |tx| {
             let held = tx.execute(
                 "UPDATE message SET state = 'skipped', reason = 'held_back', settled_at = ?1,
                      last_reply = 'the ledger was put back from a backup' WHERE state = 'planned'",

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::open::{SCHEMA, SCHEMA_SQL};
 use super::parts::{drop_part, makes_the_same, parts, parts_of_a_ledger};
-use super::{Durability, Ledger};
+use super::{Durability, Ledger, Records};
 use crate::failure::Failure;
 
 /// Indexes and triggers that an earlier schema had. What this one has no longer is dropped; what a person added stays.
@@ -73,10 +73,12 @@ impl Ledger {
             )?;
             tx.pragma_update(None, "user_version", SCHEMA)
         })?;
-        self.schema = SCHEMA;
+        self.records.schema = SCHEMA;
         Ok(true)
     }
+}
 
+impl Records {
     /// Whether a command with the run lock would bring it up to date first.
     pub fn is_of_an_older_schema(&self) -> bool {
         self.schema < SCHEMA

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::notices::{Event, paused_key, record_event, settle_event};
-use super::{Durability, Ledger};
+use super::{Durability, Plans};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 
@@ -21,7 +21,7 @@ pub struct Missed {
     pub over_short_audience: Option<Instant>,
 }
 
-impl Ledger {
+impl Plans<'_> {
     /// Records instants of a campaign that will never open, and when it is due next.
     pub fn miss_occurrences(
         &mut self,
@@ -32,7 +32,7 @@ impl Ledger {
         now: Instant,
     ) -> Result<(), Failure> {
         let at = instant::text(now);
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             record_missed(tx, campaign_id, missed, &at, schedule)?;
             tx.execute(
                 "UPDATE scheduled_campaign SET next_run = ?2 WHERE campaign_id = ?1",
@@ -44,11 +44,11 @@ impl Ledger {
 
     /// Remembers how many rows an audience has that is held to be cut short; `None` when it is not. Writes only on a change.
     pub fn set_short_audience(&mut self, campaign_id: &str, rows: Option<u64>) -> Result<(), Failure> {
-        let same = self.campaign(campaign_id)?.is_none_or(|state| state.short_audience_rows == rows);
+        let same = self.0.campaign(campaign_id)?.is_none_or(|state| state.short_audience_rows == rows);
         if same {
             return Ok(());
         }
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             tx.execute(
                 "UPDATE scheduled_campaign SET short_audience_rows = ?2 WHERE campaign_id = ?1",
                 (campaign_id, rows),

@@ -9,11 +9,11 @@
 //! | skipped   | decided against, with a reason        | leaves it                                             |
 //! | in_doubt  | body begun, no trustworthy reply came | leaves it; evidence or a person moves it              |
 //!
-//! Why no message goes twice: a body may leave only after `armed` is on disk ([`Ledger::arm`], `synchronous=FULL`), and
+//! Why no message goes twice: a body may leave only after `armed` is on disk ([`Books::arm`], `synchronous=FULL`), and
 //! nothing but evidence or a person leads from there back to `planned` once a run has died. Why none is lost: before
 //! `armed` the server holds no complete message, so `planned` is simply tried again.
 //!
-//! Each outcome is a transaction of its own ([`Ledger::settle`]): what fails in one takes no other with it. It goes without
+//! Each outcome is a transaction of its own ([`Books::settle`]): what fails in one takes no other with it. It goes without
 //! an fsync (`synchronous=NORMAL`): losing it leaves `armed`, which is held, never sent again. Messages that ask to be
 //! armed at the same moment share one commit, which comes after the outcomes that are known by then. It also brings those
 //! to the disk: they are in the same write-ahead log, before it, and there a frame counts only if its checksum does, which
@@ -51,11 +51,12 @@ mod streak;
 mod suppressions;
 
 use std::cell::Cell;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{CachedStatement, Connection, ErrorCode, Params, Row, Statement};
 
-pub use adoption::{Adopted, Adoption, Log, OldLog, Restored, Rules, Survey, no_zone, span};
+pub use adoption::{Adopted, Adoption, OldLog, Restored, Rules, Survey, no_zone, span};
 pub use arm::{Armed, At, Denied};
 pub use audience::{Opened, Opening, OpeningKey};
 pub use audit::Violation;
@@ -77,18 +78,16 @@ pub use streak::PastRefusal;
 use crate::failure::Failure;
 use crate::host::Host;
 
-/// The ledger, open.
+/// A ledger, open to be read: what `status`, `log`, `audit` and `--dry-run` need. Nothing that it offers writes to the file.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct Records {
     conn: Option<Connection>,
     path: PathBuf,
     id: String,
     kind: Kind,
     /// `user_version`: an older one until a command with the run lock has brought it up to date.
     schema: i64,
-    /// What the connection is set to; `None` before the first commit.
-    durability: Option<Durability>,
-    /// This machine, where it has an identity.
+    /// This machine, where it has an identity and the ledger is written to.
     host: Option<Host>,
     /// Device and inode of the file that was opened.
     file: (u64, u64),
@@ -98,6 +97,47 @@ pub struct Ledger {
     version: Cell<Option<(u64, i64)>>,
     /// A COMMIT or fsync failed: what is on disk is unknown, so nothing more is written, not even by closing.
     broken: Cell<bool>,
+}
+
+/// A ledger, open to be written to; it reads as [`Records`] do. What it writes is in parts, by who needs them: each part is
+/// borrowed for one call, and all of them write through the one transaction of [`Ledger::write`].
+#[derive(Debug)]
+pub struct Ledger {
+    records: Records,
+    /// What the connection is set to; `None` before the first commit.
+    durability: Option<Durability>,
+}
+
+/// The runs: beginning, taking over what a dead one left, ending.
+#[derive(Debug)]
+pub struct Runs<'a>(&'a mut Ledger);
+
+/// What falls due: carts and occurrences planned, missed, or found too late.
+#[derive(Debug)]
+pub struct Plans<'a>(&'a mut Ledger);
+
+/// What becomes of each message: arming, the server's answer, a person's decision.
+#[derive(Debug)]
+pub struct Books<'a>(&'a mut Ledger);
+
+/// The campaigns as such: defined, paused, cancelled, retried.
+#[derive(Debug)]
+pub struct Campaigns<'a>(&'a mut Ledger);
+
+/// What a person was told, and has settled.
+#[derive(Debug)]
+pub struct Notices<'a>(&'a mut Ledger);
+
+/// The addresses that are never written to.
+#[derive(Debug)]
+pub struct Suppressions<'a>(&'a mut Ledger);
+
+impl Deref for Ledger {
+    type Target = Records;
+
+    fn deref(&self) -> &Records {
+        &self.records
+    }
 }
 
 /// Whether a commit must be on disk before it returns.
@@ -138,7 +178,7 @@ impl Undone {
     }
 }
 
-impl Ledger {
+impl Records {
     /// The random name of this ledger, 32 hex digits.
     pub fn id(&self) -> &str {
         &self.id
@@ -155,6 +195,41 @@ impl Ledger {
 
     fn conn(&self) -> &Connection {
         self.conn.as_ref().expect("the connection is only taken on drop")
+    }
+    /// Runs a query, turning an SQLite error into exit 74.
+    fn read<T>(&self, work: impl FnOnce(&Reading<'_>) -> rusqlite::Result<T>) -> Result<T, Failure> {
+        work(&Reading(self.conn())).map_err(|err| unusable(&self.path, &err))
+    }
+
+    /// Works on temporary tables, which are this connection's alone, and on its settings. Nothing of the ledger is written.
+    fn scratch<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
+        work(self.conn()).map_err(|err| unusable(&self.path, &err))
+    }
+}
+
+impl Ledger {
+    pub fn runs(&mut self) -> Runs<'_> {
+        Runs(self)
+    }
+
+    pub fn plans(&mut self) -> Plans<'_> {
+        Plans(self)
+    }
+
+    pub fn books(&mut self) -> Books<'_> {
+        Books(self)
+    }
+
+    pub fn campaigns(&mut self) -> Campaigns<'_> {
+        Campaigns(self)
+    }
+
+    pub fn notices(&mut self) -> Notices<'_> {
+        Notices(self)
+    }
+
+    pub fn suppressions(&mut self) -> Suppressions<'_> {
+        Suppressions(self)
     }
 
     /// Runs one write transaction (`BEGIN IMMEDIATE`) and commits it.
@@ -179,7 +254,7 @@ impl Ledger {
         if self.broken.get() {
             return Err(Failure::ledger("the ledger failed earlier in this run", "see the first error"));
         }
-        self.commits += 1;
+        self.records.commits += 1;
         let result = self.write_inner(durability, work);
         let value = result.map_err(|undone| {
             let forbidden = match &undone {
@@ -206,7 +281,7 @@ impl Ledger {
         durability: Durability,
         work: impl FnOnce(&Connection) -> Result<T, Undone>,
     ) -> Result<T, Undone> {
-        let conn = self.conn.as_ref().expect("the connection is only taken on drop");
+        let conn = self.records.conn.as_ref().expect("the connection is only taken on drop");
         if self.durability != Some(durability) {
             // SQLite does this while it parses: a prepared statement would set it once.
             conn.execute_batch(match durability {
@@ -224,14 +299,38 @@ impl Ledger {
         }
         result
     }
+}
 
-    /// Runs a read, turning an SQLite error into exit 74.
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
-        work(self.conn()).map_err(|err| unusable(&self.path, &err))
+/// A connection that answers queries only: `sqlite3_stmt_readonly` is asked of every statement.
+struct Reading<'a>(&'a Connection);
+
+impl Reading<'_> {
+    /// # Panics
+    /// The statement would write: a fault of this program.
+    fn prepare_cached(&self, sql: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        let statement = self.0.prepare_cached(sql)?;
+        assert!(statement.readonly(), "a statement that reads the ledger would write to it: {sql}");
+        Ok(statement)
+    }
+
+    /// As [`Reading::prepare_cached`], for a statement that is not needed again.
+    fn prepare(&self, sql: &str) -> rusqlite::Result<Statement<'_>> {
+        let statement = self.0.prepare(sql)?;
+        assert!(statement.readonly(), "a statement that reads the ledger would write to it: {sql}");
+        Ok(statement)
+    }
+
+    fn query_row<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.prepare(sql)?.query_row(params, row)
     }
 }
 
-impl Drop for Ledger {
+impl Drop for Records {
     fn drop(&mut self) {
         if self.broken.get() {
             // Closing would checkpoint pages that may never have reached the disk.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Durability, Ledger};
+use super::{Durability, Notices, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 
@@ -90,7 +90,7 @@ pub(super) fn settle_event(tx: &Connection, key: &str) -> rusqlite::Result<bool>
     Ok(tx.prepare_cached("DELETE FROM notice WHERE notice_key = ?1")?.execute([key])? > 0)
 }
 
-fn events(conn: &Connection) -> rusqlite::Result<Vec<StandingEvent>> {
+fn events(conn: &Reading<'_>) -> rusqlite::Result<Vec<StandingEvent>> {
     let kinds = EVENT_KINDS.join("', '");
     let mut rows = conn.prepare(&format!(
         "SELECT notice_key, kind, line, first_at FROM notice WHERE kind IN ('{kinds}') ORDER BY kind, first_at, notice_key"
@@ -101,19 +101,47 @@ fn events(conn: &Connection) -> rusqlite::Result<Vec<StandingEvent>> {
     .collect()
 }
 
-impl Ledger {
+impl Records {
     /// The events that stand, the oldest of each kind first.
     pub fn events(&self) -> Result<Vec<StandingEvent>, Failure> {
         self.read(events)
     }
 
+    /// The lines of the events that no one was told of yet, and those that are to be told again by now.
+    pub fn untold(&self, now: Instant) -> Result<Vec<String>, Failure> {
+        self.read(|conn| {
+            let mut rows =
+                conn.prepare_cached(&format!("SELECT line FROM notice WHERE {TO_BE_TOLD} ORDER BY rowid"))?;
+            rows.query_map([instant::text(now)], |row| row.get(0))?.collect()
+        })
+    }
+
+    /// What stands of one kind.
+    pub fn standing_of(&self, kind: &str) -> Result<Vec<Notice>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare_cached("SELECT notice_key, line FROM notice WHERE kind = ?1 ORDER BY rowid")?;
+            rows.query_map([kind], |row| Ok(Notice { key: row.get(0)?, line: row.get(1)? }))?.collect()
+        })
+    }
+
+    /// What stands: kind, line, and since when.
+    pub fn current_notices(&self) -> Result<Vec<(String, String, String)>, Failure> {
+        self.read(|conn| {
+            let mut rows =
+                conn.prepare("SELECT kind, line, first_at FROM notice WHERE line <> '' ORDER BY kind, first_at, line")?;
+            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+        })
+    }
+}
+
+impl Notices<'_> {
     /// Takes events off the list: they are right as they are. `None` takes all; says which were taken.
     ///
     /// # Errors
     /// Exit 2 when one of the keys does not stand; nothing is taken then.
-    pub fn accept_events(&mut self, keys: Option<&[String]>) -> Result<Vec<String>, Failure> {
-        let taken = self.write(Durability::Full, |tx| {
-            let standing: Vec<String> = events(tx)?.into_iter().map(|event| event.key).collect();
+    pub fn accept(&mut self, keys: Option<&[String]>) -> Result<Vec<String>, Failure> {
+        let taken = self.0.write(Durability::Full, |tx| {
+            let standing: Vec<String> = events(&Reading(tx))?.into_iter().map(|event| event.key).collect();
             let unknown = keys.unwrap_or_default().iter().find(|key| !standing.contains(key));
             if let Some(unknown) = unknown {
                 return Ok(Err((unknown.clone(), standing)));
@@ -133,19 +161,10 @@ impl Ledger {
         })
     }
 
-    /// The lines of the events that no one was told of yet, and those that are to be told again by now.
-    pub fn untold(&self, now: Instant) -> Result<Vec<String>, Failure> {
-        self.read(|conn| {
-            let mut rows =
-                conn.prepare_cached(&format!("SELECT line FROM notice WHERE {TO_BE_TOLD} ORDER BY rowid"))?;
-            rows.query_map([instant::text(now)], |row| row.get(0))?.collect()
-        })
-    }
-
     /// Notes that every event was told: after its line was written, so that a kill between the two tells it twice, not never.
     pub fn mark_told(&mut self, now: Instant) -> Result<(), Failure> {
         let at = instant::text(now);
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             tx.execute(&format!("UPDATE notice SET reported_at = ?1 WHERE {TO_BE_TOLD}"), [&at])?;
             Ok(())
         })
@@ -153,7 +172,7 @@ impl Ledger {
 
     /// Compares what stands now with what stood, keeps the difference, and says what is news. Writes only on a change.
     pub fn note(&mut self, kind: &str, standing: &[Notice], now: Instant) -> Result<News, Failure> {
-        let known: Vec<(String, String)> = self.read(|conn| {
+        let known: Vec<(String, String)> = self.0.read(|conn| {
             let mut rows = conn.prepare_cached("SELECT notice_key, reported_at FROM notice WHERE kind = ?1")?;
             rows.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })?;
@@ -165,7 +184,7 @@ impl Ledger {
         let remind = new.is_empty() && !standing.is_empty() && latest.is_some_and(|at| now - at >= REMIND_EVERY);
         if !new.is_empty() || !gone.is_empty() || remind {
             let at = instant::text(now);
-            self.write(Durability::Full, |tx| {
+            self.0.write(Durability::Full, |tx| {
                 for key in &gone {
                     tx.prepare_cached("DELETE FROM notice WHERE notice_key = ?1 AND kind = ?2")?.execute((key, kind))?;
                 }
@@ -187,18 +206,10 @@ impl Ledger {
         })
     }
 
-    /// What stands of one kind.
-    pub fn standing_of(&self, kind: &str) -> Result<Vec<Notice>, Failure> {
-        self.read(|conn| {
-            let mut rows = conn.prepare_cached("SELECT notice_key, line FROM notice WHERE kind = ?1 ORDER BY rowid")?;
-            rows.query_map([kind], |row| Ok(Notice { key: row.get(0)?, line: row.get(1)? }))?.collect()
-        })
-    }
-
     /// Keeps one thing that needs telling only once, ever, and its line as it is now; `None`: nothing of this kind stands.
     /// Says whether this is the first time. Writes only on a change.
     pub fn note_once(&mut self, kind: &str, standing: Option<&Notice>, now: Instant) -> Result<bool, Failure> {
-        let known: Vec<(String, String)> = self.read(|conn| {
+        let known: Vec<(String, String)> = self.0.read(|conn| {
             let mut rows = conn.prepare_cached("SELECT notice_key, line FROM notice WHERE kind = ?1")?;
             rows.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })?;
@@ -207,7 +218,7 @@ impl Ledger {
         let line_of = |key: &str| standing.filter(|notice| notice.key == key).map_or("", |notice| &notice.line);
         if is_first || known.iter().any(|(key, line)| line != line_of(key)) {
             let at = instant::text(now);
-            self.write(Durability::Full, |tx| {
+            self.0.write(Durability::Full, |tx| {
                 tx.execute("UPDATE notice SET line = '' WHERE kind = ?1", [kind])?;
                 let Some(notice) = standing else { return Ok(()) };
                 tx.execute(
@@ -230,7 +241,7 @@ impl Ledger {
         tell_after: TimeDelta,
         now: Instant,
     ) -> Result<bool, Failure> {
-        let known: Option<(String, String)> = self.read(|conn| {
+        let known: Option<(String, String)> = self.0.read(|conn| {
             conn.query_row("SELECT first_at, reported_at FROM notice WHERE notice_key = ?1", [kind], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
@@ -238,7 +249,7 @@ impl Ledger {
         })?;
         let Some(line) = standing else {
             if known.is_some() {
-                self.write(Durability::Full, |tx| settle_event(tx, kind))?;
+                self.0.write(Durability::Full, |tx| settle_event(tx, kind))?;
             }
             return Ok(false);
         };
@@ -247,7 +258,7 @@ impl Ledger {
             first_at == reported_at && instant::from_text(&first_at).is_some_and(|first| now - first >= tell_after)
         });
         let at = instant::text(now);
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             tx.execute(
                 "INSERT INTO notice (notice_key, kind, line, first_at, reported_at) VALUES (?1, ?1, ?2, ?3, ?3)
                  ON CONFLICT (notice_key) DO UPDATE SET line = excluded.line,
@@ -256,14 +267,5 @@ impl Ledger {
             )
         })?;
         Ok(has_lasted)
-    }
-
-    /// What stands: kind, line, and since when.
-    pub fn notices(&self) -> Result<Vec<(String, String, String)>, Failure> {
-        self.read(|conn| {
-            let mut rows =
-                conn.prepare("SELECT kind, line, first_at FROM notice WHERE line <> '' ORDER BY kind, first_at, line")?;
-            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
-        })
     }
 }

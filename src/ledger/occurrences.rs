@@ -1,6 +1,6 @@
 //! Occurrences as people look at them: each with what became of its messages.
 
-use super::Ledger;
+use super::Records;
 use super::report::count_states;
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
@@ -33,7 +33,7 @@ pub struct RecipientFate {
     pub last_reply: Option<String>,
 }
 
-impl Ledger {
+impl Records {
     /// How many messages of an occurrence were held back when an old copy of the ledger was put back: nothing plans them
     /// again, as they may have gone out.
     pub fn count_held_back(&self, occurrence: i64) -> Result<u64, Failure> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::{Ledger, Place, unusable};
+use super::{Ledger, Place, Records, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 use crate::host::Host;
@@ -44,15 +44,13 @@ impl Kind {
     }
 }
 
-/// How a command opens the ledger.
+/// How a command opens the ledger to write to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Reads, in a consistent state, while others write.
-    Read,
-    /// Reads and writes, after a look that a run would take too: nothing is written to an old copy, nor over the traces of
+    /// After a look that a run would take too: nothing is written to an old copy, nor over the traces of
     /// a run whose log was taken away.
     Write,
-    /// Writes without that look: the ledger was made just now, or a person goes on with an old copy.
+    /// Without that look: the ledger was made just now, or a person goes on with an old copy.
     Decided,
 }
 
@@ -93,26 +91,73 @@ impl Ledger {
         refuse_what_is_no_ledger(place)
     }
 
-    /// Opens an existing ledger.
+    /// Opens an existing ledger to write to it.
     ///
     /// # Errors
-    /// Exit 78: there is none (a new one would mail everyone again), it is an old log that was not adopted, it lies on an
-    /// unsound file system, is mounted alone or has a second hard link. Exit 74: a newer schema, damage, no permission;
-    /// and, for [`Access::Write`], an old copy or a log that was taken away, as [`Ledger::look`] tells.
+    /// As [`Records::open`]; exit 74 also for [`Access::Write`] on an old copy or where the log was taken away, as
+    /// [`Records::look`] tells.
     pub fn open(place: Place<'_>, access: Access) -> Result<Ledger, Failure> {
         refuse_what_is_no_ledger(place)?;
         let path = place.path;
-        let writes = access != Access::Read;
         // Read before the ledger, which is written first: it may lag behind what is read next, never be ahead.
         let remembered = RunLock::peek(path).unwrap_or(Found::Empty);
         let is_its_file = matches!(&remembered, Found::Record(record) if record.file == Ledger::mark_of(path));
-        let has_foreign_log = writes && !is_its_file && Ledger::has_left_log(path);
-        let flags = match writes {
-            false => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            true => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        let has_foreign_log = !is_its_file && Ledger::has_left_log(path);
+        let records = Records::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, Host::this())?;
+        let ledger = Ledger { records, durability: None };
+        // A run under way has looked at every page, if need be, before it began: the log is its own.
+        let is_of_the_run_under_way = || match RunLock::run_under_way(path) {
+            Some(run) => ledger.epoch_and_armed().is_ok_and(|(epoch, _)| epoch == run),
+            None => false,
         };
+        if has_foreign_log && !is_of_the_run_under_way() {
+            // SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the
+            // run wrote it belongs, which the record tells; on any other only a look at every page does.
+            ledger.check_whole()?;
+        }
+        if access == Access::Write {
+            ledger.look(&remembered)?;
+        }
+        let conn = ledger.conn();
+        // A copy made by `VACUUM INTO` keeps a rollback journal. Its commit ends with a deletion that is not synced: after a
+        // power loss what was armed could be rolled back.
+        let mode: String = conn
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+            .map_err(|err| unusable(path, &err))?;
+        if mode != "wal" {
+            return Err(Failure::ledger(
+                format!("the ledger {} cannot keep a write-ahead log here (journal mode {mode})", path.display()),
+                "put it on a local disk whose file system has shared memory",
+            ));
+        }
+        // The addresses in it are no one else's business; SQLite made the other two with the mode it found.
+        for end in ["", "-wal", "-shm"] {
+            let mut file = path.as_os_str().to_owned();
+            file.push(end);
+            let _ = std::fs::set_permissions(file, PermissionsExt::from_mode(0o600));
+        }
+        // While a run is under way, or as long as a dead one has not been dealt with, the log stays.
+        if access == Access::Decided || !ledger.newest_run_is_open()? {
+            ledger.keep_log(false)?;
+        }
+        Ok(ledger)
+    }
+}
+
+impl Records {
+    /// Opens an existing ledger to read it, in a consistent state, while others write.
+    ///
+    /// # Errors
+    /// Exit 78: there is none (a new one would mail everyone again), it is an old log that was not adopted, it lies on an
+    /// unsound file system, is mounted alone or has a second hard link. Exit 74: a newer schema, damage, no permission.
+    pub fn open(place: Place<'_>) -> Result<Records, Failure> {
+        refuse_what_is_no_ledger(place)?;
+        Records::connect(place.path, OpenFlags::SQLITE_OPEN_READ_ONLY, None)
+    }
+
+    fn connect(path: &Path, access: OpenFlags, host: Option<Host>) -> Result<Records, Failure> {
         let opened = || -> rusqlite::Result<_> {
-            let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             conn.busy_timeout(BUSY_TIMEOUT)?;
             // Closing puts the log into the file and takes it away, and with it what the next look needs.
             conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -150,63 +195,24 @@ impl Ledger {
         let file = inode(path).map_err(|err| {
             Failure::ledger(format!("could not look at the ledger {}: {err}", path.display()), "check its permissions")
         })?;
-        let ledger = Ledger {
+        Ok(Records {
             conn: Some(conn),
             path: path.to_owned(),
             id,
             kind,
             schema: version,
-            host: if writes { Host::this() } else { None },
+            host,
             file,
-            durability: None,
             commits: 0,
             version: Cell::new(None),
             broken: Cell::new(false),
-        };
-        // A run under way has looked at every page, if need be, before it began: the log is its own.
-        let is_of_the_run_under_way = || match RunLock::run_under_way(path) {
-            Some(run) => ledger.epoch_and_armed().is_ok_and(|(epoch, _)| epoch == run),
-            None => false,
-        };
-        if has_foreign_log && !is_of_the_run_under_way() {
-            // SQLite puts the log that a dead run left on whatever file has the ledger's name. On the very file that the
-            // run wrote it belongs, which the record tells; on any other only a look at every page does.
-            ledger.check_whole()?;
-        }
-        if access == Access::Write {
-            ledger.look(&remembered)?;
-        }
-        if writes {
-            let conn = ledger.conn();
-            // A copy made by `VACUUM INTO` keeps a rollback journal. Its commit ends with a deletion that is not synced: after a
-            // power loss what was armed could be rolled back.
-            let mode: String = conn
-                .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-                .map_err(|err| unusable(path, &err))?;
-            if mode != "wal" {
-                return Err(Failure::ledger(
-                    format!("the ledger {} cannot keep a write-ahead log here (journal mode {mode})", path.display()),
-                    "put it on a local disk whose file system has shared memory",
-                ));
-            }
-            // The addresses in it are no one else's business; SQLite made the other two with the mode it found.
-            for end in ["", "-wal", "-shm"] {
-                let mut file = path.as_os_str().to_owned();
-                file.push(end);
-                let _ = std::fs::set_permissions(file, PermissionsExt::from_mode(0o600));
-            }
-        }
-        // While a run is under way, or as long as a dead one has not been dealt with, the log stays.
-        if writes && (access == Access::Decided || !ledger.newest_run_is_open()?) {
-            ledger.keep_log(false)?;
-        }
-        Ok(ledger)
+        })
     }
 
     /// Whether the log stays when the ledger is closed, as from a beginning to its end; else closing puts it into the file
     /// and takes it away.
     pub(super) fn keep_log(&self, keep: bool) -> Result<(), Failure> {
-        self.read(|conn| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ()))
+        self.scratch(|conn| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ()))
     }
 }
 

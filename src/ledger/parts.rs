@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::open::SCHEMA_SQL;
-use super::{Durability, Ledger};
+use super::{Durability, Ledger, Reading, Records};
 use crate::failure::Failure;
 use crate::output::count;
 
@@ -80,11 +80,6 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 impl Ledger {
-    /// The indexes and triggers that this ledger lacks.
-    pub fn missing_parts(&self) -> Result<Vec<String>, Failure> {
-        self.read(|conn| Ok(missing(conn)?.into_iter().map(|(name, _)| name).collect()))
-    }
-
     /// Makes the indexes and triggers that this ledger lacks, in one transaction; says which.
     ///
     /// # Errors
@@ -106,12 +101,19 @@ impl Ledger {
             .kept("nothing was changed"));
         }
         self.write(Durability::Full, |tx| {
-            let missing = missing(tx)?;
+            let missing = missing(&Reading(tx))?;
             for (_, sql) in &missing {
                 tx.execute_batch(sql)?;
             }
             Ok(missing.into_iter().map(|(name, _)| name).collect())
         })
+    }
+}
+
+impl Records {
+    /// The indexes and triggers that this ledger lacks.
+    pub fn missing_parts(&self) -> Result<Vec<String>, Failure> {
+        self.read(|conn| Ok(missing(conn)?.into_iter().map(|(name, _)| name).collect()))
     }
 
     /// How SQLite looks for a duplicate: its own words, and whether that is by `idx_user_cart_unique`.
@@ -127,8 +129,8 @@ impl Ledger {
 }
 
 /// Name and statement of what is missing.
-fn missing(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
-    let found: std::collections::BTreeMap<_, _> = parts(conn)?;
+fn missing(conn: &Reading<'_>) -> rusqlite::Result<Vec<(String, String)>> {
+    let found: std::collections::BTreeMap<_, _> = parts(conn.0)?;
     let lacking = |(part, _): &Part| part.0 != "table" && !found.contains_key(part);
     let expected: Vec<Part> = parts_of_a_ledger()?;
     Ok(expected.into_iter().filter(lacking).map(|((_, name), sql)| (name, sql)).collect())

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::missed::{Missed, record_missed};
 use super::notices::{Event, paused_key, record_event, settle_event};
-use super::{Durability, Ledger};
+use super::{Campaigns, Durability};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 
@@ -18,19 +18,19 @@ pub struct Resumed {
     pub expired: u64,
 }
 
-impl Ledger {
+impl Campaigns<'_> {
     /// Pauses every campaign that is no longer among the `defined`, until it is again. A person is told of those that
     /// something was to come of.
     pub fn pause_vanished(&mut self, defined: &HashSet<&str>, now: Instant) -> Result<(), Failure> {
         let at = instant::text(now);
-        let known = self.campaigns()?;
+        let known = self.0.all_campaigns()?;
         let vanished: Vec<String> = known
             .into_iter()
             .filter(|state| state.defined && !defined.contains(state.campaign_id.as_str()))
             .map(|state| state.campaign_id)
             .collect();
         if !vanished.is_empty() {
-            self.write(Durability::Full, |tx| {
+            self.0.write(Durability::Full, |tx| {
                 for id in &vanished {
                     let paused = tx.execute(
                         "UPDATE scheduled_campaign SET status = 'paused', paused_by_absence = 1
@@ -55,7 +55,7 @@ impl Ledger {
 
     /// Pauses a campaign until it is resumed, also one that its missing definition had paused; says whether anything changed.
     pub fn pause(&mut self, campaign_id: &str) -> Result<bool, Failure> {
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             let paused = tx.execute(
                 "UPDATE scheduled_campaign SET status = 'paused' WHERE campaign_id = ?1 AND status IN ('pending', 'running')",
                 [campaign_id],
@@ -69,7 +69,7 @@ impl Ledger {
     /// when it was not paused.
     pub fn resume(&mut self, campaign_id: &str, missed: &Missed, now: Instant) -> Result<Option<Resumed>, Failure> {
         let at = instant::text(now);
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             // What is planned makes it running; the next run sees whether it is pending or completed.
             let changed = tx.execute(
                 "UPDATE scheduled_campaign SET status = 'running', enabled = CASE WHEN total_runs = 0 AND last_run IS NULL THEN 1 ELSE enabled END

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, NOT_IDLE_YET, candidate_from};
 use super::columns::{instant_at, optional_instant_at};
-use super::{Candidate, Durability, Ledger};
+use super::{Candidate, Durability, Plans, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::standing::{Facts, SameContents, Standing, standing};
@@ -39,7 +39,7 @@ pub struct Due {
     pub missing_since: Option<Instant>,
 }
 
-impl Ledger {
+impl Records {
     /// What stands against writing to the owners of the undecided candidates, those touched last first: a page of them in
     /// one query. `after` is the last one of the page before.
     pub fn standings(
@@ -116,27 +116,6 @@ impl Ledger {
         self.read(|conn| busy_with(conn, &due.cart_id, &due.identity, &due.folded_address))
     }
 
-    /// Plans every candidate decided as `plan`, and records every one decided as `superseded`, in one transaction.
-    ///
-    /// A message still planned for the same address or cart, touched earlier, becomes `superseded`.
-    pub fn plan_candidates(&mut self, rules: &PlanRules, now: Instant, sender_domain: &str) -> Result<u64, Failure> {
-        let ledger_id = self.id.clone();
-        self.write(Durability::Full, |tx| {
-            let mut chosen = tx.prepare(&format!(
-                "SELECT id, {CANDIDATE_COLUMNS}, verdict = 'plan' FROM temp.candidate WHERE verdict IN ('plan', 'superseded') ORDER BY touched_at, id"
-            ))?;
-            let mut rows = chosen.query([])?;
-            let mut planned = 0;
-            while let Some(row) = rows.next()? {
-                let cart = candidate_from(row)?;
-                let to_plan: bool = row.get(10)?;
-                plan_one(tx, &cart, to_plan, rules, now, &ledger_id, sender_domain)?;
-                planned += u64::from(to_plan);
-            }
-            Ok(planned)
-        })
-    }
-
     /// Cart messages due at `now`, oldest first, after the one at `after` (its `not_before` and id).
     pub fn due_carts(&self, now: Instant, after: Option<(Instant, i64)>, limit: usize) -> Result<Vec<Due>, Failure> {
         let (after_at, after_id) = after.map_or((String::new(), 0), |(at, id)| (instant::text(at), id));
@@ -178,6 +157,29 @@ impl Ledger {
                 [instant::text(now)],
                 |row| row.get(0),
             )
+        })
+    }
+}
+
+impl Plans<'_> {
+    /// Plans every candidate decided as `plan`, and records every one decided as `superseded`, in one transaction.
+    ///
+    /// A message still planned for the same address or cart, touched earlier, becomes `superseded`.
+    pub fn plan_candidates(&mut self, rules: &PlanRules, now: Instant, sender_domain: &str) -> Result<u64, Failure> {
+        let ledger_id = self.0.id.clone();
+        self.0.write(Durability::Full, |tx| {
+            let mut chosen = tx.prepare(&format!(
+                "SELECT id, {CANDIDATE_COLUMNS}, verdict = 'plan' FROM temp.candidate WHERE verdict IN ('plan', 'superseded') ORDER BY touched_at, id"
+            ))?;
+            let mut rows = chosen.query([])?;
+            let mut planned = 0;
+            while let Some(row) = rows.next()? {
+                let cart = candidate_from(row)?;
+                let to_plan: bool = row.get(10)?;
+                plan_one(tx, &cart, to_plan, rules, now, &ledger_id, sender_domain)?;
+                planned += u64::from(to_plan);
+            }
+            Ok(planned)
         })
     }
 }
@@ -250,7 +252,7 @@ fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
 
 /// The cart, other than this one, that a shopper had not left alone for long enough when the carts were read.
 fn busy_with(
-    conn: &Connection,
+    conn: &Reading<'_>,
     cart_id: &str,
     identity: &str,
     folded_address: &str,

@@ -1,6 +1,6 @@
 //! What a dead run left behind.
 
-use super::{Durability, Ledger};
+use super::{Durability, Runs};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::state::State;
@@ -15,7 +15,7 @@ pub struct Recovered {
     pub sent: u64,
 }
 
-impl Ledger {
+impl Runs<'_> {
     /// Turns every `armed` message of earlier runs into `in_doubt`, or `sent` where `delivered` finds it by its token.
     ///
     /// The caller holds the run lock and has begun a run, so whoever armed them is dead or may not settle any more.
@@ -24,7 +24,7 @@ impl Ledger {
         now: Instant,
         delivered: impl Fn(&str) -> std::io::Result<bool>,
     ) -> Result<Recovered, Failure> {
-        let armed: Vec<(i64, String)> = self.read(|conn| {
+        let armed: Vec<(i64, String)> = self.0.read(|conn| {
             let mut rows = conn.prepare("SELECT id, message_id FROM message WHERE state = 'armed' ORDER BY id")?;
             rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })?;
@@ -48,7 +48,7 @@ impl Ledger {
             outcomes.push((id, found));
         }
         let now = instant::text(now);
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             for (id, found) in &outcomes {
                 let (state, reply) = match found {
                     true => (State::Sent, "found in the outbox by its token"),

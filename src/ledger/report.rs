@@ -1,9 +1,8 @@
 //! What people ask the ledger: counts, runs, episodes and messages.
 
-use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::Ledger;
+use super::{Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
@@ -94,7 +93,7 @@ pub struct EpisodeRow {
     pub message: Option<MessageRow>,
 }
 
-impl Ledger {
+impl Records {
     /// Messages by kind, state and reason.
     pub fn count_by_state(&self) -> Result<Vec<StateCount>, Failure> {
         self.read(|conn| {
@@ -218,7 +217,7 @@ impl Ledger {
 ///
 /// No index holds the sent ones, so that settling a message moves it in none: they are what remains of all.
 pub(super) fn count_states(
-    conn: &Connection,
+    conn: &Reading<'_>,
     which: &str,
     all: &str,
     values: impl rusqlite::Params,

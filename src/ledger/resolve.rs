@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::columns::instant_at;
-use super::{Durability, Ledger};
+use super::{Books, Durability, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
@@ -134,7 +134,7 @@ pub enum PlannedAgain {
     NotRefused,
 }
 
-impl Ledger {
+impl Records {
     /// Every message in doubt, oldest first.
     pub fn in_doubt(&self) -> Result<Vec<InDoubt>, Failure> {
         self.read(|conn| {
@@ -183,13 +183,15 @@ impl Ledger {
             .optional()
         })
     }
+}
 
+impl Books<'_> {
     /// Plans a cart message again that was refused. The caller holds the run lock.
     ///
     /// There is no doubt to settle: what is kept of it are its tries, and `words` as its last reply until the next one.
     pub fn plan_refused_again(&mut self, id: i64, words: &str, now: Instant) -> Result<PlannedAgain, Failure> {
         let at = instant::text(now);
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             let expired = tx
                 .prepare_cached("SELECT expires_at <= ?2 FROM message WHERE id = ?1 AND state = 'refused' AND kind = 'cart'")?
                 .query_row((id, &at), |row| row.get(0))
@@ -220,7 +222,7 @@ impl Ledger {
     pub fn resolve(&mut self, message: &InDoubt, resolution: &Resolution, now: Instant) -> Result<Resolved, Failure> {
         let (armed_at, at) = (instant::text(message.armed_at), instant::text(now));
         let state = resolution.decision.state();
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             let stands: bool = tx
                 .prepare_cached("SELECT 1 FROM message WHERE id = ?1 AND state = 'in_doubt' AND armed_at = ?2")?
                 .exists((message.id, &armed_at))?;
@@ -319,7 +321,7 @@ fn arming_forbidden(conn: &Connection, id: i64, at: &str) -> rusqlite::Result<Op
     }
 }
 
-fn attempts(conn: &Connection, message: i64) -> rusqlite::Result<Vec<Attempt>> {
+fn attempts(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<Attempt>> {
     let mut rows = conn.prepare_cached(
         "SELECT epoch, armed_at, ended_at, outcome, reply FROM attempt WHERE message = ?1 ORDER BY id",
     )?;
@@ -335,7 +337,7 @@ fn attempts(conn: &Connection, message: i64) -> rusqlite::Result<Vec<Attempt>> {
     .collect()
 }
 
-fn resolutions(conn: &Connection, message: i64) -> rusqlite::Result<Vec<EarlierResolution>> {
+fn resolutions(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<EarlierResolution>> {
     let mut rows = conn.prepare_cached(
         "SELECT armed_at, decided_at, decision, who, reason, evidence FROM resolution WHERE message = ?1 ORDER BY id",
     )?;

@@ -2,7 +2,7 @@
 
 use super::campaigns::{OpenOccurrence, open_occurrence_from};
 use super::expire::settle_expiry;
-use super::{Durability, Ledger};
+use super::{Campaigns, Durability, Records};
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, Retried, State};
 use crate::failure::Failure;
@@ -15,7 +15,7 @@ pub struct Retemplated<'a> {
     pub template_name: &'a str,
 }
 
-impl Ledger {
+impl Records {
     /// An opened occurrence as a run would deliver it.
     pub fn open_occurrence_by_id(&self, occurrence: i64) -> Result<OpenOccurrence, Failure> {
         self.read(|conn| {
@@ -44,12 +44,14 @@ impl Ledger {
             rows.query_map((occurrence, limit as i64), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
     }
+}
 
+impl Campaigns<'_> {
     /// Plans the refused, expired or cancelled messages of an occurrence anew, in batches, of which `each` hears; says how
     /// many. The caller holds the run lock. Killed on the way, it is repeated for the rest.
     ///
     /// The campaign is running again, unless it is paused.
-    pub fn retry_occurrence(
+    pub fn retry(
         &mut self,
         occurrence: i64,
         which: &[Retried],
@@ -60,13 +62,13 @@ impl Ledger {
         let (now, expires_at) = (instant::text(now), instant::text(expires_at));
         let mut ids: Vec<i64> = Vec::new();
         for which in which.iter().map(|which| stands(which.stand())) {
-            let found: Vec<i64> = self.read(|conn| {
+            let found: Vec<i64> = self.0.read(|conn| {
                 let mut rows = conn.prepare(&format!("SELECT id FROM message WHERE occurrence = ?1 AND {which}"))?;
                 rows.query_map([occurrence], |row| row.get(0))?.collect()
             })?;
             ids.extend(found);
         }
-        self.in_batches(&ids, each, |tx, batch| {
+        self.0.in_batches(&ids, each, |tx, batch| {
             if batch.is_first {
                 // Before any of them: what is planned in a cancelled campaign is cancelled by the next run.
                 tx.execute(
@@ -93,7 +95,7 @@ impl Ledger {
 
     /// Gives an opened occurrence another subject and template: what of it is sent from now on is written with them.
     pub fn retemplate(&mut self, occurrence: i64, with: Retemplated<'_>) -> Result<(), Failure> {
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             tx.execute(
                 "UPDATE campaign_occurrence SET subject = ?2, template = ?3, template_name = ?4 WHERE id = ?1 AND state = 'opened'",
                 (occurrence, with.subject, with.template, with.template_name),

@@ -8,7 +8,7 @@ use rusqlite::OptionalExtension;
 
 use super::columns::{instant_at, optional_instant_at};
 use super::open::BUSY_TIMEOUT;
-use super::{Durability, Ledger};
+use super::{Durability, Records, Runs};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 use crate::host::Host;
@@ -23,61 +23,11 @@ pub(super) const WRITTEN_HERE: &str =
 /// A run's number, which is its epoch.
 pub type Epoch = i64;
 
-impl Ledger {
-    /// Begins a run: raises the epoch, so that no older run can arm any more, and records the start.
-    ///
-    /// `window_seconds` is what the triggers use from now on.
-    pub fn begin_run(
-        &mut self,
-        command: &str,
-        now: Instant,
-        window_seconds: i64,
-        accept_clock: bool,
-    ) -> Result<Epoch, Failure> {
-        self.sync_folder()?;
-        self.keep_log(true)?;
-        if accept_clock {
-            self.take_back_from(now)?;
-        }
-        let now = instant::text(now);
-        let (host_id, host_name) = self.host_columns();
-        let epoch = self.write(Durability::Full, |tx| {
-            tx.execute(
-                &format!("UPDATE ledger SET epoch = epoch + 1, window_seconds = ?1, least_window_seconds = min(coalesce(least_window_seconds, ?1), ?1),
-                     newest_at = CASE WHEN ?3 THEN ?2 ELSE max(newest_at, ?2) END,
-                     newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt), {WRITTEN_HERE}"
-                ),
-                (window_seconds, &now, accept_clock, host_id, host_name),
-            )?;
-            if accept_clock {
-                // What a clock that was ahead found too late may not be late yet, and every campaign is looked at anew.
-                const TOO_EARLY: &str =
-                    "FROM campaign_occurrence WHERE state = 'not_in_time' AND (planned_at > ?1 OR decided_at > ?1)";
-                tx.execute(
-                    &format!(
-                        "UPDATE scheduled_campaign SET next_run = ?1 WHERE next_run > ?1
-                             OR (next_run IS NULL AND defined AND status <> 'cancelled'
-                                 AND campaign_id IN (SELECT campaign_id {TOO_EARLY}))"
-                    ),
-                    [&now],
-                )?;
-                tx.execute(&format!("DELETE {TOO_EARLY}"), [&now])?;
-            }
-            tx.execute(
-                "INSERT INTO run (epoch, command, started_at, accepted_clock, attempt_after)
-                 SELECT epoch, ?1, ?2, ?3, newest_attempt FROM ledger",
-                (command, &now, accept_clock),
-            )?;
-            tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))
-        })?;
-        self.bring_to_file()?;
-        Ok(epoch)
-    }
-
+impl Records {
     /// Brings the log into the ledger's own file, and that to the disk: a file that has lost its log then still knows that
     /// a run began. A reader that holds on to an older state for more than a second puts this off to a later checkpoint.
     fn bring_to_file(&self) -> Result<(), Failure> {
-        let brought = self.read(|conn| {
+        let brought = self.scratch(|conn| {
             conn.busy_timeout(READERS_MAY_TAKE)?;
             conn.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
             conn.busy_timeout(BUSY_TIMEOUT)
@@ -136,40 +86,6 @@ impl Ledger {
                 "check the disk and the system's log, then start the same command again",
             )
         })
-    }
-
-    /// Ends a run. One that found nothing to do becomes part of a count. The commit is on disk when this returns.
-    pub fn end_run(&mut self, epoch: Epoch, now: Instant, ending: &str, idle: bool) -> Result<(), Failure> {
-        let now = instant::text(now);
-        self.write(Durability::Full, |tx| {
-            tx.execute(
-                "UPDATE ledger SET newest_at = max(newest_at, ?1), newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt)
-                 WHERE epoch = ?2",
-                (&now, epoch),
-            )?;
-            if idle {
-                tx.execute(
-                    "INSERT INTO idle_run (command, runs, first_started_at, latest_epoch, latest_started_at, latest_ended_at)
-                     SELECT command, 1, started_at, epoch, started_at, ?2 FROM run WHERE epoch = ?1
-                     ON CONFLICT (command) DO UPDATE SET runs = runs + 1, latest_epoch = excluded.latest_epoch,
-                         latest_started_at = excluded.latest_started_at, latest_ended_at = excluded.latest_ended_at",
-                    (epoch, &now),
-                )?;
-                tx.execute("DELETE FROM run WHERE epoch = ?1", [epoch])?;
-            } else {
-                tx.execute("UPDATE run SET ended_at = ?2, ending = ?3 WHERE epoch = ?1", (epoch, &now, ending))?;
-                // A run that tried nothing and ended like the one before it stands for both.
-                tx.execute(
-                    "DELETE FROM run AS before
-                     WHERE before.epoch = (SELECT max(epoch) FROM run WHERE epoch < ?1) AND before.ending = ?2
-                       AND (before.command, before.attempt_after) = (SELECT command, attempt_after FROM run WHERE epoch = ?1)
-                       AND before.attempt_after = (SELECT coalesce(max(id), 0) FROM attempt)",
-                    (epoch, ending),
-                )?;
-            }
-            Ok(())
-        })?;
-        self.keep_log(false)
     }
 
     /// A number that changes whenever another process has changed the ledger, and never by this one's own commits.
@@ -246,5 +162,91 @@ impl Ledger {
     /// When this ledger was made.
     pub fn born_at(&self) -> Result<Instant, Failure> {
         self.read(|conn| conn.query_row("SELECT born_at FROM ledger", [], |row| instant_at(row, 0)))
+    }
+}
+
+impl Runs<'_> {
+    /// Begins a run: raises the epoch, so that no older run can arm any more, and records the start.
+    ///
+    /// `window_seconds` is what the triggers use from now on.
+    pub fn begin(
+        &mut self,
+        command: &str,
+        now: Instant,
+        window_seconds: i64,
+        accept_clock: bool,
+    ) -> Result<Epoch, Failure> {
+        self.0.sync_folder()?;
+        self.0.keep_log(true)?;
+        if accept_clock {
+            self.0.take_back_from(now)?;
+        }
+        let now = instant::text(now);
+        let (host_id, host_name) = self.0.host_columns();
+        let epoch = self.0.write(Durability::Full, |tx| {
+            tx.execute(
+                &format!("UPDATE ledger SET epoch = epoch + 1, window_seconds = ?1, least_window_seconds = min(coalesce(least_window_seconds, ?1), ?1),
+                     newest_at = CASE WHEN ?3 THEN ?2 ELSE max(newest_at, ?2) END,
+                     newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt), {WRITTEN_HERE}"
+                ),
+                (window_seconds, &now, accept_clock, host_id, host_name),
+            )?;
+            if accept_clock {
+                // What a clock that was ahead found too late may not be late yet, and every campaign is looked at anew.
+                const TOO_EARLY: &str =
+                    "FROM campaign_occurrence WHERE state = 'not_in_time' AND (planned_at > ?1 OR decided_at > ?1)";
+                tx.execute(
+                    &format!(
+                        "UPDATE scheduled_campaign SET next_run = ?1 WHERE next_run > ?1
+                             OR (next_run IS NULL AND defined AND status <> 'cancelled'
+                                 AND campaign_id IN (SELECT campaign_id {TOO_EARLY}))"
+                    ),
+                    [&now],
+                )?;
+                tx.execute(&format!("DELETE {TOO_EARLY}"), [&now])?;
+            }
+            tx.execute(
+                "INSERT INTO run (epoch, command, started_at, accepted_clock, attempt_after)
+                 SELECT epoch, ?1, ?2, ?3, newest_attempt FROM ledger",
+                (command, &now, accept_clock),
+            )?;
+            tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))
+        })?;
+        self.0.bring_to_file()?;
+        Ok(epoch)
+    }
+
+    /// Ends a run. One that found nothing to do becomes part of a count. The commit is on disk when this returns.
+    pub fn end(&mut self, epoch: Epoch, now: Instant, ending: &str, idle: bool) -> Result<(), Failure> {
+        let now = instant::text(now);
+        self.0.write(Durability::Full, |tx| {
+            tx.execute(
+                "UPDATE ledger SET newest_at = max(newest_at, ?1), newest_attempt = (SELECT coalesce(max(id), 0) FROM attempt)
+                 WHERE epoch = ?2",
+                (&now, epoch),
+            )?;
+            if idle {
+                tx.execute(
+                    "INSERT INTO idle_run (command, runs, first_started_at, latest_epoch, latest_started_at, latest_ended_at)
+                     SELECT command, 1, started_at, epoch, started_at, ?2 FROM run WHERE epoch = ?1
+                     ON CONFLICT (command) DO UPDATE SET runs = runs + 1, latest_epoch = excluded.latest_epoch,
+                         latest_started_at = excluded.latest_started_at, latest_ended_at = excluded.latest_ended_at",
+                    (epoch, &now),
+                )?;
+                tx.execute("DELETE FROM run WHERE epoch = ?1", [epoch])?;
+            } else {
+                tx.execute("UPDATE run SET ended_at = ?2, ending = ?3 WHERE epoch = ?1", (epoch, &now, ending))?;
+                // A run that tried nothing and ended like the one before it stands for both.
+                tx.execute(
+                    "DELETE FROM run AS before
+                     WHERE before.epoch = (SELECT max(epoch) FROM run WHERE epoch < ?1) AND before.ending = ?2
+                       AND (before.command, before.attempt_after) = (SELECT command, attempt_after FROM run WHERE epoch = ?1)
+                       AND before.attempt_after = (SELECT coalesce(max(id), 0) FROM attempt)",
+                    (epoch, ending),
+                )?;
+            }
+            Ok(())
+        })?;
+        self.0.keep_log(false)
     }
 }

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::runs::Epoch;
-use super::{Durability, Ledger};
+use super::{Books, Durability};
 use crate::domain::back_off;
 use crate::domain::fate::Fate;
 use crate::domain::instant::{self, Instant};
@@ -29,7 +29,7 @@ pub struct Outcome {
     pub fate: Fate,
 }
 
-impl Ledger {
+impl Books<'_> {
     /// Records how one try ended, in a transaction of its own and without its own fsync: a lost outcome leaves `armed`.
     ///
     /// A deferral leaves it `planned`, tried again after `retry_after`, doubled for each deferral before, at most an hour.
@@ -44,13 +44,13 @@ impl Ledger {
         retry_after: TimeDelta,
     ) -> Result<Settled, Failure> {
         let at = instant::text(now);
-        self.write(Durability::Lazy, |tx| settle_one(tx, epoch, outcome, (now, &at), retry_after))
+        self.0.write(Durability::Lazy, |tx| settle_one(tx, epoch, outcome, (now, &at), retry_after))
     }
 
     /// Records that a planned message is not sent, and why.
     pub fn skip(&mut self, id: i64, reason: Reason, now: Instant) -> Result<(), Failure> {
         let now = instant::text(now);
-        self.write(Durability::Lazy, |tx| {
+        self.0.write(Durability::Lazy, |tx| {
             tx.prepare_cached(
                 "UPDATE message SET state = 'skipped', reason = ?2, settled_at = ?3 WHERE id = ?1 AND state = 'planned'",
             )?
@@ -61,7 +61,7 @@ impl Ledger {
 
     /// Moves a planned message back in the queue because the server could not be used: no attempt is counted.
     pub fn put_back(&mut self, id: i64, not_before: Instant, why: &str) -> Result<(), Failure> {
-        self.write(Durability::Lazy, |tx| {
+        self.0.write(Durability::Lazy, |tx| {
             tx.prepare_cached(
                 "UPDATE message SET not_before = ?2, last_reply = ?3 WHERE id = ?1 AND state = 'planned'",
             )?
@@ -73,7 +73,7 @@ impl Ledger {
     /// The same because the shop does not show the cart, `since` when first a look did not find it.
     pub fn put_back_missing(&mut self, id: i64, not_before: Instant, since: Instant) -> Result<(), Failure> {
         let since = instant::text(since);
-        self.write(Durability::Lazy, |tx| {
+        self.0.write(Durability::Lazy, |tx| {
             tx.prepare_cached(
                 "UPDATE message SET not_before = ?2, missing_since = ?3, last_reply = 'the shop has not shown the cart since ' || ?3
                  WHERE id = ?1 AND state = 'planned'",
@@ -85,7 +85,7 @@ impl Ledger {
 
     /// The shop shows the cart again.
     pub fn found_again(&mut self, id: i64) -> Result<(), Failure> {
-        self.write(Durability::Lazy, |tx| {
+        self.0.write(Durability::Lazy, |tx| {
             tx.prepare_cached("UPDATE message SET missing_since = NULL WHERE id = ?1")?.execute([id])?;
             Ok(())
         })
@@ -158,7 +158,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ledger::{Armed, At, Kind, Place};
+    use crate::ledger::{Armed, At, Kind, Ledger, Place};
 
     pub(in crate::ledger) const NOW: &str = "2026-03-01T12:00:00Z";
 
@@ -169,7 +169,7 @@ pub(super) mod tests {
         let path = folder.path().join("mailonce.db");
         let place = Place { path: &path, trusted: &[] };
         let mut ledger = Ledger::create(place, Kind::Rehearsal, now, Duration::from_secs(60)).expect("a ledger");
-        let epoch = ledger.begin_run("run-campaigns", now, 60, false).expect("a run");
+        let epoch = ledger.runs().begin("run-campaigns", now, 60, false).expect("a run");
         ledger
             .conn()
             .execute_batch(&format!(
@@ -192,7 +192,7 @@ pub(super) mod tests {
     fn three_armed() -> (tempfile::TempDir, Ledger, Epoch) {
         let (folder, mut ledger, epoch) = three_planned();
         let now = instant::from_text(NOW).expect("an instant");
-        let armed = ledger.arm(epoch, &[1, 2, 3], At { now, real_second: 0 }).expect("a commit");
+        let armed = ledger.books().arm(epoch, &[1, 2, 3], At { now, real_second: 0 }).expect("a commit");
         assert_eq!(armed, [Armed::Granted, Armed::Granted, Armed::Granted]);
         (folder, ledger, epoch)
     }
@@ -200,7 +200,7 @@ pub(super) mod tests {
     fn settle(ledger: &mut Ledger, epoch: Epoch, id: i64) -> Result<Settled, Failure> {
         let fate = Fate::Sent { reply: "250 2.0.0 Ok".into() };
         let now = instant::from_text(NOW).expect("an instant");
-        ledger.settle(epoch, &Outcome { id, armed: true, fate }, now, TimeDelta::minutes(5))
+        ledger.books().settle(epoch, &Outcome { id, armed: true, fate }, now, TimeDelta::minutes(5))
     }
 
     fn is(ledger: &Ledger, id: i64) -> (String, u64) {

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rusqlite::OptionalExtension;
 
 use super::columns::instant_at;
-use super::{Durability, Ledger};
+use super::{Books, Durability, Records};
 use crate::domain::back_off;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ pub struct PastRefusal {
     pub reply: String,
 }
 
-impl Ledger {
+impl Records {
     /// The latest refusals since the last acceptance, oldest first. Left out is what was refused before that
     /// acceptance already: it is the recipient's own.
     pub fn refusals_since_acceptance(&self) -> Result<Vec<PastRefusal>, Failure> {
@@ -52,10 +52,29 @@ impl Ledger {
         })
     }
 
+    /// Since when nothing but deferrals came, if that is an hour or longer, and what the latest one says: no try was
+    /// accepted, and the first deferral since the last acceptance is that old.
+    pub fn only_deferrals_since(&self, now: Instant) -> Result<Option<(Instant, String)>, Failure> {
+        let found: Option<(Instant, String)> = self.read(|conn| {
+            conn.query_row(
+                "SELECT ended_at, (SELECT reply FROM attempt WHERE outcome = 'deferred' ORDER BY id DESC LIMIT 1)
+                 FROM attempt WHERE outcome = 'deferred'
+                     AND id > coalesce((SELECT id FROM attempt WHERE outcome = 'sent' ORDER BY id DESC LIMIT 1), 0)
+                 ORDER BY id LIMIT 1",
+                [],
+                |row| Ok((instant_at(row, 0)?, row.get(1)?)),
+            )
+            .optional()
+        })?;
+        Ok(found.filter(|(first, _)| now - *first >= LONG_DEFERRED))
+    }
+}
+
+impl Books<'_> {
     /// Plans messages again that were refused by mistake, each after a wait that doubles with its refusals. Says which ones
     /// were; the others are refused no longer, or another message has taken their place.
     pub fn plan_again(&mut self, messages: &[i64], now: Instant, retry_after: TimeDelta) -> Result<Vec<i64>, Failure> {
-        self.write(Durability::Full, |tx| {
+        self.0.write(Durability::Full, |tx| {
             let mut planned = Vec::with_capacity(messages.len());
             for message in messages {
                 let refusals: u32 = tx
@@ -80,23 +99,6 @@ impl Ledger {
             Ok(planned)
         })
     }
-
-    /// Since when nothing but deferrals came, if that is an hour or longer, and what the latest one says: no try was
-    /// accepted, and the first deferral since the last acceptance is that old.
-    pub fn only_deferrals_since(&self, now: Instant) -> Result<Option<(Instant, String)>, Failure> {
-        let found: Option<(Instant, String)> = self.read(|conn| {
-            conn.query_row(
-                "SELECT ended_at, (SELECT reply FROM attempt WHERE outcome = 'deferred' ORDER BY id DESC LIMIT 1)
-                 FROM attempt WHERE outcome = 'deferred'
-                     AND id > coalesce((SELECT id FROM attempt WHERE outcome = 'sent' ORDER BY id DESC LIMIT 1), 0)
-                 ORDER BY id LIMIT 1",
-                [],
-                |row| Ok((instant_at(row, 0)?, row.get(1)?)),
-            )
-            .optional()
-        })?;
-        Ok(found.filter(|(first, _)| now - *first >= LONG_DEFERRED))
-    }
 }
 
 #[cfg(test)]
@@ -104,7 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ledger::{Kind, Place};
+    use crate::ledger::{Kind, Ledger, Place};
 
     #[test]
     fn what_was_settled_stays_so_however_many_deferrals_come_after() {

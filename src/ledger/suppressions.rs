@@ -1,6 +1,6 @@
 //! The suppression list: addresses that are never written to.
 
-use super::{Durability, Ledger};
+use super::{Durability, Records, Suppressions};
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -14,32 +14,7 @@ pub struct Suppression {
     pub origin: String,
 }
 
-impl Ledger {
-    /// Adds addresses; says how many were new. One that is listed keeps its first reason and date.
-    pub fn suppress(&mut self, addresses: &[(Address, String)], origin: &str, now: Instant) -> Result<u64, Failure> {
-        let now = instant::text(now);
-        self.write(Durability::Full, |tx| {
-            let mut added = 0;
-            for (address, reason) in addresses {
-                added += tx
-                    .prepare_cached(
-                        "INSERT INTO suppression (folded_address, reason, added_at, origin) SELECT ?1, ?2, ?3, ?4
-                         WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE folded_address = ?1)",
-                    )?
-                    .execute((address.folded(), reason, &now, origin))?;
-            }
-            Ok(added as u64)
-        })
-    }
-
-    /// Takes an address off the list; says whether it was on it.
-    pub fn unsuppress(&mut self, address: &Address) -> Result<bool, Failure> {
-        self.write(Durability::Full, |tx| {
-            let names = [address.folded(), address.formerly_folded().unwrap_or(address.folded())];
-            Ok(tx.execute("DELETE FROM suppression WHERE folded_address IN (?1, ?2)", names)? > 0)
-        })
-    }
-
+impl Records {
     /// Whether an address is on the list.
     pub fn is_suppressed(&self, folded_address: &str) -> Result<bool, Failure> {
         self.read(|conn| {
@@ -67,6 +42,33 @@ impl Ledger {
                 });
             }
             Ok(())
+        })
+    }
+}
+
+impl Suppressions<'_> {
+    /// Adds addresses; says how many were new. One that is listed keeps its first reason and date.
+    pub fn add(&mut self, addresses: &[(Address, String)], origin: &str, now: Instant) -> Result<u64, Failure> {
+        let now = instant::text(now);
+        self.0.write(Durability::Full, |tx| {
+            let mut added = 0;
+            for (address, reason) in addresses {
+                added += tx
+                    .prepare_cached(
+                        "INSERT INTO suppression (folded_address, reason, added_at, origin) SELECT ?1, ?2, ?3, ?4
+                         WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE folded_address = ?1)",
+                    )?
+                    .execute((address.folded(), reason, &now, origin))?;
+            }
+            Ok(added as u64)
+        })
+    }
+
+    /// Takes an address off the list; says whether it was on it.
+    pub fn remove(&mut self, address: &Address) -> Result<bool, Failure> {
+        self.0.write(Durability::Full, |tx| {
+            let names = [address.folded(), address.formerly_folded().unwrap_or(address.folded())];
+            Ok(tx.execute("DELETE FROM suppression WHERE folded_address IN (?1, ?2)", names)? > 0)
         })
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::money::Currency;
 use crate::domain::span;
 use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Due, Ledger};
+use crate::ledger::{Due, Ledger, Records};
 use crate::letters::cart::CartLetters;
 use crate::output::Output;
 use crate::settings::DetectSettings;
@@ -65,7 +65,7 @@ impl<'a> CartFeed<'a> {
         }
     }
 
-    fn next_due(&mut self, ledger: &Ledger) -> Result<Option<Due>, Failure> {
+    fn next_due(&mut self, ledger: &Records) -> Result<Option<Due>, Failure> {
         if self.queue.is_empty() {
             self.queue = ledger.due_carts(self.due_at, self.after, PAGE)?.into();
         }
@@ -99,7 +99,7 @@ impl Feed for CartFeed<'_> {
             match look {
                 LastLook::Same(cart) => {
                     if due.missing_since.is_some() {
-                        ledger.found_again(due.id).map_err(FeedError::Ledger)?;
+                        ledger.books().found_again(due.id).map_err(FeedError::Ledger)?;
                     }
                     match ledger.busy_with(&due).map_err(FeedError::Ledger)? {
                         None => return Ok(Some(self.job(&due, cart))),
@@ -112,7 +112,7 @@ impl Feed for CartFeed<'_> {
                 LastLook::Missing => {
                     let since = due.missing_since.unwrap_or(now);
                     if now - since >= GONE_AFTER {
-                        ledger.skip(due.id, Reason::Empty, now).map_err(FeedError::Ledger)?;
+                        ledger.books().skip(due.id, Reason::Empty, now).map_err(FeedError::Ledger)?;
                         summary.skip(Reason::Empty.word());
                         self.output.decision(format!(
                             "Skipping {} - empty: gone since {}",
@@ -121,12 +121,12 @@ impl Feed for CartFeed<'_> {
                         ));
                         continue;
                     }
-                    ledger.put_back_missing(due.id, again_at, since).map_err(FeedError::Ledger)?;
+                    ledger.books().put_back_missing(due.id, again_at, since).map_err(FeedError::Ledger)?;
                     summary.put_back += 1;
                     self.output.decision(format!("Skipping {} - the shop does not show it now", label(&due)));
                 }
                 LastLook::Skip(reason) => {
-                    ledger.skip(due.id, reason, now).map_err(FeedError::Ledger)?;
+                    ledger.books().skip(due.id, reason, now).map_err(FeedError::Ledger)?;
                     summary.skip(reason.word());
                     self.output.decision(format!("Skipping {} - {reason}", label(&due)));
                 }
@@ -152,7 +152,7 @@ impl CartFeed<'_> {
     /// Leaves a message for a later run, and says why.
     fn put_back(&self, ledger: &mut Ledger, due: &Due, why: &str, summary: &mut Summary) -> Result<(), FeedError> {
         let again_at = self.clock.now() + span::delta(self.detect.retry_after);
-        ledger.put_back(due.id, again_at, why).map_err(FeedError::Ledger)?;
+        ledger.books().put_back(due.id, again_at, why).map_err(FeedError::Ledger)?;
         summary.put_back += 1;
         self.output.decision(format!("Skipping {} - {why}", label(due)));
         Ok(())

@@ -9,7 +9,7 @@ use crate::domain::cart::{Cart, short_hash};
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::domain::standing::Standing;
-use crate::ledger::{Candidate, Ledger, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules};
+use crate::ledger::{Candidate, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules, Records};
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::source::{self, Row, Source, Touched};
@@ -45,7 +45,7 @@ pub(super) const NO_ADDRESS: &str = "no address";
 
 impl Look<'_> {
     /// Reads the carts; those that could be written to become candidates.
-    pub fn read(&self, source: &mut dyn Source, ledger: &mut Ledger) -> Result<Found> {
+    pub fn read(&self, source: &mut dyn Source, ledger: &Records) -> Result<Found> {
         let detect = &self.settings.detect;
         let since = ledger.carts_count_from(detect.since)?;
         let oldest = self.now - span::delta(detect.max_age) + TimeDelta::seconds(1);
@@ -139,7 +139,7 @@ impl Look<'_> {
     pub fn decide(
         &self,
         source: &mut dyn Source,
-        ledger: &mut Ledger,
+        ledger: &Records,
         rules: &PlanRules,
         most: u64,
     ) -> Result<Option<Decided>> {
@@ -171,7 +171,7 @@ impl Look<'_> {
     fn decide_one(
         &self,
         source: &mut dyn Source,
-        ledger: &Ledger,
+        ledger: &Records,
         rules: &PlanRules,
         cart: Candidate,
         standing: Standing,
@@ -264,7 +264,7 @@ fn against(standing: Standing) -> Option<Verdict> {
 
 /// The same by the names under which an older version knew the shopper.
 fn against_formerly(
-    ledger: &Ledger,
+    ledger: &Records,
     rules: &PlanRules,
     now: Instant,
     cart: &Candidate,

@@ -65,7 +65,7 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
             rows.push((address, reason));
         }
         if rows.len() >= BATCH {
-            added += ledger.suppress(&rows, "import", context.clock.now())?;
+            added += ledger.suppressions().add(&rows, "import", context.clock.now())?;
             rows.clear();
         }
         Ok(())
@@ -74,7 +74,7 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
         0 => failure,
         added => failure.kept(format!("{} added before", count(added, "address"))),
     })?;
-    added += ledger.suppress(&rows, "import", context.clock.now())?;
+    added += ledger.suppressions().add(&rows, "import", context.clock.now())?;
     progress.finish_and_clear();
     if bad > MOST_BAD_ROWS_NAMED {
         context.output.alarm(format!("and {} more bad rows", bad - MOST_BAD_ROWS_NAMED));

@@ -9,7 +9,7 @@ use crate::domain::evidence::MAY_STILL_ARRIVE;
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Decision, InDoubt, Ledger, Named, PlannedAgain, Resolution, Resolved};
+use crate::ledger::{Decision, InDoubt, Ledger, Named, PlannedAgain, Records, Resolution, Resolved};
 use crate::output::count;
 use crate::settings::Settings;
 
@@ -73,7 +73,7 @@ fn settle(
         let (begun, from) = (instant::text(message.armed_at), instant::text(from));
         return Ok(Err(format!("its body was begun at {begun} and may still arrive; from {from} on")));
     }
-    Ok(match ledger.resolve(message, resolution, now)? {
+    Ok(match ledger.books().resolve(message, resolution, now)? {
         Resolved::Done => Ok(match resolution.decision {
             Decision::Sent => "sent",
             Decision::Resend => PLANNED,
@@ -95,7 +95,7 @@ fn plan_again(
     now: Instant,
 ) -> Result<Result<&'static str, String>, Failure> {
     let words = format!("planned again by {}: {}", resolution.who, resolution.reason);
-    Ok(match ledger.plan_refused_again(message.id, &words, now)? {
+    Ok(match ledger.books().plan_refused_again(message.id, &words, now)? {
         PlannedAgain::Done => Ok(PLANNED),
         PlannedAgain::Expired => Err("its time has passed".into()),
         PlannedAgain::AnotherTookItsPlace => {
@@ -108,7 +108,7 @@ fn plan_again(
 
 /// The messages that are named: those in doubt, and, to be sent again, refused ones of carts. Anything else, and nothing
 /// is settled.
-fn chosen(ledger: &Ledger, args: &cli::Resolve) -> Result<(Vec<InDoubt>, Vec<Named>), Failure> {
+fn chosen(ledger: &Records, args: &cli::Resolve) -> Result<(Vec<InDoubt>, Vec<Named>), Failure> {
     let mut in_doubt = ledger.in_doubt()?;
     let mut refused: Vec<Named> = Vec::new();
     if args.all {

@@ -13,7 +13,7 @@ use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::state::State;
 use crate::failure::Exit;
-use crate::ledger::{Access, Decision, InDoubt, Ledger, Notice, Resolution, Resolved};
+use crate::ledger::{Decision, InDoubt, Ledger, Notice, Records, Resolution, Resolved};
 use crate::mail_log::{Covered, MailLog, READ_BACK, Sink, Zone};
 use crate::output::count;
 use crate::settings::Settings;
@@ -48,9 +48,9 @@ enum Finding {
 pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> Result<Exit> {
     let now = context.clock.now();
     let zone = args.timezone.map_or(Zone::System, Zone::Named);
-    let ledger = context.ledger(settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let in_doubt = ledger.in_doubt()?;
-    let told = ledger.notices()?.iter().any(|(kind, ..)| kind == NOTICE);
+    let told = ledger.current_notices()?.iter().any(|(kind, ..)| kind == NOTICE);
     drop(ledger);
     let oldest = in_doubt.iter().map(|message| message.armed_at).min().unwrap_or(now);
     let log = MailLog::open(&args.mail_log, zone, now, oldest - READ_BACK)?;
@@ -69,7 +69,7 @@ pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> R
         let facts = findings.0.get(&token(message)).map_or(&[][..], Vec::as_slice);
         settle(&mut ledger, message, look_at(message, facts, covered, now), now, &mut report)?;
     }
-    let news = ledger.note(NOTICE, &report.standing, now)?;
+    let news = ledger.notices().note(NOTICE, &report.standing, now)?;
     report.say(context, covered, &news.new);
     Ok(if news.new.is_empty() { Exit::Done } else { Exit::NeedsAPerson })
 }
@@ -128,7 +128,7 @@ fn settle(
     let (why, tell_at_once) = match finding {
         Finding::StaysInDoubt { why, tell_at_once } => (why, tell_at_once),
         Finding::Settles(resolution) => {
-            let state = match (ledger.resolve(message, &resolution, now)?, resolution.decision) {
+            let state = match (ledger.books().resolve(message, &resolution, now)?, resolution.decision) {
                 (Resolved::NoLongerInDoubt, _) => return Ok(()),
                 (Resolved::AnotherIsPlanned, _) => None,
                 (Resolved::Expired, _) => Some(State::Skipped),

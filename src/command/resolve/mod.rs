@@ -14,7 +14,7 @@ use crate::domain::evidence::MAY_STILL_ARRIVE;
 use crate::domain::instant;
 use crate::domain::state::State;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, InDoubt, Ledger, LogFilter};
+use crate::ledger::{Access, InDoubt, Ledger, LogFilter, Records};
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
 use crate::settings::Settings;
@@ -34,7 +34,7 @@ pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
         (false, _) => list(context, &settings),
         (true, false) => {
             let remembered = RunLock::peek(&settings.ledger).unwrap_or(Found::Empty);
-            list_planned(context, &context.ledger(&settings, Access::Read)?, &remembered)
+            list_planned(context, &Records::open(settings.place())?, &remembered)
         }
         (true, true) => {
             let lock = context.lock(&settings, "resolve")?;
@@ -69,7 +69,7 @@ fn who() -> String {
 }
 
 fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
-    let ledger = context.ledger(settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let (messages, events) = (ledger.in_doubt()?, ledger.events()?);
     let now = context.clock.now();
     context.output.document(&json!({ "messages": messages, "events": events }));
@@ -92,9 +92,9 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
 
 /// Takes off the list what a person finds right as it is. It takes no lock: no run reads that list.
 fn accept(context: &Context<'_>, settings: &Settings, keys: &[String]) -> Result<Exit> {
-    let mut ledger = context.ledger(settings, Access::Write)?;
+    let mut ledger = context.ledger(settings)?;
     let all = keys.iter().any(|key| key == "all");
-    let accepted = ledger.accept_events((!all).then_some(keys))?;
+    let accepted = ledger.notices().accept((!all).then_some(keys))?;
     let left = ledger.events()?;
     context.output.document(&json!({ "accepted": accepted, "events": left }));
     for key in &accepted {
@@ -135,7 +135,7 @@ fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
     }
 }
 
-fn list_planned(context: &Context<'_>, ledger: &Ledger, remembered: &Found) -> Result<Exit> {
+fn list_planned(context: &Context<'_>, ledger: &Records, remembered: &Found) -> Result<Exit> {
     let filter = LogFilter { state: Some(State::Planned), limit: u64::from(u32::MAX), ..LogFilter::default() };
     let messages = ledger.messages(&filter)?;
     context.output.document(&json!({ "messages": messages, "newest_at": instant::text(ledger.newest_at()?) }));
@@ -166,7 +166,7 @@ fn hold_back(context: &Context<'_>, lock: &RunLock, mut ledger: Ledger) -> Resul
     let newer_epoch = if let Found::Record(record) = found { record.epoch } else { 0 };
     let copy_of = ledger.newest_at()?;
     let now = context.clock.now();
-    let held = ledger.hold_back_planned(newer_epoch, now)?;
+    let held = ledger.runs().hold_back_planned(newer_epoch, now)?;
     let record = ledger.record_of(ledger.epoch_and_armed()?.0, Some(now), 0);
     lock.write_record(&record, true)?;
     context.output.document(&json!({ "held_back": held, "copy_of": instant::text(copy_of) }));

@@ -11,7 +11,7 @@ use crate::domain::instant::{self, Instant};
 use crate::domain::opening::{self, Decision, Memory};
 use crate::domain::recurrence::Recurrence;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Ledger};
+use crate::ledger::Records;
 use crate::output::count;
 use crate::settings::Settings;
 use crate::settings::campaigns::Definitions;
@@ -25,7 +25,7 @@ pub(super) fn run(
 ) -> Result<Exit> {
     let only = args.campaign.as_deref();
     let now = context.clock.now();
-    let mut ledger = Ledger::open(settings.place(), Access::Read)?;
+    let mut ledger = Records::open(settings.place())?;
     let mut documents = Vec::new();
     let mut exit = Exit::Done;
     for broken in &definitions.broken {
@@ -50,7 +50,7 @@ pub(super) fn run(
             _ => (campaign.schedule.next_after(now), false),
         };
         let when = next.map_or_else(|| "never again".to_owned(), |at| campaign.local(at));
-        let sample = sample(settings, &mut ledger, campaign, next.unwrap_or(now), context).and_then(|sample| {
+        let sample = sample(settings, &ledger, campaign, next.unwrap_or(now), context).and_then(|sample| {
             if next.is_some() && !args.accept_audience {
                 check_length(&ledger, campaign, sample.gathered.rows, now)?;
             }
@@ -108,7 +108,7 @@ struct Sample {
 
 fn sample(
     settings: &Settings,
-    ledger: &mut Ledger,
+    ledger: &Records,
     campaign: &Campaign,
     planned_at: Instant,
     context: &Context<'_>,

@@ -144,16 +144,17 @@ impl Round<'_> {
         let now = context.clock.now();
         report.campaigns = self.definitions.campaigns.len() as u64;
         let mut summary = Summary::default();
-        for (reason, messages) in
-            [("cancelled", run.ledger.finish_cancellations(now)?), ("expired", run.ledger.expire_recipients(now)?)]
-        {
+        for (reason, messages) in [
+            ("cancelled", run.ledger.campaigns().finish_cancellations(now)?),
+            ("expired", run.ledger.plans().expire_recipients(now)?),
+        ] {
             if messages > 0 {
                 summary.skipped.insert(reason.into(), messages);
             }
         }
         self.pause_vanished(run)?;
         let broken_before =
-            run.ledger.notices()?.into_iter().filter(|(kind, ..)| kind == BROKEN).map(|(_, line, _)| line);
+            run.ledger.current_notices()?.into_iter().filter(|(kind, ..)| kind == BROKEN).map(|(_, line, _)| line);
         let broken_before: Vec<String> = broken_before.collect();
         self.tell_broken(run, report)?;
         opening::open_due(self, run, report, &broken_before)?;
@@ -165,7 +166,7 @@ impl Round<'_> {
         } else {
             report.delivered.take(summary);
         }
-        run.ledger.complete_campaigns()?;
+        run.ledger.campaigns().complete()?;
         Ok(())
     }
 
@@ -179,7 +180,7 @@ impl Round<'_> {
         let broken = self.definitions.broken.iter().filter_map(|broken| broken.id.as_deref());
         let defined: HashSet<&str> =
             self.definitions.campaigns.iter().map(|campaign| campaign.id.as_str()).chain(broken).collect();
-        run.ledger.pause_vanished(&defined, self.sending.context.clock.now())
+        run.ledger.campaigns().pause_vanished(&defined, self.sending.context.clock.now())
     }
 
     fn tell_broken(&self, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
@@ -189,7 +190,7 @@ impl Round<'_> {
             .iter()
             .map(|broken| Notice { key: broken.problem.clone(), line: broken.problem.clone() })
             .collect();
-        let news = run.ledger.note(BROKEN, &notices, self.sending.context.clock.now())?;
+        let news = run.ledger.notices().note(BROKEN, &notices, self.sending.context.clock.now())?;
         report.delivered.news.extend(told(news, BROKEN));
         Ok(())
     }

@@ -5,12 +5,12 @@
 //! 1. `survey.rs`: which rows are duplicates of which. Nothing is written.
 //! 2. `move_aside.rs`: those go to a table of their own, and the rows that stay learn of the latest mail.
 //! 3. `restore.rs`: all of it is put back, as often as wanted, until the file is adopted.
-//! 4. `adopt.rs`: the old tables are set aside and their rows taken over. From here on it is a [`Ledger`].
+//! 4. `adopt.rs`: the old tables are set aside and their rows taken over. From here on it is a [`Ledger`](super::Ledger).
 //!
 //! **The rows come into a ledger.** `import.rs` adds them, each once; then steps 1 and 2, there for good.
 //!
-//! A [`Log`] is either of the two for steps 1 and 2. Each step is one transaction: killed at any instant, the file is as
-//! before it or as after it. In a ledger that is [`Ledger`]'s own, with all it looks at.
+//! Steps 1 and 2 are the same for both. Each step is one transaction: killed at any instant, the file is as
+//! before it or as after it. In a ledger that is [`Ledger`](super::Ledger)'s own, with all it looks at.
 //!
 //! `table.rs` knows a table of old rows by whatever columns it has, `rows.rs` writes a row into ours. What a row means is
 //! in `domain::old_log`, how a dump is read in `source::old_log`. All this is in the ledger's room because its SQL writes
@@ -36,8 +36,7 @@ pub use restore::Restored;
 pub use rules::{Rules, no_zone, span};
 pub use survey::Survey;
 
-use self::table::Which;
-use super::{Durability, Ledger, Undone};
+use super::Undone;
 use crate::failure::Failure;
 
 /// The table of an older system's abandonments, and ours.
@@ -48,13 +47,6 @@ const LOG: &str = "cart_abandonment_log";
 pub struct OldLog {
     conn: Connection,
     path: PathBuf,
-}
-
-/// A log that may have duplicates: a file that was not adopted, or what a ledger holds of older systems.
-#[derive(Debug)]
-pub enum Log {
-    Unadopted(OldLog),
-    InLedger(Ledger),
 }
 
 impl OldLog {
@@ -69,29 +61,6 @@ impl OldLog {
             Ok(value)
         };
         write().map_err(|undone: Undone| undone.told_of(&self.path))
-    }
-}
-
-impl Log {
-    fn conn_and_path(&self) -> (&Connection, &Path) {
-        match self {
-            Log::Unadopted(old) => (&old.conn, &old.path),
-            Log::InLedger(ledger) => (ledger.conn(), &ledger.path),
-        }
-    }
-
-    fn write<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T, Undone>) -> Result<T, Failure> {
-        match self {
-            Log::Unadopted(old) => old.write(work),
-            Log::InLedger(ledger) => ledger.write_unless_refused(Durability::Full, work),
-        }
-    }
-
-    fn which(&self) -> Which {
-        match self {
-            Log::Unadopted(_) => Which::UNADOPTED,
-            Log::InLedger(_) => Which::IN_LEDGER,
-        }
     }
 }
 

@@ -5,12 +5,12 @@ use rusqlite::Connection;
 use super::rules::Rules;
 use super::survey::{Survey, survey};
 use super::table::{OldTable, Which, has_table};
-use super::{LOG, Log};
+use super::{LOG, OldLog};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::Column;
 use crate::failure::Failure;
-use crate::ledger::Undone;
 use crate::ledger::parts::quoted;
+use crate::ledger::{Durability, Ledger, Undone};
 
 /// What an unadopted file has besides `removed_duplicate`: what kept rows said before and were made to say, and how
 /// `cleanup-duplicates` was run.
@@ -21,26 +21,34 @@ const BOOKKEEPING: &str = "
         window_in_seconds INTEGER NOT NULL, timezone TEXT);
 ";
 
-impl Log {
+impl OldLog {
     /// Moves duplicates to `removed_duplicate`, in one transaction.
-    pub fn move_aside(mut self, rules: &Rules, now: Instant) -> Result<Survey, Failure> {
-        let which = self.which();
-        self.write(|conn| {
-            let mut table = OldTable::inspect(conn, which)?;
-            let survey = survey(conn, &table, rules)?;
-            if survey.duplicates == 0 {
-                return Ok(survey);
-            }
-            if which.can_be_restored {
-                table = make_room(conn, table, rules)?;
-            }
-            move_duplicates(conn, &table, now)?;
-            if which.can_be_restored {
-                note_what_was_set(conn, &table)?;
-            }
-            Ok(survey)
-        })
+    pub fn move_aside(&self, rules: &Rules, now: Instant) -> Result<Survey, Failure> {
+        self.write(|conn| move_aside(conn, Which::UNADOPTED, rules, now))
     }
+}
+
+impl Ledger {
+    /// Moves duplicates of what it holds of older systems to `removed_duplicate`, in one transaction.
+    pub fn move_aside(&mut self, rules: &Rules, now: Instant) -> Result<Survey, Failure> {
+        self.write_unless_refused(Durability::Full, |conn| move_aside(conn, Which::IN_LEDGER, rules, now))
+    }
+}
+
+fn move_aside(conn: &Connection, which: Which, rules: &Rules, now: Instant) -> Result<Survey, Undone> {
+    let mut table = OldTable::inspect(conn, which)?;
+    let survey = survey(conn, &table, rules)?;
+    if survey.duplicates == 0 {
+        return Ok(survey);
+    }
+    if which.can_be_restored {
+        table = make_room(conn, table, rules)?;
+    }
+    move_duplicates(conn, &table, now)?;
+    if which.can_be_restored {
+        note_what_was_set(conn, &table)?;
+    }
+    Ok(survey)
 }
 
 /// Makes the tables of an unadopted file that duplicates are moved to, and the column that kept rows need; returns the

@@ -10,7 +10,7 @@ use super::table::{OldTable, Which, has_table};
 use super::{LOG, OldLog, look};
 use crate::failure::Failure;
 use crate::ledger::open::refuse_what_is_no_ledger;
-use crate::ledger::{Access, Place, Undone};
+use crate::ledger::{Place, Undone};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -22,16 +22,16 @@ pub struct LastCleanup {
 }
 
 impl OldLog {
-    /// Opens the file if it is one; `None` when it is a ledger, or something else that [`crate::ledger::Ledger::open`]
+    /// Opens the file if it is one, to write to it or only to read; `None` when it is a ledger, or something else that [`crate::ledger::Ledger::open`]
     /// judges.
     ///
     /// # Errors
     /// Exit 78 as for a ledger; exit 65 when the table lacks a column that is needed.
-    pub fn open(place: Place<'_>, access: Access) -> Result<Option<OldLog>, Failure> {
+    pub fn open(place: Place<'_>, writes: bool) -> Result<Option<OldLog>, Failure> {
         refuse_what_is_no_ledger(place)?;
-        let flags = match access {
-            Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            Access::Write | Access::Decided => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        let flags = match writes {
+            false => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            true => OpenFlags::SQLITE_OPEN_READ_WRITE,
         };
         let opened = || -> Result<_, Undone> {
             let conn = Connection::open_with_flags(place.path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

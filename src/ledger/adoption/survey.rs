@@ -7,14 +7,14 @@ use rusqlite::{Connection, Statement};
 
 use super::rules::{Rules, no_zone};
 use super::sort_key::{SortKey, split};
-use super::table::{OldTable, field};
-use super::{Log, look};
+use super::table::{OldTable, Which, field};
+use super::{OldLog, look};
 use crate::domain::address;
 use crate::domain::duplicates::{Group, Verdict};
 use crate::domain::instant;
 use crate::domain::old_log::{Column, Flaw};
 use crate::failure::Failure;
-use crate::ledger::Undone;
+use crate::ledger::{Records, Undone};
 
 /// So many of the worst cases, and of the rows that cannot be used, are named.
 const WORST_NAMED: usize = 5;
@@ -68,10 +68,17 @@ pub struct Survey {
     pub unreadable_rows: Vec<String>,
 }
 
-impl Log {
+impl OldLog {
     /// Looks for duplicates and writes nothing.
     pub fn survey(&self, rules: &Rules) -> Result<Survey, Failure> {
-        look(self.conn_and_path(), |conn| survey(conn, &OldTable::inspect(conn, self.which())?, rules))
+        look((&self.conn, &self.path), |conn| survey(conn, &OldTable::inspect(conn, Which::UNADOPTED)?, rules))
+    }
+}
+
+impl Records {
+    /// Looks for duplicates in what a ledger holds of older systems, and writes nothing.
+    pub fn survey(&self, rules: &Rules) -> Result<Survey, Failure> {
+        look((self.conn(), &self.path), |conn| survey(conn, &OldTable::inspect(conn, Which::IN_LEDGER)?, rules))
     }
 }
 
