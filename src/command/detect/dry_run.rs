@@ -53,7 +53,7 @@ struct DryRun {
 pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect) -> Result<Exit> {
     let now = context.clock.now();
     CartLetters::load_and_try(settings, now)?;
-    let mut ledger = Records::open(settings.place())?;
+    let ledger = Records::open(settings.place())?;
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &ledger)?;

@@ -25,7 +25,7 @@ pub(super) fn run(
 ) -> Result<Exit> {
     let only = args.campaign.as_deref();
     let now = context.clock.now();
-    let mut ledger = Records::open(settings.place())?;
+    let ledger = Records::open(settings.place())?;
     let mut documents = Vec::new();
     let mut exit = Exit::Done;
     for broken in &definitions.broken {

@@ -4,19 +4,12 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::missed::{Missed, record_missed};
+use super::missed::record_missed;
 use super::notices::{Event, paused_key, record_event, settle_event};
 use super::{Campaigns, Durability};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
-
-/// What the end of a pause found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resumed {
-    /// Planned messages, and how many of them have expired meanwhile.
-    pub planned: u64,
-    pub expired: u64,
-}
+use crate::ledger::{Missed, Resumed};
 
 impl Campaigns<'_> {
     /// Pauses every campaign that is no longer among the `defined`, until it is again. A person is told of those that

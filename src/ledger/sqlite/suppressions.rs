@@ -4,15 +4,7 @@ use super::{Durability, Records, Suppressions};
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
-
-/// One suppressed address.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Suppression {
-    pub address: String,
-    pub reason: String,
-    pub added_at: String,
-    pub origin: String,
-}
+use crate::ledger::Suppression;
 
 impl Records {
     /// Whether an address is on the list.

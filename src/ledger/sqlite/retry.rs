@@ -1,19 +1,12 @@
 //! Messages of an opening are planned anew, with a corrected template if one is given.
 
-use super::campaigns::{OpenOccurrence, open_occurrence_from};
+use super::campaigns::open_occurrence_from;
 use super::expire::settle_expiry;
 use super::{Campaigns, Durability, Records};
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, Retried, State};
 use crate::failure::Failure;
-
-/// What an opening is written with from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retemplated<'a> {
-    pub subject: &'a str,
-    pub template: &'a str,
-    pub template_name: &'a str,
-}
+use crate::ledger::{OpenOccurrence, Retemplated};
 
 impl Records {
     /// An opened occurrence as a run would deliver it.

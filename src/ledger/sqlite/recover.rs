@@ -5,15 +5,7 @@ use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::state::State;
 use crate::failure::Failure;
-
-/// What became of the messages a dead run had armed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Held: whether the server took them is not known.
-    pub in_doubt: u64,
-    /// Found delivered, by their token.
-    pub sent: u64,
-}
+use crate::ledger::Recovered;
 
 impl Runs<'_> {
     /// Turns every `armed` message of earlier runs into `in_doubt`, or `sent` where `delivered` finds it by its token.

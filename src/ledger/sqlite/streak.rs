@@ -8,19 +8,12 @@ use super::{Books, Durability, Records};
 use crate::domain::back_off;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
+use crate::ledger::PastRefusal;
 
 /// So many of the latest refusals are looked at for a pattern.
 const LATEST: u32 = 200;
 /// Deferrals alone for this long are told to a person.
 const LONG_DEFERRED: TimeDelta = TimeDelta::hours(1);
-
-/// A try that ended in a refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PastRefusal {
-    /// The message's row.
-    pub message: i64,
-    pub reply: String,
-}
 
 impl Records {
     /// The latest refusals since the last acceptance, oldest first. Left out is what was refused before that

@@ -3,95 +3,10 @@
 use rusqlite::types::Value;
 
 use super::{Reading, Records};
-use crate::domain::instant::{self, Instant};
+use crate::domain::instant::{self};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-
-/// Messages of one kind in one state, for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct StateCount {
-    pub kind: String,
-    pub state: State,
-    pub reason: Option<Reason>,
-    pub messages: u64,
-}
-
-/// One run and how it ended.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct RunRow {
-    pub run: i64,
-    pub command: String,
-    pub started_at: String,
-    pub ended_at: Option<String>,
-    /// `None`: under way, or dead.
-    pub ending: Option<String>,
-    pub accepted_clock: bool,
-    pub sent: u64,
-    pub deferred: u64,
-    pub refused: u64,
-    pub in_doubt: u64,
-}
-
-/// Runs of one command that found nothing to do.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct IdleRow {
-    pub command: String,
-    pub runs: u64,
-    pub first_started_at: String,
-    pub latest_run: i64,
-    pub latest_started_at: String,
-    pub latest_ended_at: String,
-}
-
-/// What `log` narrows by; `None` does not narrow.
-#[derive(Debug, Clone, Default)]
-pub struct LogFilter {
-    pub user_id: Option<String>,
-    pub folded_address: Option<String>,
-    pub cart_id: Option<String>,
-    pub state: Option<State>,
-    pub since: Option<Instant>,
-    /// At most so many rows, the newest.
-    pub limit: u64,
-}
-
-/// One message, as `log` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct MessageRow {
-    pub message_key: String,
-    pub kind: String,
-    pub state: State,
-    pub reason: Option<Reason>,
-    pub recipient: String,
-    pub message_id: String,
-    pub cart_id: Option<String>,
-    pub planned_at: String,
-    pub not_before: String,
-    pub expires_at: String,
-    pub armed_at: Option<String>,
-    pub settled_at: Option<String>,
-    pub last_reply: Option<String>,
-    pub attempts: u64,
-}
-
-/// One episode, as `log` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct EpisodeRow {
-    pub id: i64,
-    pub identity: String,
-    pub user_id: Option<String>,
-    pub email: Option<String>,
-    pub cart_id: Option<String>,
-    pub cart_hash: String,
-    pub cart_value: Option<String>,
-    pub currency: Option<String>,
-    pub created_at: String,
-    pub email_sent: bool,
-    pub last_sent_at: Option<String>,
-    pub message_key: Option<String>,
-    pub origin: String,
-    pub message: Option<MessageRow>,
-}
+use crate::ledger::{EpisodeRow, IdleRow, LogFilter, MessageRow, RunRow, StateCount};
 
 impl Records {
     /// Messages by kind, state and reason.

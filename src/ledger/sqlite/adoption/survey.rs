@@ -14,7 +14,7 @@ use crate::domain::duplicates::{Group, Verdict};
 use crate::domain::instant;
 use crate::domain::old_log::{Column, Flaw};
 use crate::failure::Failure;
-use crate::ledger::{Records, Undone};
+use crate::ledger::sqlite::{Records, Undone};
 
 /// So many of the worst cases, and of the rows that cannot be used, are named.
 const WORST_NAMED: usize = 5;

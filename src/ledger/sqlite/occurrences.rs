@@ -5,33 +5,7 @@ use super::report::count_states;
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-
-/// One occurrence, as `campaign show` lists it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct OccurrenceRow {
-    pub id: i64,
-    pub planned_at: String,
-    pub state: String,
-    pub decided_at: String,
-    pub expires_at: Option<String>,
-    pub recipients: Option<u64>,
-    pub audience_rows: Option<u64>,
-    pub bad_rows: Option<u64>,
-    pub repeated: Option<u64>,
-    /// Messages by state, `skipped: reason` for the skipped.
-    pub messages: std::collections::BTreeMap<String, u64>,
-}
-
-/// What became of one recipient's message.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct RecipientFate {
-    pub recipient: String,
-    pub state: State,
-    pub reason: Option<Reason>,
-    pub armed_at: Option<String>,
-    pub settled_at: Option<String>,
-    pub last_reply: Option<String>,
-}
+use crate::ledger::{OccurrenceRow, RecipientFate};
 
 impl Records {
     /// How many messages of an occurrence were held back when an old copy of the ledger was put back: nothing plans them

@@ -9,9 +9,10 @@ use super::table::{OldTable, Which, has_table};
 use super::{LOG, OldLog, look};
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
-use crate::ledger::open::{SCHEMA_SQL, write_head};
-use crate::ledger::parts::{drop_indexes_and_triggers, parts_of_a_ledger};
-use crate::ledger::{Kind, Undone};
+use crate::ledger::Kind;
+use crate::ledger::sqlite::Undone;
+use crate::ledger::sqlite::open::{SCHEMA_SQL, write_head};
+use crate::ledger::sqlite::parts::{drop_indexes_and_triggers, parts_of_a_ledger};
 use crate::output::count;
 
 /// Tables of the older system that stay as they were, and what they are called from then on.

@@ -9,8 +9,8 @@ use super::{LOG, OldLog};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::Column;
 use crate::failure::Failure;
-use crate::ledger::parts::quoted;
-use crate::ledger::{Durability, Ledger, Undone};
+use crate::ledger::sqlite::parts::quoted;
+use crate::ledger::sqlite::{Durability, Ledger, Undone};
 
 /// What an unadopted file has besides `removed_duplicate`: what kept rows said before and were made to say, and how
 /// `cleanup-duplicates` was run.

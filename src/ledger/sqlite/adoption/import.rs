@@ -11,8 +11,8 @@ use super::rows::{COLUMNS, RowInsert};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::OldRow;
 use crate::failure::Failure;
-use crate::ledger::parts::drop_indexes_and_triggers;
-use crate::ledger::{Durability, Ledger, unusable};
+use crate::ledger::sqlite::parts::drop_indexes_and_triggers;
+use crate::ledger::sqlite::{Durability, Ledger, unusable};
 
 /// Bounds what the indexes of a million rows take of the memory.
 const CACHE_IN_KIB: i64 = 16_384;

@@ -14,23 +14,8 @@ use crate::domain::evidence::{Fact, Says};
 use crate::domain::instant;
 use crate::domain::message_key;
 use crate::failure::Failure;
+use crate::ledger::{Audited, Violation};
 use crate::mail_log::Covered;
-
-/// One thing that is not as it must be. Holds no address.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Violation {
-    pub rule: &'static str,
-    pub what: String,
-}
-
-/// What an audit looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Audited {
-    pub messages: u64,
-    pub attempts: u64,
-    /// Of these messages, how many the mail log has accepted.
-    pub accepted_in_log: Option<u64>,
-}
 
 /// So far from its ends a log need not have everything yet.
 const EDGE: chrono::TimeDelta = chrono::TimeDelta::minutes(10);

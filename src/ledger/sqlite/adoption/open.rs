@@ -9,8 +9,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::table::{OldTable, Which, has_table};
 use super::{LOG, OldLog, look};
 use crate::failure::Failure;
-use crate::ledger::open::refuse_what_is_no_ledger;
-use crate::ledger::{Place, Undone};
+use crate::ledger::sqlite::open::refuse_what_is_no_ledger;
+use crate::ledger::sqlite::{Place, Undone};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 

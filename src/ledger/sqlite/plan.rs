@@ -5,39 +5,13 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, NOT_IDLE_YET, candidate_from};
 use super::columns::{instant_at, optional_instant_at};
-use super::{Candidate, Durability, Plans, Reading, Records};
+use super::{Durability, Plans, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::standing::{Facts, SameContents, Standing, standing};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-
-/// The rules of planning that come from the configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct PlanRules {
-    pub window: TimeDelta,
-    pub max_age: TimeDelta,
-    pub max_per_cart: u32,
-}
-
-/// A message that is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
-    pub id: i64,
-    pub message_key: String,
-    /// As the envelope has it.
-    pub recipient: String,
-    pub folded_address: String,
-    pub message_id: String,
-    pub planned_at: Instant,
-    pub not_before: Instant,
-    pub identity: String,
-    pub cart_id: String,
-    pub cart_hash: String,
-    pub cart_touched_at: Instant,
-    /// Since when the shop has not shown the cart, as far as earlier looks found.
-    pub missing_since: Option<Instant>,
-}
+use crate::ledger::{Candidate, Due, PlanRules};
 
 impl Records {
     /// What stands against writing to the owners of the undecided candidates, those touched last first: a page of them in

@@ -8,11 +8,12 @@ use std::path::Path;
 use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 
-use super::runs::{Epoch, WRITTEN_HERE};
+use super::runs::WRITTEN_HERE;
 use super::{Durability, Ledger, Records, Runs};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::failure::Failure;
+use crate::ledger::Epoch;
 use crate::run_lock::{Found, Record};
 
 /// A clock may be this far behind the newest thing done before nothing is sent.

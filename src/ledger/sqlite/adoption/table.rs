@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::LOG;
 use crate::domain::old_log::{Column, Columns, Field, Flaw, OldRow, Reader, shown};
-use crate::ledger::Undone;
-use crate::ledger::parts::quoted;
+use crate::ledger::sqlite::Undone;
+use crate::ledger::sqlite::parts::quoted;
 
 /// Which rows of an older system are meant.
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::{Durability, Notices, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
+use crate::ledger::{News, Notice, StandingEvent};
 
 /// What stands is brought up again after this long.
 const REMIND_EVERY: TimeDelta = TimeDelta::hours(1);
@@ -17,33 +18,8 @@ pub const MOST_KEPT: usize = 1000;
 /// What is to be told at `?1`. An event that happened again keeps `after` and the instant from which it is told.
 const TO_BE_TOLD: &str = "(reported_at = '' OR (reported_at GLOB 'after *' AND substr(reported_at, 7) <= ?1))";
 
-/// A thing that needs a person: its identity, and the line to print.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    pub key: String,
-    pub line: String,
-}
-
 /// The kinds of [`Event`].
 pub const EVENT_KINDS: [&str; 4] = ["audience", "expired", "missed", "paused"];
-
-/// An event that stands until a person settles it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct StandingEvent {
-    pub key: String,
-    pub kind: String,
-    pub line: String,
-    pub since: String,
-}
-
-/// What to tell a person now about one kind of notice.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct News {
-    /// Lines not told before.
-    pub new: Vec<String>,
-    /// How many stand in all, when it is time to bring them up again and none is new.
-    pub reminder: Option<u64>,
-}
 
 /// Something that happened to messages or campaigns, and that no later look would find again: it is recorded in the
 /// transaction in which it happened, told by the run that finds it untold, and kept until a person settles it.

@@ -1,46 +1,12 @@
 //! Opening an occurrence: its audience, gathered in a temporary table, becomes planned messages in one transaction.
 
-use super::missed::{Missed, record_missed, record_short_audience, settle_missed};
-use super::runs::Epoch;
+use super::missed::{record_missed, record_short_audience, settle_missed};
 use super::{Durability, Plans, Records};
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::failure::{Exit, Failure};
-
-/// What an opening fixes for all of its messages.
-#[derive(Debug, Clone)]
-pub struct Opening {
-    pub campaign_id: String,
-    pub planned_at: Instant,
-    /// The schedule as written, to notice an edit later.
-    pub schedule: String,
-    pub subject: String,
-    /// The template's text, so that an edit does not reach messages that are planned.
-    pub template: String,
-    pub template_name: String,
-    /// `Name <address>`, as the header will have it.
-    pub sender: String,
-    pub expires_at: Instant,
-    /// A one-off never opens again.
-    pub one_off: bool,
-    pub next_run: Option<Instant>,
-    pub audience_rows: u64,
-    pub bad_rows: u64,
-    /// Instants before it that will never open.
-    pub missed: Missed,
-    /// What a person is told when it opens although its audience is short.
-    pub short_audience: Option<String>,
-}
-
-/// What came of an opening.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
-    /// So many messages were planned.
-    Planned { recipients: u64 },
-    /// Another run had decided about this occurrence already, or the campaign was paused meanwhile.
-    NotOurs,
-}
+use crate::ledger::{Epoch, Opened, Opening, OpeningKey};
 
 impl Records {
     /// Empties the audience table and opens a transaction on it, so that filling it is quick. It touches no ledger table.
@@ -169,12 +135,4 @@ impl Plans<'_> {
             )
         })
     }
-}
-
-/// What a recipient's message key and Message-ID are made of.
-#[derive(Debug, Clone, Copy)]
-pub struct OpeningKey<'a> {
-    pub campaign_id: &'a str,
-    pub planned_at: Instant,
-    pub sender_domain: &'a str,
 }

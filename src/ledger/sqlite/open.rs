@@ -13,6 +13,7 @@ use super::{Ledger, Place, Records, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::ledger::{Access, Kind};
 use crate::run_lock::{Found, RunLock};
 
 /// `user_version` of the schema this program writes.
@@ -25,34 +26,6 @@ pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
 /// How long a write waits for another writer. Longer than the longest honest transaction, so that none fails because of
 /// another: the opening of a campaign with a million recipients takes 10 to 20 s, all else goes in batches.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What a ledger is for; decided when it is made, for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Mails people.
-    Live,
-    /// Sends only to files or to a server on loopback, and may be told another time with `--now`.
-    Rehearsal,
-}
-
-impl Kind {
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Live => "live",
-            Kind::Rehearsal => "rehearsal",
-        }
-    }
-}
-
-/// How a command opens the ledger to write to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// After a look that a run would take too: nothing is written to an old copy, nor over the traces of
-    /// a run whose log was taken away.
-    Write,
-    /// Without that look: the ledger was made just now, or a person goes on with an old copy.
-    Decided,
-}
 
 impl Ledger {
     /// Whether a ledger, or anything else, is at this path.

@@ -6,20 +6,10 @@ use super::notices::{Event, paused_key, record_event, settle_event};
 use super::{Durability, Plans};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
+use crate::ledger::Missed;
 
 /// So many missed instants of a campaign are kept.
 const MOST_MISSED_KEPT: usize = 100;
-
-/// Instants of a campaign that will never open.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Missed {
-    /// Oldest first.
-    pub instants: Vec<Instant>,
-    /// What a person is told; `None` where it was that person's own decision.
-    pub line: Option<String>,
-    /// The one of them that was due while the audience was held to be cut short.
-    pub over_short_audience: Option<Instant>,
-}
 
 impl Plans<'_> {
     /// Records instants of a campaign that will never open, and when it is due next.

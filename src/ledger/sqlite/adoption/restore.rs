@@ -6,7 +6,7 @@ use super::table::{OldTable, Which};
 use super::{LOG, OldLog};
 use crate::domain::old_log::Column;
 use crate::failure::Failure;
-use crate::ledger::Undone;
+use crate::ledger::sqlite::Undone;
 
 /// What [`OldLog::restore`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

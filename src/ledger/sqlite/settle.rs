@@ -3,31 +3,13 @@
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::runs::Epoch;
 use super::{Books, Durability};
 use crate::domain::back_off;
 use crate::domain::fate::Fate;
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-
-/// What became of an outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    Recorded,
-    /// Another run had taken the message over, or someone had moved it: the outcome could not be recorded.
-    NotOurs,
-}
-
-/// How one try ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The message's row.
-    pub id: i64,
-    /// Whether its body had been begun, by this run.
-    pub armed: bool,
-    pub fate: Fate,
-}
+use crate::ledger::{Epoch, Outcome, Settled};
 
 impl Books<'_> {
     /// Records how one try ended, in a transaction of its own and without its own fsync: a lost outcome leaves `armed`.

@@ -2,25 +2,9 @@
 
 use super::Records;
 use super::columns::instant_at;
-use crate::domain::instant::{self, Instant};
+use crate::domain::instant::{self};
 use crate::failure::Failure;
-
-/// A cart that one look at the shop found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// Its row in the temporary table; 0 before it has one.
-    pub id: i64,
-    pub cart_id: String,
-    pub identity: String,
-    pub user_id: Option<String>,
-    /// As the envelope will have it.
-    pub recipient: String,
-    pub folded_address: String,
-    pub cart_hash: String,
-    pub cart_value: String,
-    pub currency: String,
-    pub touched_at: Instant,
-}
+use crate::ledger::Candidate;
 
 const TABLE: &str = "
     DROP TABLE IF EXISTS temp.candidate;

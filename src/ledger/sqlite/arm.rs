@@ -3,49 +3,13 @@
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::runs::Epoch;
 use super::{Books, Durability, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
+use crate::ledger::{Armed, At, Denied, Epoch};
 
 /// A message that the window keeps back is looked at again after this long: mostly the window of a mail ends later.
 const LOOK_AGAIN_AFTER: TimeDelta = TimeDelta::hours(1);
-
-/// The answer to one arm request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Armed {
-    /// On disk: the body may leave.
-    Granted,
-    /// The body must not leave.
-    Denied(Denied),
-}
-
-/// Why a body must not leave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Denied {
-    /// The address was suppressed meanwhile; the message is now `skipped`.
-    Suppressed,
-    /// It is no longer planned: someone decided otherwise.
-    NotPlanned,
-    /// Its campaign was paused meanwhile; the message stays planned.
-    Paused,
-    /// Its time has passed while the run was under way; it stays planned, and the next run expires it and says so.
-    Expired,
-    /// Another mail for the same shopper and contents became known since it was planned, from an older system's log for
-    /// instance: it stays planned, and is tried again later.
-    WithinWindow,
-    /// Another constraint of the ledger forbids it (its name and words): a slip, or a ledger changed by hand.
-    Forbidden(String),
-}
-
-/// The instant of an arming, by both clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct At {
-    /// What the ledger records.
-    pub now: Instant,
-    /// Unix seconds of the real clock, where begun bodies count for the limits.
-    pub real_second: i64,
-}
 
 impl Records {
     /// How many bodies were begun in the real-clock second `second`, and in the hour up to it.
@@ -169,7 +133,7 @@ fn taken_over(epoch: Epoch, newest: Epoch) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::settle::tests::{NOW, three_planned};
+    use crate::ledger::sqlite::settle::tests::{NOW, three_planned};
 
     #[test]
     fn what_is_late_is_not_armed_also_in_a_run_that_began_in_time() {
