@@ -53,8 +53,12 @@ impl Run {
         if !start.accept_clock {
             ledger.check_clock(now)?;
         }
-        if ledger.migrate()? {
-            start.output.decision(format!("{} brought up to date with this version", settings.ledger.display()));
+        if let Some(copy) = ledger.migrate()? {
+            start.output.decision(format!(
+                "{} brought up to date with this version; as it was before: {}",
+                settings.ledger.display(),
+                copy.display()
+            ));
         }
         if let Some(other) = ledger.came_from()? {
             start.output.alarm(format!(

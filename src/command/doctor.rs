@@ -279,7 +279,7 @@ fn look_at_permissions(settings: &Settings, findings: &mut Findings) {
 }
 
 fn look_at_room(settings: &Settings, findings: &mut Findings) {
-    let Some(room) = room(&settings.ledger) else { return };
+    let Ok(room) = fs2::available_space(&settings.ledger) else { return };
     let said = format!("{} MB are free for the ledger", room >> 20);
     match room {
         ..LEAST_ROOM => findings.fail("disk", said, "make room: a full disk ends every run with exit 74"),
@@ -391,14 +391,4 @@ fn is_writable(path: &Path) -> bool {
     let Ok(name) = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()) else { return false };
     // SAFETY: the pointer is valid for the call.
     unsafe { libc::access(name.as_ptr(), libc::W_OK) == 0 }
-}
-
-/// Bytes that this user may still write on the disk of `path`.
-fn room(path: &Path) -> Option<u64> {
-    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
-    // SAFETY: statvfs is plain data, and both pointers are valid for the call.
-    unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(name.as_ptr(), &mut stat) == 0).then(|| stat.f_bavail * stat.f_frsize)
-    }
 }

@@ -1,6 +1,6 @@
 //! Runs, and what a ledger is opened for.
 
-/// What a ledger is for; decided when it is made, for ever.
+/// What a ledger is for; decided when it is made, permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Mails people.

@@ -432,7 +432,7 @@ fn nothing_is_settled_under_a_run_or_by_a_wrong_clock() {
     let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
     lock.lock().unwrap();
     world.exits(75, ["resolve", "--all", "--sent", "--reason", "x"]).is_silent();
-    drop(lock);
+    lock.unlock().unwrap();
     world.set_now("2026-03-01T11:00:00Z");
     world.exits(74, ["resolve", "--all", "--sent", "--reason", "x"]).says("the clock says");
     world.has([("in_doubt", 1)]);

@@ -100,7 +100,7 @@ fn attend(
     let Some(state) = run.ledger.campaign(&campaign.id)? else { return Ok(None) };
     let only_other = round.only.is_some_and(|only| only != campaign.id);
     let one_off = matches!(campaign.schedule.recurrence, Recurrence::Once(_));
-    // A one-off that opened is disabled for ever; one edited into a recurring campaign is another matter.
+    // A one-off that opened is disabled permanently; one edited into a recurring campaign is another matter.
     if state.cancelled_at.is_some() || (!state.enabled && one_off) {
         // What a person has cancelled, that person knows.
         let was_edited = known.is_some_and(|state| state.schedule != schedule) && state.cancelled_at.is_none();

@@ -1,6 +1,10 @@
 //! A ledger of an older schema is brought up to date, in one transaction: killed at any instant, it is the old or the new.
+//! Before, a copy of it is put beside it.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
@@ -48,14 +52,17 @@ const ONCE_OURS: [&str; 31] = [
 type Parts = BTreeMap<(String, String), String>;
 
 impl Ledger {
-    /// Brings the ledger to this program's schema; says whether it was an older one. The caller holds the run lock.
+    /// Brings the ledger to this program's schema, and says where the copy of the older one is; `None` when it was of this
+    /// schema already. The caller holds the run lock.
     ///
     /// # Errors
-    /// Exit 74: the disk refuses, or a table was changed by hand so that it cannot become the new one. Nothing is changed.
-    pub fn migrate(&mut self) -> Result<bool, Failure> {
+    /// Exit 74: the disk refuses or has no room for the copy, or a table was changed by hand so that it cannot become the new
+    /// one. Nothing is changed.
+    pub fn migrate(&mut self) -> Result<Option<PathBuf>, Failure> {
         if self.schema == SCHEMA {
-            return Ok(false);
+            return Ok(None);
         }
+        let copy = self.keep_copy()?;
         self.write(Durability::Full, |tx| {
             let expected = parts_of_a_ledger()?;
             change_tables(tx, &expected)?;
@@ -74,7 +81,46 @@ impl Ledger {
             tx.pragma_update(None, "user_version", SCHEMA)
         })?;
         self.records.schema = SCHEMA;
-        Ok(true)
+        Ok(Some(copy))
+    }
+
+    /// Copies the ledger to a file beside it, unless one of that name is there: an earlier start was ended after it made
+    /// one, or a person keeps a copy elsewhere and says so by an empty file.
+    fn keep_copy(&self) -> Result<PathBuf, Failure> {
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let beside = |end: &str| PathBuf::from(format!("{}.schema-{}{end}", path.display(), self.schema));
+        let (copy, unfinished) = (beside(""), beside(".part"));
+        if copy.exists() {
+            return Ok(copy);
+        }
+        let next = format!(
+            "make room there; or copy {} and its -wal, if there is one, to another disk, and say so with `touch {}`; then start \
+             the same command again",
+            path.display(),
+            copy.display()
+        );
+        let failed = |what: String| {
+            let _ = fs::remove_file(&unfinished);
+            let what =
+                format!("the ledger is to be brought up to date, and no copy of it could be kept beforehand: {what}");
+            Failure::ledger(what, next.clone()).kept("nothing was changed, nothing is sent")
+        };
+        let size = fs::metadata(&path).map_or(0, |meta| meta.len());
+        let room = fs2::available_space(folder_of(&path)).unwrap_or(u64::MAX);
+        // As much again as the copy needs stays for the ledger.
+        if room < size.saturating_mul(2) {
+            return Err(failed(format!("it has {size} bytes, and {room} are free")));
+        }
+        let made = || -> std::io::Result<()> {
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+            let into = unfinished.as_os_str().to_string_lossy();
+            self.conn().execute("VACUUM INTO ?1", [into]).map_err(std::io::Error::other)?;
+            File::open(&unfinished)?.sync_all()?;
+            fs::rename(&unfinished, &copy)?;
+            File::open(folder_of(&path))?.sync_all()
+        };
+        made().map_err(|err| failed(err.to_string()))?;
+        Ok(copy)
     }
 }
 
@@ -83,6 +129,10 @@ impl Records {
     pub fn is_of_an_older_schema(&self) -> bool {
         self.schema < SCHEMA
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// Gives each table the statement it has today, in constant time: what is stored stays as it is. That is sound for

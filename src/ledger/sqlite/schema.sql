@@ -32,7 +32,7 @@ CREATE TABLE run (
     epoch          INTEGER PRIMARY KEY,
     command        TEXT NOT NULL,
     started_at     TEXT NOT NULL,
-    -- NULL while it runs, and for ever when it died.
+    -- NULL while it runs, and still when it died.
     ended_at       TEXT,
     ending         TEXT,
     accepted_clock INTEGER NOT NULL DEFAULT 0,
