@@ -372,7 +372,7 @@ fn look_at_history(
         findings
             .ok("in doubt", format!("{} in doubt, none for more than a day", count(in_doubt.len() as u64, "message")));
     }
-    let standing = ledger.current_notices()?.len() as u64;
+    let standing = ledger.open_notices()?.len() as u64;
     match standing {
         0 => findings.ok("standing", "nothing that a person was told of still stands"),
         _ => {

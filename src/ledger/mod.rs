@@ -42,8 +42,8 @@ pub use campaigns::{
 };
 pub use plans::{Candidate, Due, Missed, Opened, Opening, OpeningKey, PlanRules};
 pub use records::{
-    Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, RunRow, StandingEvent, StateCount, Suppression,
-    Violation,
+    Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
+    Suppression, Violation,
 };
 pub use runs::{Access, Epoch, Kind, Recovered};
 pub use sqlite::{

@@ -35,6 +35,14 @@ pub struct StandingEvent {
     pub since: String,
 }
 
+/// Something that needs a person, and has since then.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct OpenNotice {
+    pub kind: String,
+    pub line: String,
+    pub since: String,
+}
+
 /// What to tell a person now about one kind of notice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct News {

@@ -50,7 +50,7 @@ pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> R
     let zone = args.timezone.map_or(Zone::System, Zone::Named);
     let ledger = Records::open(settings.place())?;
     let in_doubt = ledger.in_doubt()?;
-    let told = ledger.current_notices()?.iter().any(|(kind, ..)| kind == NOTICE);
+    let told = ledger.open_notices()?.iter().any(|open| open.kind == NOTICE);
     drop(ledger);
     let oldest = in_doubt.iter().map(|message| message.armed_at).min().unwrap_or(now);
     let log = MailLog::open(&args.mail_log, zone, now, oldest - READ_BACK)?;

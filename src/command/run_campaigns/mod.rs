@@ -154,7 +154,7 @@ impl Round<'_> {
         }
         self.pause_vanished(run)?;
         let broken_before =
-            run.ledger.current_notices()?.into_iter().filter(|(kind, ..)| kind == BROKEN).map(|(_, line, _)| line);
+            run.ledger.open_notices()?.into_iter().filter(|open| open.kind == BROKEN).map(|open| open.line);
         let broken_before: Vec<String> = broken_before.collect();
         self.tell_broken(run, report)?;
         opening::open_due(self, run, report, &broken_before)?;

@@ -198,11 +198,11 @@ fn what_was_in_the_way(
     if instants.is_empty() {
         return Ok(None);
     }
-    let notices = ledger.current_notices()?;
+    let notices = ledger.open_notices()?;
     for at in instants.iter().rev() {
         let begins = format!("campaign {} {}: ", state.campaign_id, instant::text(*at));
-        let mut lines = notices.iter().filter(|(kind, ..)| kind == NOT_OPENED);
-        if let Some(rest) = lines.find_map(|(_, line, _)| line.strip_prefix(&begins)) {
+        let mut lines = notices.iter().filter(|open| open.kind == NOT_OPENED);
+        if let Some(rest) = lines.find_map(|open| open.line.strip_prefix(&begins)) {
             known.in_the_way = Some(rest.split(TRIED_AGAIN).next().unwrap_or_default().to_owned());
             return Ok(state.short_audience_rows.map(|_| *at));
         }

@@ -55,10 +55,10 @@ impl Records {
                 )?
                 .query_row([campaign_id, &now], |row| {
                     Ok(LastOpened {
-                        planned_at: instant_at(row, 0)?,
-                        opened_at: instant_at(row, 1)?,
-                        schedule: row.get(2)?,
-                        audience_rows: row.get(3)?,
+                        planned_at: instant_at(row, "planned_at")?,
+                        opened_at: instant_at(row, "decided_at")?,
+                        schedule: row.get("schedule")?,
+                        audience_rows: row.get("audience_rows")?,
                     })
                 })
                 .optional()?;
@@ -106,20 +106,20 @@ impl Records {
         self.read(|conn| {
             let mut rows = conn.prepare_cached(
                 "SELECT id, recipient, message_id, planned_at, not_before, recipient_values,
-                        EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address)
+                        EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address) AS is_suppressed
                  FROM message WHERE occurrence = ?1 AND state = 'planned' AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?6
                  ORDER BY not_before, id LIMIT ?5",
             )?;
             let (due_at, now) = (instant::text(due_at), instant::text(now));
             rows.query_map((occurrence, due_at, after_at, after_id, limit as i64, now), |row| {
                 Ok(DueRecipient {
-                    id: row.get(0)?,
-                    recipient: row.get(1)?,
-                    message_id: row.get(2)?,
-                    planned_at: instant_at(row, 3)?,
-                    not_before: instant_at(row, 4)?,
-                    row_values: row.get(5)?,
-                    suppressed: row.get(6)?,
+                    id: row.get("id")?,
+                    recipient: row.get("recipient")?,
+                    message_id: row.get("message_id")?,
+                    planned_at: instant_at(row, "planned_at")?,
+                    not_before: instant_at(row, "not_before")?,
+                    row_values: row.get("recipient_values")?,
+                    suppressed: row.get("is_suppressed")?,
                 })
             })?
             .collect()
@@ -249,30 +249,30 @@ const CAMPAIGN: &str =
 
 fn campaign_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<CampaignState> {
     Ok(CampaignState {
-        campaign_id: row.get(0)?,
-        next_run: row.get(1)?,
-        last_run: row.get(2)?,
-        total_runs: row.get(3)?,
-        status: row.get(4)?,
-        enabled: row.get(5)?,
-        first_seen_at: row.get(6)?,
-        schedule: row.get(7)?,
-        defined: row.get(8)?,
-        notes: row.get(9)?,
-        cancelled_at: row.get(10)?,
-        paused_by_absence: row.get(11)?,
-        short_audience_rows: row.get(12)?,
+        campaign_id: row.get("campaign_id")?,
+        next_run: row.get("next_run")?,
+        last_run: row.get("last_run")?,
+        total_runs: row.get("total_runs")?,
+        status: row.get("status")?,
+        enabled: row.get("enabled")?,
+        first_seen_at: row.get("first_seen_at")?,
+        schedule: row.get("schedule")?,
+        defined: row.get("defined")?,
+        notes: row.get("notes")?,
+        cancelled_at: row.get("cancelled_at")?,
+        paused_by_absence: row.get("paused_by_absence")?,
+        short_audience_rows: row.get("short_audience_rows")?,
     })
 }
 
 pub(super) fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<OpenOccurrence> {
     Ok(OpenOccurrence {
-        id: row.get(0)?,
-        campaign_id: row.get(1)?,
-        planned_at: instant_at(row, 2)?,
-        subject: row.get(3)?,
-        template: row.get(4)?,
-        template_name: row.get(5)?,
-        sender: row.get(6)?,
+        id: row.get("id")?,
+        campaign_id: row.get("campaign_id")?,
+        planned_at: instant_at(row, "planned_at")?,
+        subject: row.get("subject")?,
+        template: row.get("template")?,
+        template_name: row.get("template_name")?,
+        sender: row.get("sender")?,
     })
 }

@@ -93,12 +93,12 @@ impl Records {
     pub fn each_candidate(&self, mut each: impl FnMut(&Candidate, &str, &str)) -> Result<(), Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare(&format!(
-                "SELECT id, {COLUMNS}, coalesce(verdict, ''), detail FROM temp.candidate
+                "SELECT id, {COLUMNS}, coalesce(verdict, '') AS verdict, detail FROM temp.candidate
                  ORDER BY verdict = 'plan' DESC, verdict, touched_at DESC, id"
             ))?;
             let mut rows = rows.query([])?;
             while let Some(row) = rows.next()? {
-                let (verdict, detail): (String, String) = (row.get(10)?, row.get(11)?);
+                let (verdict, detail): (String, String) = (row.get("verdict")?, row.get("detail")?);
                 each(&candidate_from(row)?, &verdict, &detail);
             }
             Ok(())
@@ -109,16 +109,16 @@ impl Records {
 /// Reads `id` and [`CANDIDATE_COLUMNS`].
 pub(super) fn candidate_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candidate> {
     Ok(Candidate {
-        id: row.get(0)?,
-        cart_id: row.get(1)?,
-        identity: row.get(2)?,
-        user_id: row.get(3)?,
-        recipient: row.get(4)?,
-        folded_address: row.get(5)?,
-        cart_hash: row.get(6)?,
-        cart_value: row.get(7)?,
-        currency: row.get(8)?,
-        touched_at: instant_at(row, 9)?,
+        id: row.get("id")?,
+        cart_id: row.get("cart_id")?,
+        identity: row.get("identity")?,
+        user_id: row.get("user_id")?,
+        recipient: row.get("recipient")?,
+        folded_address: row.get("folded_address")?,
+        cart_hash: row.get("cart_hash")?,
+        cart_value: row.get("cart_value")?,
+        currency: row.get("currency")?,
+        touched_at: instant_at(row, "touched_at")?,
     })
 }
 

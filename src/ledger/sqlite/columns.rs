@@ -2,6 +2,7 @@
 //! never a default: with a damaged time of 1970 a campaign would open again.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Row, RowIndex};
 
 use crate::domain::instant::{self, Instant, Recorded};
 use crate::domain::state::{CampaignStatus, Reason, State};
@@ -43,11 +44,11 @@ impl FromSql for Recorded {
 }
 
 /// The instant in a column.
-pub(super) fn instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Instant> {
+pub(super) fn instant_at(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<Instant> {
     row.get::<_, Recorded>(column).map(|at| at.0)
 }
 
 /// The instant in a column, unless that is NULL.
-pub(super) fn optional_instant_at(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<Instant>> {
+pub(super) fn optional_instant_at(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<Option<Instant>> {
     row.get::<_, Option<Recorded>>(column).map(|at| at.map(|at| at.0))
 }

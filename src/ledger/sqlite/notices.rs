@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::{Durability, Notices, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
-use crate::ledger::{News, Notice, StandingEvent};
+use crate::ledger::{News, Notice, OpenNotice, StandingEvent};
 
 /// What stands is brought up again after this long.
 const REMIND_EVERY: TimeDelta = TimeDelta::hours(1);
@@ -72,7 +72,12 @@ fn events(conn: &Reading<'_>) -> rusqlite::Result<Vec<StandingEvent>> {
         "SELECT notice_key, kind, line, first_at FROM notice WHERE kind IN ('{kinds}') ORDER BY kind, first_at, notice_key"
     ))?;
     rows.query_map([], |row| {
-        Ok(StandingEvent { key: row.get(0)?, kind: row.get(1)?, line: row.get(2)?, since: row.get(3)? })
+        Ok(StandingEvent {
+            key: row.get("notice_key")?,
+            kind: row.get("kind")?,
+            line: row.get("line")?,
+            since: row.get("first_at")?,
+        })
     })?
     .collect()
 }
@@ -100,12 +105,15 @@ impl Records {
         })
     }
 
-    /// What stands: kind, line, and since when.
-    pub fn current_notices(&self) -> Result<Vec<(String, String, String)>, Failure> {
+    /// Everything that needs a person just now, by kind, oldest first.
+    pub fn open_notices(&self) -> Result<Vec<OpenNotice>, Failure> {
         self.read(|conn| {
             let mut rows =
                 conn.prepare("SELECT kind, line, first_at FROM notice WHERE line <> '' ORDER BY kind, first_at, line")?;
-            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+            rows.query_map([], |row| {
+                Ok(OpenNotice { kind: row.get("kind")?, line: row.get("line")?, since: row.get("first_at")? })
+            })?
+            .collect()
         })
     }
 }

@@ -53,15 +53,15 @@ impl Records {
             ))?;
             let occurrences = rows.query_map((campaign_id, planned_at.map(instant::text), limit), |row| {
                 Ok(OccurrenceRow {
-                    id: row.get(0)?,
-                    planned_at: row.get(1)?,
-                    state: row.get(2)?,
-                    decided_at: row.get(3)?,
-                    expires_at: row.get(4)?,
-                    recipients: row.get(5)?,
-                    audience_rows: row.get(6)?,
-                    bad_rows: row.get(7)?,
-                    repeated: row.get(8)?,
+                    id: row.get("id")?,
+                    planned_at: row.get("planned_at")?,
+                    state: row.get("state")?,
+                    decided_at: row.get("decided_at")?,
+                    expires_at: row.get("expires_at")?,
+                    recipients: row.get("recipients")?,
+                    audience_rows: row.get("audience_rows")?,
+                    bad_rows: row.get("bad_rows")?,
+                    repeated: row.get("repeated")?,
                     messages: std::collections::BTreeMap::new(),
                 })
             })?;
@@ -89,12 +89,12 @@ impl Records {
             let mut rows = rows.query([occurrence])?;
             while let Some(row) = rows.next()? {
                 each(RecipientFate {
-                    recipient: row.get(0)?,
-                    state: row.get(1)?,
-                    reason: row.get(2)?,
-                    armed_at: row.get(3)?,
-                    settled_at: row.get(4)?,
-                    last_reply: row.get(5)?,
+                    recipient: row.get("recipient")?,
+                    state: row.get("state")?,
+                    reason: row.get("reason")?,
+                    armed_at: row.get("armed_at")?,
+                    settled_at: row.get("settled_at")?,
+                    last_reply: row.get("last_reply")?,
                 });
             }
             Ok(())

@@ -105,18 +105,18 @@ impl Records {
             ))?;
             rows.query_map((instant::text(now), after_at, after_id, limit as i64), |row| {
                 Ok(Due {
-                    id: row.get(0)?,
-                    message_key: row.get(1)?,
-                    recipient: row.get(2)?,
-                    folded_address: row.get(3)?,
-                    message_id: row.get(4)?,
-                    planned_at: instant_at(row, 5)?,
-                    not_before: instant_at(row, 6)?,
-                    identity: row.get(7)?,
-                    cart_id: row.get(8)?,
-                    cart_hash: row.get(9)?,
-                    cart_touched_at: instant_at(row, 10)?,
-                    missing_since: optional_instant_at(row, 11)?,
+                    id: row.get("id")?,
+                    message_key: row.get("message_key")?,
+                    recipient: row.get("recipient")?,
+                    folded_address: row.get("folded_address")?,
+                    message_id: row.get("message_id")?,
+                    planned_at: instant_at(row, "planned_at")?,
+                    not_before: instant_at(row, "not_before")?,
+                    identity: row.get("identity")?,
+                    cart_id: row.get("cart_id")?,
+                    cart_hash: row.get("cart_hash")?,
+                    cart_touched_at: instant_at(row, "cart_touched_at")?,
+                    missing_since: optional_instant_at(row, "missing_since")?,
                 })
             })?
             .collect()
@@ -143,13 +143,13 @@ impl Plans<'_> {
         let ledger_id = self.0.id.clone();
         self.0.write(Durability::Full, |tx| {
             let mut chosen = tx.prepare(&format!(
-                "SELECT id, {CANDIDATE_COLUMNS}, verdict = 'plan' FROM temp.candidate WHERE verdict IN ('plan', 'superseded') ORDER BY touched_at, id"
+                "SELECT id, {CANDIDATE_COLUMNS}, verdict = 'plan' AS is_chosen FROM temp.candidate WHERE verdict IN ('plan', 'superseded') ORDER BY touched_at, id"
             ))?;
             let mut rows = chosen.query([])?;
             let mut planned = 0;
             while let Some(row) = rows.next()? {
                 let cart = candidate_from(row)?;
-                let to_plan: bool = row.get(10)?;
+                let to_plan: bool = row.get("is_chosen")?;
                 plan_one(tx, &cart, to_plan, rules, now, &ledger_id, sender_domain)?;
                 planned += u64::from(to_plan);
             }
@@ -184,28 +184,28 @@ fn facts_of(carts: &str) -> String {
                      SELECT {WROTE_AT} FROM removed_duplicate WHERE identity = c.identity
                      UNION ALL
                      SELECT {WROTE_AT} FROM removed_duplicate WHERE lower(trim(email)) = c.folded_address) AS old
-                 WHERE at > ?1 AND (old.cart_hash = c.cart_hash OR old.cart_hash NOT GLOB 'v1:*')) END,
+                 WHERE at > ?1 AND (old.cart_hash = c.cart_hash OR old.cart_hash NOT GLOB 'v1:*')) END AS older_system_at,
              -- One that was empty, or held something else, and is as it was planned again, was away for a moment.
              CASE WHEN same IS NULL THEN (
                  SELECT m.reason FROM message AS m WHERE m.cart_id = c.cart_id AND m.cart_touched_at >= c.touched_at
                      AND (m.reason = 'ordered' OR m.reason = 'superseded' OR (m.reason = 'changed' AND m.cart_hash <> c.cart_hash))
-                 LIMIT 1) END,
+                 LIMIT 1) END AS skipped_untouched,
              -- By the address too: a guest who logs in has another identity then.
              CASE WHEN same IS NULL THEN (
                  SELECT count(*) FROM message AS m WHERE m.cart_id = c.cart_id
                      AND (m.identity = c.identity OR m.folded_address = c.folded_address)
-                     AND m.state IN ('planned', 'armed', 'sent', 'in_doubt')) ELSE 0 END,
-             same IS NULL AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address),
+                     AND m.state IN ('planned', 'armed', 'sent', 'in_doubt')) ELSE 0 END AS messages,
+             same IS NULL AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address) AS is_suppressed,
              CASE WHEN same IS NULL THEN (
                  SELECT m.cart_id FROM message AS m WHERE m.kind = 'cart' AND m.state = 'planned'
-                     AND m.folded_address = c.folded_address AND m.cart_id <> c.cart_id AND m.cart_touched_at >= c.touched_at) END
+                     AND m.folded_address = c.folded_address AND m.cart_id <> c.cart_id AND m.cart_touched_at >= c.touched_at) END AS planned_cart
          FROM known AS c"
     )
 }
 
 /// Reads what [`facts_of`] selects behind the cart itself.
 fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
-    let same: Option<String> = row.get(10)?;
+    let same: Option<String> = row.get("same")?;
     Ok(Facts {
         same: same.map(|same| match same.split_at(1) {
             ("3", _) => SameContents::Open,
@@ -216,11 +216,11 @@ fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
                 SameContents::Within { how: how.to_owned(), at: at.to_owned() }
             }
         }),
-        older_system_at: row.get(11)?,
-        skipped_untouched: row.get(12)?,
-        messages: row.get(13)?,
-        suppressed: row.get(14)?,
-        planned_cart: row.get(15)?,
+        older_system_at: row.get("older_system_at")?,
+        skipped_untouched: row.get("skipped_untouched")?,
+        messages: row.get("messages")?,
+        suppressed: row.get("is_suppressed")?,
+        planned_cart: row.get("planned_cart")?,
     })
 }
 

@@ -34,9 +34,9 @@ impl Records {
     pub fn newest_runs(&self, limit: u32) -> Result<Vec<RunRow>, Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare(
-                "SELECT run.epoch, command, started_at, run.ended_at, ending, accepted_clock,
-                        count(*) FILTER (WHERE outcome = 'sent'), count(*) FILTER (WHERE outcome = 'deferred'),
-                        count(*) FILTER (WHERE outcome = 'refused'), count(*) FILTER (WHERE outcome = 'in_doubt')
+                "SELECT run.epoch AS run, command, started_at, run.ended_at AS ended_at, ending, accepted_clock,
+                        count(*) FILTER (WHERE outcome = 'sent') AS sent, count(*) FILTER (WHERE outcome = 'deferred') AS deferred,
+                        count(*) FILTER (WHERE outcome = 'refused') AS refused, count(*) FILTER (WHERE outcome = 'in_doubt') AS in_doubt
                  FROM (SELECT *, lead(attempt_after) OVER (ORDER BY epoch) AS attempt_until FROM run
                        ORDER BY epoch DESC LIMIT ?1) AS run
                  LEFT JOIN attempt ON attempt.id > run.attempt_after AND attempt.id <= coalesce(run.attempt_until, 9223372036854775807)
@@ -45,16 +45,16 @@ impl Records {
             )?;
             rows.query_map([limit], |row| {
                 Ok(RunRow {
-                    run: row.get(0)?,
-                    command: row.get(1)?,
-                    started_at: row.get(2)?,
-                    ended_at: row.get(3)?,
-                    ending: row.get(4)?,
-                    accepted_clock: row.get(5)?,
-                    sent: row.get(6)?,
-                    deferred: row.get(7)?,
-                    refused: row.get(8)?,
-                    in_doubt: row.get(9)?,
+                    run: row.get("run")?,
+                    command: row.get("command")?,
+                    started_at: row.get("started_at")?,
+                    ended_at: row.get("ended_at")?,
+                    ending: row.get("ending")?,
+                    accepted_clock: row.get("accepted_clock")?,
+                    sent: row.get("sent")?,
+                    deferred: row.get("deferred")?,
+                    refused: row.get("refused")?,
+                    in_doubt: row.get("in_doubt")?,
                 })
             })?
             .collect()
@@ -69,12 +69,12 @@ impl Records {
             )?;
             rows.query_map([], |row| {
                 Ok(IdleRow {
-                    command: row.get(0)?,
-                    runs: row.get(1)?,
-                    first_started_at: row.get(2)?,
-                    latest_run: row.get(3)?,
-                    latest_started_at: row.get(4)?,
-                    latest_ended_at: row.get(5)?,
+                    command: row.get("command")?,
+                    runs: row.get("runs")?,
+                    first_started_at: row.get("first_started_at")?,
+                    latest_run: row.get("latest_epoch")?,
+                    latest_started_at: row.get("latest_started_at")?,
+                    latest_ended_at: row.get("latest_ended_at")?,
                 })
             })?
             .collect()
@@ -89,7 +89,7 @@ impl Records {
                 "SELECT {MESSAGE} FROM message WHERE {conditions} ORDER BY id DESC LIMIT {}",
                 filter.limit
             ))?;
-            rows.query_map(rusqlite::params_from_iter(values), |row| message_from(row, 0))?.collect()
+            rows.query_map(rusqlite::params_from_iter(values), message_from)?.collect()
         })
     }
 
@@ -98,29 +98,27 @@ impl Records {
         let (conditions, values) = conditions(filter, "created_at", "lower(trim(email))", true);
         self.read(|conn| {
             let mut rows = conn.prepare(&format!(
-                "SELECT {MESSAGE}, log.id, log.identity, log.user_id, log.email, log.cart_id, log.cart_hash, log.cart_value,
-                        log.currency, log.created_at, log.email_sent, log.last_sent_at, log.message_key, log.origin
-                 FROM cart_abandonment_log AS log LEFT JOIN message USING (message_key)
+                "SELECT {MESSAGE}, log.* FROM cart_abandonment_log AS log LEFT JOIN message USING (message_key)
                  WHERE {conditions} ORDER BY log.id DESC LIMIT {}",
                 filter.limit
             ))?;
             rows.query_map(rusqlite::params_from_iter(values), |row| {
-                let message_key: Option<String> = row.get(25)?;
+                let message_key: Option<String> = row.get("message_key")?;
                 Ok(EpisodeRow {
-                    id: row.get(14)?,
-                    identity: row.get(15)?,
-                    user_id: row.get(16)?,
-                    email: row.get(17)?,
-                    cart_id: row.get(18)?,
-                    cart_hash: row.get(19)?,
-                    cart_value: row.get(20)?,
-                    currency: row.get(21)?,
-                    created_at: row.get(22)?,
-                    email_sent: row.get(23)?,
-                    last_sent_at: row.get(24)?,
-                    message: message_key.is_some().then(|| message_from(row, 0)).transpose()?,
+                    id: row.get("id")?,
+                    identity: row.get("identity")?,
+                    user_id: row.get("user_id")?,
+                    email: row.get("email")?,
+                    cart_id: row.get("cart_id")?,
+                    cart_hash: row.get("cart_hash")?,
+                    cart_value: row.get("cart_value")?,
+                    currency: row.get("currency")?,
+                    created_at: row.get("created_at")?,
+                    email_sent: row.get("email_sent")?,
+                    last_sent_at: row.get("last_sent_at")?,
+                    message: message_key.is_some().then(|| message_from(row)).transpose()?,
                     message_key,
-                    origin: row.get(26)?,
+                    origin: row.get("origin")?,
                 })
             })?
             .collect()
@@ -158,27 +156,30 @@ pub(super) fn count_states(
     Ok(counts)
 }
 
-const MESSAGE: &str =
-    "message.message_key, message.kind, message.state, message.reason, message.recipient, message.message_id,
-    message.cart_id, message.planned_at, message.not_before, message.expires_at, message.armed_at, message.settled_at,
-    message.last_reply, (SELECT count(*) FROM attempt WHERE attempt.message = message.id)";
+/// The columns of a [`MessageRow`], under names that an episode's do not have.
+const MESSAGE: &str = "
+    message.message_key AS of_message_key, message.kind AS of_kind, message.state AS of_state, message.reason AS of_reason,
+    message.recipient AS of_recipient, message.message_id AS of_message_id, message.cart_id AS of_cart_id,
+    message.planned_at AS of_planned_at, message.not_before AS of_not_before, message.expires_at AS of_expires_at,
+    message.armed_at AS of_armed_at, message.settled_at AS of_settled_at, message.last_reply AS of_last_reply,
+    (SELECT count(*) FROM attempt WHERE attempt.message = message.id) AS of_attempts";
 
-fn message_from(row: &rusqlite::Row<'_>, from: usize) -> rusqlite::Result<MessageRow> {
+fn message_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow {
-        message_key: row.get(from)?,
-        kind: row.get(from + 1)?,
-        state: row.get(from + 2)?,
-        reason: row.get(from + 3)?,
-        recipient: row.get(from + 4)?,
-        message_id: row.get(from + 5)?,
-        cart_id: row.get(from + 6)?,
-        planned_at: row.get(from + 7)?,
-        not_before: row.get(from + 8)?,
-        expires_at: row.get(from + 9)?,
-        armed_at: row.get(from + 10)?,
-        settled_at: row.get(from + 11)?,
-        last_reply: row.get(from + 12)?,
-        attempts: row.get(from + 13)?,
+        message_key: row.get("of_message_key")?,
+        kind: row.get("of_kind")?,
+        state: row.get("of_state")?,
+        reason: row.get("of_reason")?,
+        recipient: row.get("of_recipient")?,
+        message_id: row.get("of_message_id")?,
+        cart_id: row.get("of_cart_id")?,
+        planned_at: row.get("of_planned_at")?,
+        not_before: row.get("of_not_before")?,
+        expires_at: row.get("of_expires_at")?,
+        armed_at: row.get("of_armed_at")?,
+        settled_at: row.get("of_settled_at")?,
+        last_reply: row.get("of_last_reply")?,
+        attempts: row.get("of_attempts")?,
     })
 }
 

@@ -19,18 +19,18 @@ impl Records {
             )?;
             let messages = rows.query_map([], |row| {
                 Ok(InDoubt {
-                    id: row.get(0)?,
-                    message_key: row.get(1)?,
-                    kind: row.get(2)?,
-                    recipient: row.get(3)?,
-                    message_id: row.get(4)?,
-                    cart_id: row.get(5)?,
-                    campaign_id: row.get(6)?,
-                    planned_at: row.get(7)?,
-                    expires_at: row.get(8)?,
-                    armed_at: instant_at(row, 9)?,
-                    run: row.get(10)?,
-                    last_reply: row.get(11)?,
+                    id: row.get("id")?,
+                    message_key: row.get("message_key")?,
+                    kind: row.get("kind")?,
+                    recipient: row.get("recipient")?,
+                    message_id: row.get("message_id")?,
+                    cart_id: row.get("cart_id")?,
+                    campaign_id: row.get("campaign_id")?,
+                    planned_at: row.get("planned_at")?,
+                    expires_at: row.get("expires_at")?,
+                    armed_at: instant_at(row, "armed_at")?,
+                    run: row.get("epoch")?,
+                    last_reply: row.get("last_reply")?,
                     attempts: Vec::new(),
                     resolutions: Vec::new(),
                 })
@@ -49,9 +49,9 @@ impl Records {
         self.read(|conn| {
             let bare = name.trim_matches(['<', '>']);
             conn.query_row(
-                "SELECT id, state, kind = 'cart', message_id, reason FROM message WHERE message_key = ?1 OR message_id = ?2",
+                "SELECT id, state, kind = 'cart' AS is_cart, message_id, reason FROM message WHERE message_key = ?1 OR message_id = ?2",
                 (name, format!("<{bare}>")),
-                |row| Ok(Named { id: row.get(0)?, state: row.get(1)?, is_cart: row.get(2)?, message_id: row.get(3)?, reason: row.get(4)? }),
+                |row| Ok(Named { id: row.get("id")?, state: row.get("state")?, is_cart: row.get("is_cart")?, message_id: row.get("message_id")?, reason: row.get("reason")? }),
             )
             .optional()
         })
@@ -200,11 +200,11 @@ fn attempts(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<Attempt>> 
     )?;
     rows.query_map([message], |row| {
         Ok(Attempt {
-            run: row.get(0)?,
-            armed_at: row.get(1)?,
-            ended_at: row.get(2)?,
-            outcome: row.get(3)?,
-            reply: row.get(4)?,
+            run: row.get("epoch")?,
+            armed_at: row.get("armed_at")?,
+            ended_at: row.get("ended_at")?,
+            outcome: row.get("outcome")?,
+            reply: row.get("reply")?,
         })
     })?
     .collect()
@@ -216,12 +216,12 @@ fn resolutions(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<Earlier
     )?;
     rows.query_map([message], |row| {
         Ok(EarlierResolution {
-            armed_at: row.get(0)?,
-            decided_at: row.get(1)?,
-            decision: row.get(2)?,
-            who: row.get(3)?,
-            reason: row.get(4)?,
-            evidence: row.get(5)?,
+            armed_at: row.get("armed_at")?,
+            decided_at: row.get("decided_at")?,
+            decision: row.get("decision")?,
+            who: row.get("who")?,
+            reason: row.get("reason")?,
+            evidence: row.get("evidence")?,
         })
     })?
     .collect()

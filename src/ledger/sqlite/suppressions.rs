@@ -27,10 +27,10 @@ impl Records {
             let mut rows = rows.query([])?;
             while let Some(row) = rows.next()? {
                 each(Suppression {
-                    address: row.get(0)?,
-                    reason: row.get(1)?,
-                    added_at: row.get(2)?,
-                    origin: row.get(3)?,
+                    address: row.get("folded_address")?,
+                    reason: row.get("reason")?,
+                    added_at: row.get("added_at")?,
+                    origin: row.get("origin")?,
                 });
             }
             Ok(())
