@@ -12,10 +12,10 @@ use chrono_tz::Tz;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::json;
 
-use super::Context;
 use super::run_campaigns::definitions;
 use super::run_campaigns::missed::which;
 use super::run_campaigns::opening::due_meanwhile;
+use super::{Context, trial};
 use crate::cli;
 use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
@@ -40,6 +40,13 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
         cli::Campaign::List => list(context, &settings),
         cli::Campaign::Show { id, occurrence, csv } => show(context, &settings, id, *occurrence, *csv),
         cli::Campaign::Add(add) => self::add(context, &settings, add),
+        cli::Campaign::Test { id, to } => {
+            let definitions = definitions(&settings)?;
+            let Some(campaign) = definitions.campaigns.iter().find(|campaign| campaign.id == *id) else {
+                return Err(unknown(id, &definitions).into());
+            };
+            trial::send_campaign(context, &settings, campaign, to)
+        }
         cli::Campaign::Pause { id } => steer(context, &settings, id, |ledger| {
             Ok(match ledger.campaigns().pause(id)? {
                 true => {
@@ -516,9 +523,20 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
         )
         .into());
     };
+    // An audience may come later, and what is wrong with it is no reason to forget the definition; a template that fails is.
+    let not_ready = match trial::sample(settings, &ledger, campaign, first, context) {
+        Ok(_) => None,
+        Err(err) => match err.downcast::<Failure>() {
+            Ok(failure) if failure.exit == Exit::NeedsAPerson => Some(failure.what),
+            Ok(failure) => return Err(failure.kept("nothing was written").into()),
+            Err(err) => return Err(err),
+        },
+    };
     replace(&file, &after)?;
     see(context, &mut ledger, campaign)?;
-    context.output.document(&json!({ "campaign_id": args.id, "file": file, "first_run": instant::text(first) }));
+    context.output.document(
+        &json!({ "campaign_id": args.id, "file": file, "first_run": instant::text(first), "not_ready": not_ready }),
+    );
     context.output.print(format!(
         "added {} to {}; it runs first at {} ({})",
         args.id,
@@ -526,6 +544,9 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
         campaign.local(first),
         instant::text(first)
     ));
+    if let Some(why) = not_ready {
+        context.output.print(format!("not ready yet: {why}; `mailonce run-campaigns --dry-run` looks again"));
+    }
     Ok(Exit::Done)
 }
 

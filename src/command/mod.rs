@@ -16,6 +16,7 @@ mod run_campaigns;
 mod sending;
 mod status;
 mod suppress;
+mod trial;
 
 use anyhow::Result;
 
@@ -53,18 +54,18 @@ impl Context<'_> {
                 let path = settings.ledger.display();
                 failure.what = format!("{path} is to be brought up to date first, and {}", failure.what);
                 failure.next = "once that run has ended, start the same command again; --wait 30s waits for it".into();
-                // What a person asked for was not done, under cron too.
-                failure.quiet = false;
             }
             failure
         })?;
         self.ledger_locked(settings, &lock)
     }
 
-    /// Takes the run lock of a ledger that is there, for a command that changes it.
+    /// Takes the run lock of a ledger that is there, for a command that changes it. Whoever types it is told, into a pipe
+    /// too, when another run holds it.
     fn lock(&self, settings: &Settings, command: &str) -> Result<RunLock, Failure> {
         Ledger::check_path(settings.place())?;
         RunLock::take(&settings.ledger, command, self.global.wait.unwrap_or_default())
+            .map_err(|failure| Failure { quiet: false, ..failure })
     }
 
     /// The run lock, and the ledger in this version's schema.

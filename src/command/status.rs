@@ -5,9 +5,9 @@ use anyhow::Result;
 use super::Context;
 use crate::domain::state::State;
 use crate::failure::Exit;
-use crate::ledger::{EVENT_KINDS, Records, RunRow};
+use crate::ledger::{OpenNotice, Records, RunRow, Waiting};
 use crate::output::count;
-use crate::report::Status;
+use crate::report::{Status, Verdict};
 use crate::settings::TransportSettings;
 
 const NOTICES_SHOWN: usize = 20;
@@ -25,7 +25,12 @@ pub fn run(context: &Context<'_>) -> Result<Exit> {
 
 /// `sent` is what a message that was sent is called here.
 fn prose(status: &Status, sent: &str) -> Vec<String> {
-    let mut lines = vec![format!("{} ledger {}", status.kind, status.ledger.display())];
+    let Verdict { line, run, .. } = &status.verdict;
+    let mut lines = vec![match run {
+        Some(command) => format!("{line} Run: {command}"),
+        None => line.clone(),
+    }];
+    lines.push(format!("{} ledger {}", status.kind, status.ledger.display()));
     for state in State::ALL.iter().copied() {
         let messages = status.messages_in(state);
         if messages > 0 || state == State::Sent {
@@ -34,6 +39,9 @@ fn prose(status: &Status, sent: &str) -> Vec<String> {
         }
     }
     lines.push(format!("  due now   {:>9}", status.due.cart + status.due.campaign));
+    for (waiting, command) in [(&status.waiting.cart, "detect"), (&status.waiting.campaign, "run-campaigns")] {
+        lines.extend(waits(waiting, command));
+    }
     if status.messages_in(State::InDoubt) > 0 {
         lines.push("in doubt: the body went out and no trustworthy reply came; `mailonce resolve` lists them".into());
     }
@@ -56,10 +64,20 @@ fn prose(status: &Status, sent: &str) -> Vec<String> {
     if open.len() > NOTICES_SHOWN {
         lines.push(format!("and {} more; --json lists all", open.len() - NOTICES_SHOWN));
     }
-    if open.iter().any(|open| EVENT_KINDS.contains(&open.kind.as_str())) {
+    if open.iter().any(OpenNotice::is_event) {
         lines.push("`mailonce resolve` lists these until each is settled, with the command that accepts it".into());
     }
     lines
+}
+
+/// How many wait for their next try, until when, and why.
+fn waits(waiting: &Waiting, command: &str) -> Option<String> {
+    let next_at = waiting.next_at?;
+    let why = waiting.last_reply.as_deref().map_or_else(String::new, |reply| format!(" ({reply})"));
+    Some(format!(
+        "  waiting   {:>9}  the first until {next_at}{why}; `mailonce {command} --retry-now` tries them at once",
+        waiting.messages
+    ))
 }
 
 fn line_of(run: &RunRow, sent: &str) -> String {

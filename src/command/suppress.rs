@@ -21,7 +21,7 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
             let rows: Vec<_> = addresses.iter().map(|address| (address.clone(), reason.clone())).collect();
             let added = ledger.suppressions().add(&rows, "by hand", context.clock.now())?;
             context.output.document(&json!({ "added": added, "already_listed": addresses.len() as u64 - added }));
-            context.output.tell(format!(
+            context.output.print(format!(
                 "{} added, {} listed already",
                 count(added, "address"),
                 addresses.len() as u64 - added
@@ -35,17 +35,23 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
             }
             let unknown = addresses.len() as u64 - removed;
             context.output.document(&json!({ "removed": removed, "not_listed": unknown }));
-            context.output.tell(format!("{} removed, {unknown} not on the list", count(removed, "address")));
+            context.output.print(format!("{} removed, {unknown} not on the list", count(removed, "address")));
         }
         Suppress::List => {
             let ledger = Records::open(settings.place())?;
-            let mut all = Vec::new();
-            ledger.each_suppression(|row| match context.output.json {
-                true => all.push(row),
-                false => {
-                    context.output.print(format!("{}  {}  {} ({})", row.address, row.added_at, row.reason, row.origin))
+            let (mut all, mut listed) = (Vec::new(), 0);
+            ledger.each_suppression(|row| {
+                listed += 1;
+                match context.output.json {
+                    true => all.push(row),
+                    false => context
+                        .output
+                        .print(format!("{}  {}  {} ({})", row.address, row.added_at, row.reason, row.origin)),
                 }
             })?;
+            if listed == 0 {
+                context.output.print("the list is empty");
+            }
             context.output.document(&all);
         }
     }

@@ -112,7 +112,7 @@ impl Coordinator<'_, '_> {
 
     pub fn deny(&mut self, number: usize, denied: Denied) {
         let connection = &mut self.connections[number];
-        let label = connection.message_in_hand().map_or_else(String::new, |message| message.label.clone());
+        let label = connection.message_in_hand().map_or_else(String::new, |message| message.label.to_string());
         connection.answer(Answer::Denied);
         match denied {
             Denied::Suppressed => self.summary.skip(Reason::Suppressed.word()),

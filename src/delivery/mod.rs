@@ -34,7 +34,7 @@ use crate::run_lock::RunLock;
 use crate::settings::Limits;
 use crate::stop::Stop;
 use coordinator::Coordinator;
-pub use orders::Job;
+pub use orders::{Job, Label};
 
 /// Where the messages of one command come from.
 pub trait Feed {

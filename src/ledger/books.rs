@@ -1,7 +1,7 @@
 //! What becomes of a message: armed, settled, resolved by a person.
 
 use crate::domain::fate::Fate;
-use crate::domain::instant::{self, Instant};
+use crate::domain::instant::{self, Instant, Recorded};
 use crate::domain::state::{Reason, State};
 
 /// The answer to one arm request.
@@ -190,4 +190,24 @@ pub struct PastRefusal {
 
 fn as_text<S: serde::Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&instant::text(*at))
+}
+
+/// Whose messages wait for their next try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitingFor<'a> {
+    Carts,
+    /// Of all campaigns, or of one.
+    Campaigns {
+        only: Option<&'a str>,
+    },
+}
+
+/// Messages that wait for their next try.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Waiting {
+    pub messages: u64,
+    /// When the first of them is tried again.
+    pub next_at: Option<Recorded>,
+    /// Why that one waits: what the server or the shop said last, with addresses masked.
+    pub last_reply: Option<String>,
 }

@@ -34,7 +34,7 @@ mod sqlite;
 
 pub use books::{
     Armed, At, Attempt, Decision, Denied, EarlierResolution, InDoubt, Named, Outcome, PastRefusal, PlannedAgain,
-    Resolution, Resolved, Settled,
+    Resolution, Resolved, Settled, Waiting, WaitingFor,
 };
 pub use campaigns::{
     CampaignState, DueRecipient, ImportedCampaign, LastDecision, LastOpened, OccurrenceRow, OpenOccurrence,

@@ -1,5 +1,6 @@
 //! What is read to be shown.
 
+use super::EVENT_KINDS;
 use crate::domain::instant::Instant;
 use crate::domain::state::{Reason, State};
 
@@ -43,6 +44,13 @@ pub struct OpenNotice {
     pub since: String,
 }
 
+impl OpenNotice {
+    /// Whether it has happened, and is listed until a person settles it.
+    pub fn is_event(&self) -> bool {
+        EVENT_KINDS.contains(&self.kind.as_str())
+    }
+}
+
 /// What to tell a person now about one kind of notice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct News {
@@ -75,6 +83,13 @@ pub struct RunRow {
     pub deferred: u64,
     pub refused: u64,
     pub in_doubt: u64,
+}
+
+impl RunRow {
+    /// Whether it met something that a person must see to.
+    pub fn needs_a_person(&self) -> bool {
+        self.ending.as_deref().is_some_and(|ending| ending.starts_with("needs") || ending.starts_with("failed"))
+    }
 }
 
 /// Runs of one command that found nothing to do.
@@ -110,6 +125,7 @@ pub struct MessageRow {
     pub recipient: String,
     pub message_id: String,
     pub cart_id: Option<String>,
+    pub campaign_id: Option<String>,
     pub planned_at: String,
     pub not_before: String,
     pub expires_at: String,

@@ -2,4 +2,4 @@
 
 mod status;
 
-pub use status::Status;
+pub use status::{Status, Verdict};

@@ -10,13 +10,13 @@ use anyhow::Result;
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use super::Context;
 use super::sending::{Delivered, Report, Sending, phrase};
+use super::{Context, trial};
 use crate::cli;
 use crate::delivery::Summary;
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{News, Notice, PlanRules};
+use crate::ledger::{News, Notice, PlanRules, WaitingFor};
 use crate::letters::cart::CartLetters;
 use crate::output::{Output, count};
 use crate::run::Run;
@@ -94,6 +94,9 @@ pub fn run(context: &Context<'_>, args: &cli::Detect) -> Result<Exit> {
     if args.dry_run {
         return dry_run::run(context, &settings, args);
     }
+    if let Some(to) = &args.test_to {
+        return trial::send_cart(context, &settings, to);
+    }
     let letters = CartLetters::load_and_try(&settings, context.clock.now())?;
     let sending = Sending::new("detect", context, &settings, args.time_budget)?;
     sending.run(args.accept_clock, CartReport::default(), |run, report| {
@@ -113,6 +116,9 @@ fn find_and_deliver(
     let mut summary = Summary::default();
     if expired > 0 {
         summary.skipped.insert("expired".into(), expired);
+    }
+    if args.retry_now {
+        report.delivered.retried_now = run.ledger.books().retry_now(WaitingFor::Carts, now)?;
     }
     let mut source = match look_at_shop(sending, args, run, report) {
         Ok(source) => source,

@@ -35,7 +35,7 @@ fn ledger_to_fill(context: &Context<'_>, settings: &Settings) -> Result<(RunLock
     // With `--now` it would have to be one for rehearsals, which only `init --rehearsal` makes.
     if !Ledger::exists(&settings.ledger) && !context.clock.is_frozen() {
         let made = super::init::make_ledger(context, settings, Kind::Live, "import")?;
-        context.output.tell(format!("made the ledger {}", settings.ledger.display()));
+        context.output.print(format!("made the ledger {}", settings.ledger.display()));
         return Ok(made);
     }
     Ok(context.lock_and_ledger(settings, "import")?)

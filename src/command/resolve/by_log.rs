@@ -16,6 +16,7 @@ use crate::failure::Exit;
 use crate::ledger::{Decision, InDoubt, Ledger, Notice, Records, Resolution, Resolved};
 use crate::mail_log::{Covered, MailLog, READ_BACK, Sink, Zone};
 use crate::output::count;
+use crate::run_lock::RunLock;
 use crate::settings::Settings;
 
 /// What `notice` calls the messages that a person must look at.
@@ -63,7 +64,9 @@ pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> R
     let mut findings = Findings(in_doubt.iter().map(|message| (token(message), Vec::new())).collect());
     let covered = log.read(&mut findings)?;
     // Reading may take long; the lock is held for the settling only, which looks again.
-    let (_lock, mut ledger) = open_to_settle(context, settings)?;
+    // Under cron another run in the way is no news, as for the runs themselves.
+    let lock = RunLock::take(&settings.ledger, "resolve", context.global.wait.unwrap_or_default())?;
+    let mut ledger = open_to_settle(context, settings, &lock)?;
     let mut report = Report::default();
     for message in &in_doubt {
         let facts = findings.0.get(&token(message)).map_or(&[][..], Vec::as_slice);

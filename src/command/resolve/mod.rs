@@ -12,6 +12,7 @@ use super::Context;
 use crate::cli;
 use crate::domain::evidence::MAY_STILL_ARRIVE;
 use crate::domain::instant;
+use crate::domain::message_key;
 use crate::domain::state::State;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, InDoubt, Ledger, LogFilter, Records};
@@ -44,12 +45,12 @@ pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
     }
 }
 
-/// The lock and the ledger for settling. What stops sending stops this too: in an old copy, or by a wrong clock, a
+/// The ledger for settling. What stops sending stops this too: in an old copy, or by a wrong clock, a
 /// message would be planned again that has long gone out.
-fn open_to_settle(context: &Context<'_>, settings: &Settings) -> Result<(RunLock, Ledger), Failure> {
-    let (lock, ledger) = context.lock_and_ledger(settings, "resolve")?;
+fn open_to_settle(context: &Context<'_>, settings: &Settings, lock: &RunLock) -> Result<Ledger, Failure> {
+    let ledger = context.ledger_locked(settings, lock)?;
     ledger.check_clock(context.clock.now())?;
-    Ok((lock, ledger))
+    Ok(ledger)
 }
 
 /// The user who decides: the name of the process's own, and who stands behind a sudo.
@@ -72,16 +73,27 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
     let ledger = Records::open(settings.place())?;
     let (messages, events) = (ledger.in_doubt()?, ledger.events()?);
     let now = context.clock.now();
-    context.output.document(&json!({ "messages": messages, "events": events }));
+    let armed = match RunLock::current_holder(ledger.path()) {
+        Some(_) => 0,
+        None => ledger.count_by_state()?.iter().filter(|count| count.state == State::Armed).map(|it| it.messages).sum(),
+    };
+    context.output.document(&json!({ "messages": messages, "events": events, "begun_by_a_dead_run": armed }));
     for message in &messages {
         describe(context, message, now);
     }
     context.output.print(format!("{} in doubt", count(messages.len() as u64, "message")));
-    if context.output.is_watched() && !messages.is_empty() {
-        context.output.print(
-            "settle them by the mail server's log: `mailonce resolve --mail-log /var/log/mail.log`; or, when you know \
-             what became of one: `mailonce resolve MESSAGE --sent|--resend|--refused --reason \"…\"`",
-        );
+    if let Some(message) = messages.first() {
+        let id = message_key::short_id(&message.message_id);
+        context.output.print("  by the mail server's log: mailonce resolve --mail-log /var/log/mail.log");
+        context.output.print(format!("  it arrived:               mailonce resolve {id} --sent --reason \"…\""));
+        context.output.print(format!("  it did not, send again:   mailonce resolve {id} --resend --reason \"…\""));
+        context.output.print(format!("  it did not, let it be:    mailonce resolve {id} --refused --reason \"…\""));
+    }
+    if armed > 0 {
+        context.output.print(format!(
+            "{} more begun by a run that was killed: in doubt from the next run on, `mailonce detect`",
+            count(armed, "message")
+        ));
     }
     for event in &events {
         context.output.print(format!("{}, since {}: {}", event.kind, event.since, event.line));
@@ -106,7 +118,7 @@ fn accept(context: &Context<'_>, settings: &Settings, keys: &[String]) -> Result
 
 fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
     let out = |line: String| context.output.print(line);
-    out(format!("{}  {}", message.recipient, message.message_id));
+    out(format!("{}  {}  {}", message_key::short_id(&message.message_id), message.recipient, message.message_id));
     out(format!("  key       {}", message.message_key));
     match (&message.cart_id, &message.campaign_id) {
         (Some(cart_id), _) => out(format!("  cart      {cart_id}")),

@@ -4,10 +4,10 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
-use super::opening::{Gathered, check_length, gather, letters_now, limits, memory};
+use super::opening::{check_length, limits, memory};
 use crate::cli;
-use crate::domain::campaign::Campaign;
-use crate::domain::instant::{self, Instant};
+use crate::command::trial::sample;
+use crate::domain::instant::{self};
 use crate::domain::opening::{self, Decision, Memory};
 use crate::domain::recurrence::Recurrence;
 use crate::failure::{Exit, Failure};
@@ -69,8 +69,10 @@ pub(super) fn run(
                 for line in &sample.gathered.bad {
                     context.output.print(format!("  {line}"));
                 }
-                context.output.print(format!("  Subject: {}", sample.subject));
-                for line in sample.text.lines() {
+                let (subject, text) =
+                    sample.rendered.map(|rendered| (rendered.subject, rendered.text)).unwrap_or_default();
+                context.output.print(format!("  Subject: {subject}"));
+                for line in text.lines() {
                     context.output.print(format!("  | {line}"));
                 }
                 if sample.gathered.bad_rows > 0 {
@@ -79,7 +81,7 @@ pub(super) fn run(
                 documents.push(json!({
                     "campaign_id": campaign.id, "status": status, "next_run": next.map(instant::text), "due": due,
                     "recipients": sample.gathered.recipients, "repeated": sample.gathered.repeated, "bad_rows": sample.gathered.bad,
-                    "sample": { "subject": sample.subject, "text": sample.text },
+                    "sample": { "subject": subject, "text": text },
                 }));
             }
             Err(err) => {
@@ -98,26 +100,4 @@ pub(super) fn run(
     }
     context.output.document(&json!({ "campaigns": documents }));
     Ok(exit)
-}
-
-struct Sample {
-    gathered: Gathered,
-    subject: String,
-    text: String,
-}
-
-fn sample(
-    settings: &Settings,
-    ledger: &Records,
-    campaign: &Campaign,
-    planned_at: Instant,
-    context: &Context<'_>,
-) -> Result<Sample> {
-    let (_, letters) = letters_now(settings, campaign, planned_at)?;
-    let from = campaign.from.as_ref().unwrap_or(&settings.mail.from);
-    let gathered = gather(settings, ledger, campaign, planned_at, from.address.domain(), context.output.json)?;
-    match letters.try_on(&gathered.trial)? {
-        Some(rendered) => Ok(Sample { gathered, subject: rendered.subject, text: rendered.text }),
-        None => Ok(Sample { gathered, subject: String::new(), text: String::new() }),
-    }
 }

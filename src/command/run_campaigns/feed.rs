@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::clock::Clock;
-use crate::delivery::{Feed, FeedError, Job, Summary};
+use crate::delivery::{Feed, FeedError, Job, Label, Summary};
 use crate::domain::instant::Instant;
 use crate::domain::message_key;
 use crate::domain::state::Reason;
@@ -92,7 +92,8 @@ impl Feed for RecipientFeed<'_> {
         while let Some(due) = self.next_due(ledger).map_err(FeedError::Ledger)? {
             let Some((occurrence, letters)) = &self.current else { return Ok(None) };
             let token = message_key::token_of(&due.message_id);
-            let label = format!("{} {}", occurrence.campaign_id, &token[..token.len().min(8)]);
+            let name = format!("{} {}", occurrence.campaign_id, &token[..token.len().min(8)]);
+            let label = Label { name, behind: String::new() };
             if due.suppressed {
                 ledger.books().skip(due.id, Reason::Suppressed, self.clock.now()).map_err(FeedError::Ledger)?;
                 summary.skip(Reason::Suppressed.word());

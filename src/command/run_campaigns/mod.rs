@@ -16,7 +16,7 @@ use super::sending::{Delivered, Report, Sending};
 use crate::cli;
 use crate::delivery::Summary;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{News, Notice};
+use crate::ledger::{News, Notice, WaitingFor};
 use crate::output::{Output, count};
 use crate::run::Run;
 use crate::settings::Settings;
@@ -108,6 +108,7 @@ pub fn run(context: &Context<'_>, args: &cli::RunCampaigns) -> Result<Exit> {
         sending: &sending,
         only: args.campaign.as_deref(),
         accept_audience: args.accept_audience,
+        retry_now: args.retry_now,
         definitions: &definitions,
     };
     sending.run(args.accept_clock, CampaignReport::default(), |run, report| round.open_and_deliver(run, report))
@@ -135,6 +136,7 @@ struct Round<'a> {
     only: Option<&'a str>,
     /// It opens although its audience has fewer than half the rows of the last opening.
     accept_audience: bool,
+    retry_now: bool,
     definitions: &'a Definitions,
 }
 
@@ -151,6 +153,10 @@ impl Round<'_> {
             if messages > 0 {
                 summary.skipped.insert(reason.into(), messages);
             }
+        }
+        if self.retry_now {
+            report.delivered.retried_now =
+                run.ledger.books().retry_now(WaitingFor::Campaigns { only: self.only }, now)?;
         }
         self.pause_vanished(run)?;
         let broken_before =

@@ -268,7 +268,7 @@ fn tell_missed(report: &mut CampaignReport, campaign: &Campaign, missed: &[Insta
 }
 
 /// What was gathered of an audience.
-pub(super) struct Gathered {
+pub(in crate::command) struct Gathered {
     pub rows: u64,
     pub bad: Vec<String>,
     pub bad_rows: u64,
@@ -281,7 +281,7 @@ pub(super) struct Gathered {
 }
 
 /// Reads an audience into the ledger's temporary table, before any transaction.
-pub(super) fn gather(
+pub(in crate::command) fn gather(
     settings: &Settings,
     ledger: &Records,
     campaign: &Campaign,
@@ -338,7 +338,7 @@ pub(super) fn gather(
 }
 
 /// What an occurrence is written with as its definition says it now, seen to be sound.
-pub(super) fn letters_now(
+pub(in crate::command) fn letters_now(
     settings: &Settings,
     campaign: &Campaign,
     planned_at: Instant,

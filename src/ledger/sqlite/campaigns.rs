@@ -32,7 +32,7 @@ impl Records {
     /// What a [`CampaignState`] is read from; an older schema lacks the last three.
     fn columns(&self) -> String {
         let since_3 = match self.is_of_an_older_schema() {
-            true => "NULL, 0, NULL",
+            true => "NULL AS cancelled_at, 0 AS paused_by_absence, NULL AS short_audience_rows",
             false => "cancelled_at, paused_by_absence, short_audience_rows",
         };
         format!("{CAMPAIGN}, {since_3}")

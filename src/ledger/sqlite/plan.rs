@@ -94,7 +94,7 @@ impl Records {
     pub fn due_carts(&self, now: Instant, after: Option<(Instant, i64)>, limit: usize) -> Result<Vec<Due>, Failure> {
         let (after_at, after_id) = after.map_or((String::new(), 0), |(at, id)| (instant::text(at), id));
         // For readers: an older schema does not have it.
-        let missing_since = if self.is_of_an_older_schema() { "NULL" } else { "missing_since" };
+        let missing_since = if self.is_of_an_older_schema() { "NULL AS missing_since" } else { "missing_since" };
         self.read(|conn| {
             let mut rows = conn.prepare_cached(&format!(
                 "SELECT id, message_key, recipient, folded_address, message_id, planned_at, not_before,

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::columns::instant_at;
 use super::{Books, Durability, Reading, Records};
 use crate::domain::instant::{self, Instant};
+use crate::domain::message_key;
 use crate::failure::Failure;
 use crate::ledger::{Attempt, Decision, EarlierResolution, InDoubt, Named, PlannedAgain, Resolution, Resolved};
 impl Records {
@@ -44,16 +45,39 @@ impl Records {
         })
     }
 
-    /// The message with this key or Message-ID (with angle brackets or without); `None` when there is none.
-    pub fn named(&self, name: &str) -> Result<Option<Named>, Failure> {
+    /// The messages that a name may mean: a message key, a Message-ID (with angle brackets or without), or the first digits
+    /// of its token.
+    pub fn named(&self, name: &str) -> Result<Vec<Named>, Failure> {
+        let begins = if message_key::is_short_id(name) { name.to_ascii_lowercase() } else { "-".to_owned() };
         self.read(|conn| {
             let bare = name.trim_matches(['<', '>']);
+            let mut rows = conn.prepare(
+                "SELECT id, state, kind = 'cart' AS is_cart, message_id, reason FROM message
+                 WHERE message_key = ?1 OR message_id = ?2 OR message_id GLOB ?3 ORDER BY id",
+            )?;
+            rows.query_map((name, format!("<{bare}>"), format!("<{begins}*")), named_from)?.collect()
+        })
+    }
+
+    /// How many messages were refused since then.
+    pub fn count_refused(&self, since: Instant) -> Result<u64, Failure> {
+        self.read(|conn| {
             conn.query_row(
-                "SELECT id, state, kind = 'cart' AS is_cart, message_id, reason FROM message WHERE message_key = ?1 OR message_id = ?2",
-                (name, format!("<{bare}>")),
-                |row| Ok(Named { id: row.get("id")?, state: row.get("state")?, is_cart: row.get("is_cart")?, message_id: row.get("message_id")?, reason: row.get("reason")? }),
+                "SELECT count(*) FROM message WHERE state = 'refused' AND settled_at >= ?1",
+                [instant::text(since)],
+                |row| row.get(0),
             )
-            .optional()
+        })
+    }
+
+    /// The cart messages that were refused, since then if it is given.
+    pub fn refused_carts(&self, since: Option<Instant>) -> Result<Vec<Named>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT id, state, 1 AS is_cart, message_id, reason FROM message
+                 WHERE occurrence IS NULL AND state = 'refused' AND settled_at >= ?1 ORDER BY id",
+            )?;
+            rows.query_map([since.map_or_else(String::new, instant::text)], named_from)?.collect()
         })
     }
 }
@@ -225,4 +249,14 @@ fn resolutions(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<Earlier
         })
     })?
     .collect()
+}
+
+fn named_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Named> {
+    Ok(Named {
+        id: row.get("id")?,
+        state: row.get("state")?,
+        is_cart: row.get("is_cart")?,
+        message_id: row.get("message_id")?,
+        reason: row.get("reason")?,
+    })
 }

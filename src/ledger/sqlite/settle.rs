@@ -3,13 +3,13 @@
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Books, Durability};
-use crate::domain::back_off;
+use super::{Books, Durability, Records};
 use crate::domain::fate::Fate;
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
+use crate::domain::{address, back_off};
 use crate::failure::Failure;
-use crate::ledger::{Epoch, Outcome, Settled};
+use crate::ledger::{Epoch, Outcome, Settled, Waiting, WaitingFor};
 
 impl Books<'_> {
     /// Records how one try ended, in a transaction of its own and without its own fsync: a lost outcome leaves `armed`.
@@ -65,6 +65,28 @@ impl Books<'_> {
         })
     }
 
+    /// Makes due what waits for its next try: cart messages, or a campaign's (one of them, where `only` names it). Says how
+    /// many. The caller holds the run lock.
+    pub fn retry_now(&mut self, what: WaitingFor<'_>, now: Instant) -> Result<u64, Failure> {
+        let now = instant::text(now);
+        let (which, only) = which_waits(what);
+        let ids: Vec<i64> = self.0.read(|conn| {
+            let mut rows = conn.prepare(&format!(
+                "SELECT id FROM message WHERE {which} AND state = 'planned' AND not_before > ?1 AND expires_at > ?1 ORDER BY id"
+            ))?;
+            rows.query_map((&now, only), |row| row.get(0))?.collect()
+        })?;
+        self.0.in_batches(&ids, &mut |_| {}, |tx, batch| {
+            let mut moved = 0;
+            for id in batch.ids {
+                moved += tx
+                    .prepare_cached("UPDATE message SET not_before = ?2 WHERE id = ?1 AND state = 'planned'")?
+                    .execute((id, &now))? as u64;
+            }
+            Ok(Some(moved))
+        })
+    }
+
     /// The shop shows the cart again.
     pub fn found_again(&mut self, id: i64) -> Result<(), Failure> {
         self.0.write(Durability::Lazy, |tx| {
@@ -75,6 +97,42 @@ impl Books<'_> {
 }
 
 /// Records one outcome within a transaction, at an instant given also as its text.
+/// The condition on messages, with `?2` for the campaign.
+fn which_waits(what: WaitingFor<'_>) -> (&'static str, Option<&str>) {
+    match what {
+        WaitingFor::Carts => ("occurrence IS NULL AND ?2 IS NULL", None),
+        WaitingFor::Campaigns { only } => (
+            "occurrence IN (SELECT id FROM campaign_occurrence WHERE state = 'opened' AND (?2 IS NULL OR campaign_id = ?2))",
+            only,
+        ),
+    }
+}
+
+impl Records {
+    /// The messages that wait for their next try at `now`.
+    pub fn waiting(&self, what: WaitingFor<'_>, now: Instant) -> Result<Waiting, Failure> {
+        let now = instant::text(now);
+        let (which, only) = which_waits(what);
+        self.read(|conn| {
+            // With a single min(), SQLite takes the bare column from the row that has it.
+            conn.query_row(
+                &format!(
+                    "SELECT count(*) AS messages, min(not_before) AS next_at, last_reply FROM message
+                     WHERE {which} AND state = 'planned' AND not_before > ?1 AND expires_at > ?1"
+                ),
+                (&now, only),
+                |row| {
+                    Ok(Waiting {
+                        messages: row.get("messages")?,
+                        next_at: row.get("next_at")?,
+                        last_reply: row.get::<_, Option<String>>("last_reply")?.map(|reply| address::masked(&reply)),
+                    })
+                },
+            )
+        })
+    }
+}
+
 fn settle_one(
     tx: &Connection,
     epoch: Epoch,
