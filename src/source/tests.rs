@@ -95,7 +95,7 @@ fn json_lines_are_read_whatever_is_in_them() {
 
     let Look::Cart(c1) = source.cart("c1").unwrap() else { panic!("c1 is not there") };
     assert_eq!(
-        (c1.user_id.as_deref(), c1.consent, c1.lines[0].unit_price.display()),
+        (c1.user_id.as_deref(), c1.consent, c1.lines[0].unit_price.unwrap().display()),
         (Some("7"), Some(true), "€19.90".into())
     );
     assert!(!source.ordered(&c1).unwrap());
