@@ -273,6 +273,14 @@ impl World {
         self
     }
 
+    /// A shop on a server, read as its reader over TCP.
+    pub fn on_server(self, database: &super::Database<'_>) -> World {
+        self.configure("source.kind", database.server.engine.word());
+        self.configure("source.url", database.url());
+        self.configure("source.password_env", "SHOP_PASSWORD");
+        self.env("SHOP_PASSWORD", super::database::PASSWORD).unset("source.path")
+    }
+
     pub fn spelling(self, spelling: Spelling) -> World {
         self.shop.borrow_mut().spell(spelling);
         self
