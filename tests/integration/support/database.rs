@@ -372,6 +372,11 @@ pub struct Database<'a> {
 }
 
 impl Database<'static> {
+    /// Whether there is a server to have one on.
+    pub fn can_be_had(engine: Engine) -> bool {
+        DatabaseServer::shared(engine).is_some()
+    }
+
     /// An empty database on the server of this process.
     pub fn new(engine: Engine) -> Option<Database<'static>> {
         Some(Database::on(DatabaseServer::shared(engine)?))
