@@ -96,7 +96,7 @@ mod due {
 
     #[test]
     fn every_kind_of_shop_and_every_spelling_of_time_gives_the_same_messages() {
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             for spelling in [Spelling::Zulu, Spelling::Space] {
                 let server = accepting();
                 let carts = [
@@ -345,7 +345,7 @@ mod once {
     #[test]
     fn what_is_bad_in_a_cart_is_told_once_it_is_idle() {
         let server = accepting();
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             let typing = Cart::of("c1").email("ada@").updated("2026-03-01T11:30:00Z");
             let world = World::new().source(kind).smtp(&server).cart(typing).init();
             world.ok(["detect"]).is_silent();
@@ -598,7 +598,7 @@ mod last_look {
 
     #[test]
     fn a_cart_that_was_away_for_a_moment_is_written_to_and_one_that_is_gone_is_not() {
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             let refusing = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
             let carts = || ["back", "gone", "stays"].map(Cart::of);
             let world = World::new().source(kind).smtp(&refusing).carts(carts()).init();

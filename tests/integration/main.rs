@@ -30,6 +30,7 @@ mod proof;
 mod resolve;
 mod run_campaigns;
 mod settings;
+mod shops;
 mod status_and_log;
 mod support;
 mod support_itself;

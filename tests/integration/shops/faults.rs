@@ -1,0 +1,1 @@
+//! Servers that cannot be reached, do not answer, or end in the middle.

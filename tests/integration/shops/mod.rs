@@ -1,0 +1,92 @@
+//! Shops in databases of their own shape: SQLite, MariaDB and PostgreSQL, asked by configured queries.
+
+mod faults;
+mod queries;
+mod values;
+
+use rusqlite::Connection;
+
+use crate::support::{Database, Engine, World};
+
+/// A database with tables of a shop's own.
+pub enum Shop {
+    Sqlite,
+    On(Database<'static>),
+}
+
+/// Tables that all three know.
+const SCHEMA: &str = "
+    CREATE TABLE customer (id INTEGER PRIMARY KEY, mail VARCHAR(100), first_name VARCHAR(100), newsletter INTEGER);
+    CREATE TABLE basket (id INTEGER PRIMARY KEY, customer INTEGER, opened_at TIMESTAMP_TYPE NULL, changed_at TIMESTAMP_TYPE NULL);
+    CREATE TABLE basket_line (basket INTEGER, article VARCHAR(20), title VARCHAR(100), pieces INTEGER, price DECIMAL(12,2));
+    CREATE TABLE purchase (id INTEGER PRIMARY KEY, basket INTEGER, mail VARCHAR(100), placed_at TIMESTAMP_TYPE NULL);
+";
+
+const CARTS: &str = "
+    SELECT b.id AS cart_id, b.customer AS user_id, c.mail AS email, c.first_name AS name, 'EUR' AS currency,
+           b.opened_at AS created_at, b.changed_at AS updated_at, c.newsletter AS consent, NULL AS recovery_url,
+           l.article AS sku, l.title AS item_name, l.pieces AS quantity, l.price AS unit_price
+    FROM basket b JOIN customer c ON c.id = b.customer LEFT JOIN basket_line l ON l.basket = b.id";
+const TOUCHED: &str = "WHERE b.changed_at >= :not_before AND b.changed_at <= :idle_before -- the end; really";
+const ORDERED: &str = "
+    SELECT 1 FROM purchase WHERE basket = :cart_id OR (mail = :email AND placed_at >= :since);";
+
+impl Shop {
+    /// Where the tests can have a shop: always in SQLite, on a server where one is installed.
+    pub fn everywhere() -> Vec<(World, Shop)> {
+        let mut shops = vec![(World::new(), Shop::Sqlite)];
+        for engine in Engine::ALL {
+            if let Some(database) = Database::new(engine) {
+                shops.push((World::new().on_server(&database), Shop::On(database)));
+            }
+        }
+        for (world, shop) in &shops {
+            if let Shop::Sqlite = shop {
+                std::fs::remove_file(world.shop()).unwrap();
+            }
+            shop.run(world, &SCHEMA.replace("TIMESTAMP_TYPE", shop.time_type()));
+            world.configure("source.carts", format!("{CARTS} {TOUCHED}"));
+            world.configure("source.ordered", ORDERED);
+        }
+        shops
+    }
+
+    /// What a column of wall time is called.
+    fn time_type(&self) -> &'static str {
+        match self {
+            Shop::Sqlite => "TEXT",
+            Shop::On(database) if database.server.engine == Engine::MariaDb => "DATETIME",
+            Shop::On(_) => "TIMESTAMP",
+        }
+    }
+
+    pub fn run(&self, world: &World, sql: &str) {
+        match self {
+            Shop::Sqlite => Connection::open(world.shop()).unwrap().execute_batch(sql).unwrap(),
+            Shop::On(database) => {
+                database.run(sql);
+            }
+        }
+    }
+
+    /// A customer's basket with one lamp, last touched at this wall time.
+    pub fn basket(&self, world: &World, id: u32, mail: &str, changed_at: &str) {
+        self.run(
+            world,
+            &format!(
+                "INSERT INTO customer VALUES ({id}, '{mail}', NULL, 1);
+                 INSERT INTO basket VALUES ({id}, {id}, NULL, '{changed_at}');
+                 INSERT INTO basket_line VALUES ({id}, 'L-1', 'Lamp', 1, 19.90)"
+            ),
+        );
+    }
+}
+
+impl std::fmt::Debug for Shop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Shop::Sqlite => f.write_str("SQLite"),
+            Shop::On(database) => write!(f, "{:?}", database.server.engine),
+        }
+    }
+}

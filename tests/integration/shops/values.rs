@@ -1,0 +1,1 @@
+//! What databases make of times, numbers and texts.
