@@ -24,7 +24,7 @@ impl Engine {
     }
 
     /// The word in `source.kind`, which also begins its addresses.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Engine::MySql => "mysql",
             Engine::Postgres => "postgres",

@@ -15,6 +15,7 @@ mod raw;
 mod recipient;
 mod rows;
 mod server;
+pub mod shops;
 mod sqlite;
 mod stored;
 pub mod suppressions;

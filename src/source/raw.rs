@@ -333,7 +333,7 @@ fn picture(field: &RawField) -> Option<String> {
 }
 
 /// Whether a text is an absolute http or https address with a host (RFC 3986 §3), fit for an `href`.
-fn is_web_address(text: &str) -> bool {
+pub(super) fn is_web_address(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))

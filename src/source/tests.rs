@@ -18,7 +18,15 @@ pub(super) const HEADER: &str = "cart_id,user_id,email,name,currency,created_at,
 pub(super) type FileKind = fn(PathBuf) -> SourceKind;
 
 pub(super) fn settings(kind: FileKind, path: PathBuf, timezone: Tz) -> SourceSettings {
-    SourceSettings { kind: kind(path), timezone, html_names: false, carts: None, cart: None, ordered: None }
+    SourceSettings {
+        kind: kind(path),
+        timezone,
+        html_names: false,
+        carts: None,
+        cart: None,
+        ordered: None,
+        preset: None,
+    }
 }
 
 pub(super) fn at(text: &str) -> Instant {

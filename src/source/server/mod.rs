@@ -11,6 +11,7 @@ mod mysql;
 mod parameters;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod preset;
 mod queries;
 mod survey;
 #[cfg(feature = "postgres")]
@@ -22,8 +23,9 @@ use anyhow::Result;
 use chrono_tz::Tz;
 
 use self::parameters::Query;
+use self::preset::Finishing;
 use self::queries::Queries;
-use super::raw::printable;
+use super::raw::{RawCart, RawField, printable};
 use super::rows::Gathering;
 use super::stored::Stored;
 use super::{Advice, Look, ReadSummary, Row, Source, Touched, WALL_TIME, as_the_earliest_text, orders_since};
@@ -264,6 +266,8 @@ pub(super) struct ShopServer {
     link: Link,
     queries: Queries,
     zone: Tz,
+    finishing: Option<Finishing>,
+    doubts: Vec<Advice>,
 }
 
 impl ShopServer {
@@ -275,13 +279,23 @@ impl ShopServer {
     pub fn open(server: &ServerSettings, settings: &SourceSettings) -> Result<ShopServer> {
         let mut link = Link::to(server);
         let queries = Queries::check(&mut link, settings)?;
-        Ok(ShopServer { link, queries, zone: settings.timezone })
+        let finishing = settings.preset.as_ref().map(|preset| Finishing::check(&link, preset)).transpose()?;
+        let doubts = settings.preset.as_ref().map_or_else(Vec::new, |preset| preset.doubts(settings.timezone));
+        Ok(ShopServer { link, queries, zone: settings.timezone, finishing, doubts })
+    }
+}
+
+/// A cart as the preset finishes it, if there is one.
+fn finished(finishing: &mut Option<Finishing>, cart: RawCart, items: &RawField) -> Result<RawCart> {
+    match finishing {
+        Some(finishing) => finishing.finish(cart, items),
+        None => Ok(cart),
     }
 }
 
 impl Source for ShopServer {
     fn read_carts(&mut self, touched: &Touched, each: &mut dyn FnMut(Row) -> Result<()>) -> Result<ReadSummary> {
-        let ShopServer { link, queries, zone } = self;
+        let ShopServer { link, queries, zone, finishing, .. } = self;
         let name = link.name().to_owned();
         let carts = &queries.carts;
         let values = [
@@ -289,9 +303,9 @@ impl Source for ShopServer {
             (":idle_before", as_the_latest_text(touched.fresh_until, *zone)),
         ];
         let mut summary = ReadSummary::default();
-        let mut take = |cart: super::raw::RawCart| {
+        let mut take = |cart: RawCart, items: &RawField| {
             summary.carts_seen += 1;
-            match cart.into_row(touched, *zone, &name) {
+            match finished(finishing, cart, items)?.into_row(touched, *zone, &name) {
                 Some(row) => each(row),
                 None => {
                     summary.outside += 1;
@@ -302,27 +316,33 @@ impl Source for ShopServer {
         let mut gathering = Gathering::default();
         let question = carts.question(&values, true);
         link.read(&question, &mut |row| {
-            gathering.push(carts.columns.read(|at| row[at].field()), None, None).map_or(Ok(()), &mut take)
+            let before = gathering.push(carts.columns.read(|at| row[at].field()), None, None);
+            match carts.items {
+                None => before.map_or(Ok(()), |cart| take(cart, &Ok(None))),
+                // Each row is a whole cart.
+                Some(at) => gathering.finish().map_or(Ok(()), |cart| take(cart, &row[at].field())),
+            }
         })
         .map_err(|trouble| link.told(carts.key, trouble, false))?;
-        gathering.finish().map_or(Ok(()), &mut take)?;
+        gathering.finish().map_or(Ok(()), |cart| take(cart, &Ok(None)))?;
         Ok(summary)
     }
 
     fn cart(&mut self, cart_id: &str) -> Result<Look> {
-        let ShopServer { link, queries, zone } = self;
+        let ShopServer { link, queries, zone, finishing, .. } = self;
         let cart = &queries.cart;
         let values = [
             (":cart_id", cart_id.to_owned()),
             (":not_before", EARLIEST.to_owned()),
             (":idle_before", LATEST.to_owned()),
         ];
-        let mut gathering = Gathering::default();
+        let (mut gathering, mut items) = (Gathering::default(), Ok(None));
         let read = link.read(&cart.question(&values, false), &mut |row| {
             let (head, line) = cart.columns.read(|at| row[at].field());
             // A server that compares without case, or as numbers, finds others too.
             if matches!(&head.cart_id, Ok(Some(id)) if id == cart_id) {
                 gathering.push((head, line), None, None);
+                items = cart.items.map_or(Ok(None), |at| row[at].field());
             }
             Ok(())
         });
@@ -331,14 +351,17 @@ impl Source for ShopServer {
             Err(Trouble::Fault(Fault { kind: FaultKind::Value, .. })) => return Ok(Look::Gone),
             Err(trouble) => return Err(link.told(cart.key, trouble, false)),
         }
-        Ok(gathering.finish().map_or(Look::Gone, |cart| cart.into_look(*zone, link.name())))
+        match gathering.finish() {
+            None => Ok(Look::Gone),
+            Some(cart) => Ok(finished(finishing, cart, &items)?.into_look(*zone, link.name())),
+        }
     }
 
     fn ordered(&mut self, cart: &Cart) -> Result<bool> {
         if cart.ordered_at.is_some() {
             return Ok(true);
         }
-        let ShopServer { link, queries, zone } = self;
+        let ShopServer { link, queries, zone, .. } = self;
         let ordered = &queries.ordered;
         let mut values = vec![
             (":cart_id", cart.cart_id.clone()),
@@ -356,7 +379,9 @@ impl Source for ShopServer {
     }
 
     fn advice(&mut self) -> Result<Vec<Advice>> {
-        survey::advice(&mut self.link, &self.queries)
+        let mut advice = survey::advice(&mut self.link, &self.queries)?;
+        advice.extend(self.doubts.iter().cloned());
+        Ok(advice)
     }
 }
 
