@@ -382,7 +382,8 @@ impl Checker<'_> {
         let mut settings =
             ServerSettings::parse(engine, url).map_err(|(problem, next)| self.wrong("source.url", problem, &next))?;
         if let Some(socket) = &source.socket {
-            settings.endpoint = Endpoint::Socket(self.at(socket));
+            let (Endpoint::Tcp { port, .. } | Endpoint::Socket { port, .. }) = settings.endpoint;
+            settings.endpoint = Endpoint::Socket { path: self.at(socket), port };
         }
         settings.password = self.password("source", source.password_file.as_deref(), source.password_env.as_deref())?;
         settings.timeout = source.timeout.map_or(settings.timeout, |span| span.0);
@@ -391,8 +392,8 @@ impl Checker<'_> {
         }
         settings.ca_file = source.ca_file.as_deref().map(|file| self.at(file));
         settings.tls = match (source.tls, &settings.endpoint) {
-            (Some(Encryption::None) | None, Endpoint::Socket(_)) => Encryption::None,
-            (Some(_), Endpoint::Socket(_)) => {
+            (Some(Encryption::None) | None, Endpoint::Socket { .. }) => Encryption::None,
+            (Some(_), Endpoint::Socket { .. }) => {
                 return Err(self.wrong(
                     "source.tls",
                     "a socket has no TLS",

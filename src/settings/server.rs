@@ -44,8 +44,8 @@ impl Engine {
 pub enum Endpoint {
     /// A name, or an IP address without brackets.
     Tcp { host: String, port: u16 },
-    /// For MySQL the socket itself, for PostgreSQL the folder that it is in.
-    Socket(PathBuf),
+    /// For MySQL the socket itself; for PostgreSQL the folder that it is in, and the port that it is named by.
+    Socket { path: PathBuf, port: u16 },
 }
 
 /// How the connection to a server is protected.
@@ -96,7 +96,7 @@ impl ServerSettings {
         match &self.endpoint {
             Endpoint::Tcp { host, port } if host.contains(':') => format!("{} on [{host}]:{port}", self.database),
             Endpoint::Tcp { host, port } => format!("{} on {host}:{port}", self.database),
-            Endpoint::Socket(path) => format!("{} on {}", self.database, path.display()),
+            Endpoint::Socket { path, .. } => format!("{} on {}", self.database, path.display()),
         }
     }
 

@@ -15,6 +15,12 @@ use crate::authorities;
 use crate::failure::Failure;
 use crate::settings::{Encryption, Endpoint, ServerSettings};
 
+/// A parameter; and one that makes the server compare in Unicode, whatever the column's character set, without its indexes.
+const MARK: &str = "?";
+const UNICODE_MARK: &str = "CONVERT(? USING utf8mb4)";
+/// Two texts cannot be compared: a letter of the one is not in the character set of the other.
+const ILLEGAL_MIX_OF_COLLATIONS: [u16; 3] = [1267, 1270, 1271];
+
 /// The character set of columns that hold bytes.
 const BINARY: u16 = 63;
 
@@ -39,7 +45,7 @@ impl MySql {
             .write_timeout(Some(patience));
         options = match &settings.endpoint {
             Endpoint::Tcp { host, port } => options.ip_or_hostname(Some(host)).tcp_port(*port),
-            Endpoint::Socket(path) => options.socket(Some(path.to_string_lossy())),
+            Endpoint::Socket { path, .. } => options.socket(Some(path.to_string_lossy())),
         };
         // Read when the connection is made.
         let mut trusted = None;
@@ -97,7 +103,7 @@ fn trusted_in_a_file(settings: &ServerSettings) -> Result<NamedTempFile, Trouble
 impl Server for MySql {
     fn describe(&mut self, query: &Query) -> Result<Vec<Column>, Fault> {
         // In a derived table only a SELECT can stand.
-        let sql = format!("SELECT * FROM (\n{}\n) AS q", query.with_marks());
+        let sql = format!("SELECT * FROM (\n{}\n) AS q", query.with_marks(MARK));
         let statement = self.connection.prep(sql).map_err(|err| self.fault(&err))?;
         let column = |column: &::mysql::Column| Column { name: column.name_str().into_owned(), kind: kind(column) };
         Ok(statement.columns().iter().map(column).collect())
@@ -108,7 +114,21 @@ impl Server for MySql {
         question: &Question<'_>,
         each: &mut dyn FnMut(Vec<Stored>) -> anyhow::Result<()>,
     ) -> Result<(), Trouble> {
-        let mut sql = format!("SELECT * FROM (\n{}\n) AS q", question.query.with_marks());
+        match self.read_with(MARK, question, each) {
+            Err(Trouble::Fault(Fault { kind: FaultKind::Value, .. })) => self.read_with(UNICODE_MARK, question, each),
+            other => other,
+        }
+    }
+}
+
+impl MySql {
+    fn read_with(
+        &mut self,
+        mark: &str,
+        question: &Question<'_>,
+        each: &mut dyn FnMut(Vec<Stored>) -> anyhow::Result<()>,
+    ) -> Result<(), Trouble> {
+        let mut sql = format!("SELECT * FROM (\n{}\n) AS q", question.query.with_marks(mark));
         if let Some(column) = question.together.and_then(|at| question.columns.get(at)) {
             // As bytes: a comparison without case would let the rows of two carts alternate.
             sql += &format!(" ORDER BY CAST(q.`{}` AS BINARY)", column.name.replace('`', "``"));
@@ -225,6 +245,7 @@ fn fault(err: &Error, patience: Duration) -> Fault {
                 1129 => FaultKind::Unreachable,
                 1053 | 1077..=1080 | 1152..=1161 | 1184 | 1317 | 1927 | 4031 => FaultKind::Lost,
                 1969 | 3024 => FaultKind::Slow,
+                code if ILLEGAL_MIX_OF_COLLATIONS.contains(&code) => FaultKind::Value,
                 _ => FaultKind::Query,
             };
             (kind, format!("{} ({})", err.message, err.code))

@@ -47,9 +47,9 @@ impl Query {
         })
     }
 
-    /// With `?` for each parameter, as MySQL takes them.
-    pub fn with_marks(&self) -> String {
-        self.written(|_| "?".into())
+    /// With a mark, `?`, for each parameter, as MySQL takes them.
+    pub fn with_marks(&self, mark: &str) -> String {
+        self.written(|_| mark.into())
     }
 
     /// With `$1` for the first of [`Query::parameters`], wherever it stands, as PostgreSQL takes them.
@@ -245,7 +245,7 @@ mod tests {
     fn marked(text: &str, expected: &str, names: &[&str]) {
         let query = Query::parse(text, Engine::MySql);
         let all: Vec<&str> = query.marked().collect();
-        assert_eq!((query.with_marks().as_str(), all.as_slice()), (expected, names), "{text}");
+        assert_eq!((query.with_marks("?").as_str(), all.as_slice()), (expected, names), "{text}");
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Postgres {
         config.connect_timeout(CONNECT_WITHIN);
         match &settings.endpoint {
             Endpoint::Tcp { host, port } => config.host(host).port(*port),
-            Endpoint::Socket(folder) => config.host_path(folder),
+            Endpoint::Socket { path, port } => config.host_path(path).port(*port),
         };
         if let Some(password) = &settings.password {
             config.password(password);

@@ -2,11 +2,12 @@
 
 mod faults;
 mod queries;
+mod tls;
 mod values;
 
 use rusqlite::Connection;
 
-use crate::support::{Database, Engine, World};
+use crate::support::{Act, Database, DatabaseServer, Engine, Plan, Server, Stage, World};
 
 /// A database with tables of a shop's own.
 pub enum Shop {
@@ -41,14 +42,37 @@ impl Shop {
             }
         }
         for (world, shop) in &shops {
-            if let Shop::Sqlite = shop {
-                std::fs::remove_file(world.shop()).unwrap();
-            }
-            shop.run(world, &SCHEMA.replace("TIMESTAMP_TYPE", shop.time_type()));
-            world.configure("source.carts", format!("{CARTS} {TOUCHED}"));
-            world.configure("source.ordered", ORDERED);
+            shop.set_up(world);
         }
         shops
+    }
+
+    /// On both servers, those of this process.
+    pub fn on_servers() -> impl Iterator<Item = (World, Shop)> {
+        Engine::ALL.into_iter().filter_map(DatabaseServer::shared).map(Shop::on)
+    }
+
+    /// On one server.
+    pub fn on(server: &'static DatabaseServer) -> (World, Shop) {
+        let database = Database::on(server);
+        let (world, shop) = (World::new().on_server(&database), Shop::On(database));
+        shop.set_up(&world);
+        (world, shop)
+    }
+
+    fn set_up(&self, world: &World) {
+        if let Shop::Sqlite = self {
+            std::fs::remove_file(world.shop()).unwrap();
+        }
+        self.run(world, &SCHEMA.replace("TIMESTAMP_TYPE", self.time_type()));
+        world.configure("source.carts", format!("{CARTS} {TOUCHED}"));
+        world.configure("source.ordered", ORDERED);
+    }
+
+    /// The database on a server.
+    pub fn database(&self) -> &Database<'static> {
+        let Shop::On(database) = self else { panic!("SQLite is on no server") };
+        database
     }
 
     /// What a column of wall time is called.
@@ -89,4 +113,42 @@ impl std::fmt::Debug for Shop {
             Shop::On(database) => write!(f, "{:?}", database.server.engine),
         }
     }
+}
+
+/// A world with a planned message for each of the baskets 1 and 2, and an SMTP server that would take it: at 12:05 both are
+/// due.
+fn with_planned(shop: &Shop, world: World) -> (World, Server) {
+    let refusing = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply("451 4.3.0 try later")));
+    let world = world.smtp(&refusing).init();
+    shop.basket(&world, 1, "ada@example.com", "2026-03-01 08:00:00");
+    shop.basket(&world, 2, "bob@example.com", "2026-03-01 08:00:00");
+    world.ok(["detect"]);
+    world.has([("planned", 2)]);
+    let server = Server::start(Plan::accepting());
+    world.send_to(&server);
+    world.set_now("2026-03-01T12:05:00Z");
+    (world, server)
+}
+
+/// A run that gets no answer: it says so, nothing is sent, and both messages stay planned.
+#[track_caller]
+fn sends_nothing(world: &World, server: &Server, code: i32, says: &str) {
+    let ran = world.exits(code, ["detect"]);
+    ran.says(says);
+    assert!(!ran.output().contains(crate::support::database::PASSWORD), "{ran}");
+    assert_eq!(server.accepted().len(), 0, "{ran}");
+    world.has([("planned", 2)]);
+}
+
+/// What the session says of itself: the answer to an expression, which the shop gives as the name of its goods.
+#[track_caller]
+fn asked(world: &World, shop: &Shop, expression: &str) -> String {
+    world.configure("source.cart", CARTS.replace("l.title", expression) + " WHERE b.id = :cart_id");
+    shop.run(world, "DELETE FROM basket; DELETE FROM customer; DELETE FROM basket_line");
+    shop.basket(world, 7, "ada@example.com", "2026-03-01 08:00:00");
+    world.ok(["preview", "7"]);
+    let text = std::fs::read_to_string(world.path("preview/message.txt")).unwrap();
+    let (before, after) = ("<<", ">>");
+    let said = text.split(before).nth(1).and_then(|rest| rest.split(after).next());
+    said.unwrap_or_else(|| panic!("no answer in {text}")).to_owned()
 }

@@ -73,17 +73,17 @@ fn existing(path: impl Into<PathBuf>) -> Option<PathBuf> {
     Some(path.into()).filter(|path| path.exists())
 }
 
-/// A server, ended when it is dropped.
+/// A server. It ends with the process at the latest.
 pub struct DatabaseServer {
     pub engine: Engine,
     folder: PathBuf,
     pub port: u16,
+    with_tls: bool,
     child: Mutex<Child>,
-    is_shared: bool,
 }
 
-/// What still runs and what lies about when the process ends.
-static LEFT: Mutex<Vec<(u32, PathBuf)>> = Mutex::new(Vec::new());
+/// The servers that run, by their ids, and the folders that are there.
+static LEFT: Mutex<(Vec<u32>, Vec<PathBuf>)> = Mutex::new((Vec::new(), Vec::new()));
 
 /// Without rights that a server refuses to have: PostgreSQL does not run as root.
 fn as_its_user(engine: Engine, command: &mut Command) -> Option<(u32, u32)> {
@@ -106,12 +106,12 @@ impl DatabaseServer {
         SHARED[engine as usize].get_or_init(|| DatabaseServer::made(engine, true)).as_ref()
     }
 
-    /// A server for one test alone.
-    pub fn alone(engine: Engine) -> Option<DatabaseServer> {
-        DatabaseServer::made(engine, false)
+    /// A server for one test alone, which ends it.
+    pub fn alone(engine: Engine, with_tls: bool) -> Option<&'static DatabaseServer> {
+        DatabaseServer::made(engine, with_tls).map(|server| &*Box::leak(Box::new(server)))
     }
 
-    fn made(engine: Engine, is_shared: bool) -> Option<DatabaseServer> {
+    fn made(engine: Engine, with_tls: bool) -> Option<DatabaseServer> {
         let Some(programs) = engine.programs() else {
             eprintln!("left out: {engine:?} is not installed");
             return None;
@@ -121,7 +121,7 @@ impl DatabaseServer {
         let folder = made.expect("a temporary folder").keep();
         let data = folder.join("data");
         fs::create_dir(&data).unwrap();
-        let certified = certified(&["localhost".into(), "127.0.0.1".into()]);
+        let certified = certified(&["localhost".into()]);
         fs::write(folder.join("ca.pem"), &certified.authority).unwrap();
         fs::write(folder.join("certificate.pem"), certified.certificate.pem()).unwrap();
         fs::write(folder.join("key.pem"), certified.key.serialize_pem()).unwrap();
@@ -135,7 +135,12 @@ impl DatabaseServer {
         match engine {
             Engine::MariaDb => {
                 make.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
-                make.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--user=root"]);
+                make.args([
+                    "--auth-root-authentication-method=normal",
+                    "--skip-test-db",
+                    "--user=root",
+                    "--innodb-use-native-aio=0",
+                ]);
             }
             Engine::Postgres => {
                 make.arg("-D").arg(&data);
@@ -143,16 +148,18 @@ impl DatabaseServer {
                 make.args(["--no-sync", "--no-locale", "-E", "UTF8"]);
             }
         }
+        // One at a time: each wants much of the machine for a second.
+        static SETTING_UP: Mutex<()> = Mutex::new(());
+        let setting_up = SETTING_UP.lock();
         let ended = make.current_dir(&folder).stdin(Stdio::null()).output().expect("the server can be set up");
         assert!(ended.status.success(), "{engine:?} is not set up: {}", text_of(&ended));
+        drop(setting_up);
         // Free now, and taken a moment later.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = started(engine, &programs.server, &folder, port);
-        let server = DatabaseServer { engine, folder, port, child: Mutex::new(child), is_shared };
-        if is_shared {
-            clear_up_at_exit();
-            LEFT.lock().unwrap().push((server.id(), server.folder.clone()));
-        }
+        clear_up_at_exit();
+        LEFT.lock().unwrap().1.push(folder.clone());
+        let child = Mutex::new(started(engine, &programs.server, &folder, port, with_tls));
+        let server = DatabaseServer { engine, folder, port, with_tls, child };
         server.wait_until_it_answers();
         let make_reader = match engine {
             Engine::MariaDb => {
@@ -255,8 +262,10 @@ impl DatabaseServer {
     /// Kills the server.
     pub fn stop(&self) {
         let mut child = self.child.lock().unwrap();
+        let id = child.id();
         let _ = child.kill();
         let _ = child.wait();
+        LEFT.lock().unwrap().0.retain(|left| *left != id);
     }
 
     /// Starts the server again where it was.
@@ -265,22 +274,13 @@ impl DatabaseServer {
         if self.engine == Engine::Postgres {
             let _ = fs::remove_file(self.folder.join("data/postmaster.pid"));
         }
-        *self.child.lock().unwrap() = started(self.engine, &programs.server, &self.folder, self.port);
+        *self.child.lock().unwrap() = started(self.engine, &programs.server, &self.folder, self.port, self.with_tls);
         self.wait_until_it_answers();
     }
 }
 
-impl Drop for DatabaseServer {
-    fn drop(&mut self) {
-        if !self.is_shared {
-            self.stop();
-            let _ = fs::remove_dir_all(&self.folder);
-        }
-    }
-}
-
 /// Starts a server that ends with this process, however that ends.
-fn started(engine: Engine, program: &Path, folder: &Path, port: u16) -> Child {
+fn started(engine: Engine, program: &Path, folder: &Path, port: u16, with_tls: bool) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
     let mut command = Command::new(program);
     command.env_clear().current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -291,10 +291,18 @@ fn started(engine: Engine, program: &Path, folder: &Path, port: u16) -> Child {
                 format!("--datadir={}", at("data")),
                 format!("--socket={}", at("socket")),
                 format!("--port={port}"),
-                format!("--ssl-cert={}", at("certificate.pem")),
-                format!("--ssl-key={}", at("key.pem")),
             ]);
-            command.args(["--bind-address=127.0.0.1", "--user=root", "--innodb-flush-log-at-trx-commit=0"]);
+            match with_tls {
+                true => command
+                    .args([format!("--ssl-cert={}", at("certificate.pem")), format!("--ssl-key={}", at("key.pem"))]),
+                false => command.arg("--skip-ssl"),
+            };
+            command.args([
+                "--bind-address=127.0.0.1",
+                "--user=root",
+                "--innodb-flush-log-at-trx-commit=2",
+                "--innodb-use-native-aio=0",
+            ]);
             command.args([
                 "--innodb-buffer-pool-size=32M",
                 "--innodb-log-file-size=8M",
@@ -313,7 +321,7 @@ fn started(engine: Engine, program: &Path, folder: &Path, port: u16) -> Child {
                 "shared_buffers=16MB",
                 "timezone=Asia/Kathmandu",
                 "datestyle=German",
-                "ssl=on",
+                if with_tls { "ssl=on" } else { "ssl=off" },
             ] {
                 command.arg("-c").arg(option);
             }
@@ -337,20 +345,22 @@ fn started(engine: Engine, program: &Path, folder: &Path, port: u16) -> Child {
             thread::park();
         }
     });
-    receive.recv().unwrap().expect("the server starts")
+    let child = receive.recv().unwrap().expect("the server starts");
+    LEFT.lock().unwrap().0.push(child.id());
+    child
 }
 
 fn clear_up_at_exit() {
     extern "C" fn clear_up() {
-        for (id, folder) in LEFT.lock().map(|mut left| std::mem::take(&mut *left)).unwrap_or_default() {
-            let id = libc::pid_t::try_from(id).unwrap_or(0);
-            if id > 1 {
-                // SAFETY: a child of this process that no one has reaped.
-                unsafe {
-                    libc::kill(id, libc::SIGKILL);
-                    libc::waitpid(id, std::ptr::null_mut(), 0);
-                }
+        let (ids, folders) = LEFT.lock().map(|mut left| std::mem::take(&mut *left)).unwrap_or_default();
+        for id in ids.into_iter().filter_map(|id| libc::pid_t::try_from(id).ok()) {
+            // SAFETY: a child of this process that no one has reaped.
+            unsafe {
+                libc::kill(id, libc::SIGKILL);
+                libc::waitpid(id, std::ptr::null_mut(), 0);
             }
+        }
+        for folder in folders {
             let _ = fs::remove_dir_all(folder);
         }
     }
