@@ -345,12 +345,12 @@ pub enum Source {
     ///
     /// Nothing is written, and the ledger is not asked: it may hold more against a cart. See `detect --dry-run`.
     Carts {
+        /// Only this one, however long ago it was touched
+        #[arg(conflicts_with = "limit")]
+        cart_id: Option<String>,
         /// So many
         #[arg(long, default_value_t = 5, value_name = "N")]
         limit: usize,
-        /// This one, however long ago it was touched
-        #[arg(long, value_name = "ID", conflicts_with = "limit")]
-        cart: Option<String>,
     },
 }
 

@@ -20,7 +20,7 @@ pub fn run(context: &Context<'_>, command: &cli::Source) -> Result<Exit> {
     let settings = context.settings()?;
     match command {
         cli::Source::Queries => queries(context, &settings),
-        cli::Source::Carts { limit, cart } => carts(context, &settings, *limit, cart.as_deref()),
+        cli::Source::Carts { cart_id, limit } => carts(context, &settings, *limit, cart_id.as_deref()),
     }
 }
 
@@ -43,7 +43,12 @@ fn queries(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
     }
     context.output.document(&in_force.iter().copied().collect::<std::collections::BTreeMap<_, _>>());
     for (key, query) in in_force {
-        context.output.print(format!("{key} = '''\n{}\n'''\n", query.trim_end()));
+        let query = query.trim_end();
+        context.output.print(match key {
+            // There is no such key: it is asked besides.
+            "product" => format!("# product = '''\n# {}\n# '''", query.replace('\n', "\n# ")),
+            key => format!("{key} = '''\n{query}\n'''\n"),
+        });
     }
     Ok(Exit::Done)
 }
@@ -100,7 +105,7 @@ fn carts(context: &Context<'_>, settings: &Settings, limit: usize, cart_id: Opti
     let found = (shown.len() + bad_rows.len()) as u64;
     context.output.print(match (found, cart_id) {
         (0, Some(cart_id)) => format!("the shop has no cart {cart_id:?}, or does not show it"),
-        (0, None) => "no cart is idle and within reach; `--cart ID` shows any one".into(),
+        (0, None) => "no cart is idle and within reach; `mailonce source carts ID` shows any one".into(),
         (found, _) => format!("{} shown; nothing was written, and the ledger was not asked", count(found, "cart")),
     });
     Ok(Exit::Done)

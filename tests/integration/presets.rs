@@ -41,8 +41,12 @@ fn expected(name: &str) -> Vec<Expected> {
 impl Set {
     /// Sets mailonce up as a person does; `edits` are made in the configuration that `init` wrote.
     fn up(name: &'static str, engine: Engine, fixture: &str, edits: &[(&str, &str)]) -> Option<Set> {
+        Set::of(name, engine, &page(format!("tests/fixtures/shops/{name}/{fixture}")), edits)
+    }
+
+    fn of(name: &'static str, engine: Engine, tables: &str, edits: &[(&str, &str)]) -> Option<Set> {
         let database = Database::new(engine)?;
-        database.run(&page(format!("tests/fixtures/shops/{name}/{fixture}")));
+        database.run(tables);
         let world = World::new();
         for file in ["mailonce.toml", "shop.db"] {
             fs::remove_file(world.path(file)).unwrap();
@@ -87,7 +91,7 @@ impl Set {
     fn check(&self) {
         let expected = expected(self.name);
         for Expected { cart_id, outcome, lines, why } in &expected {
-            let found = self.carts(&["--cart", cart_id]);
+            let found = self.carts(&[cart_id]);
             let place = format!("{} cart {cart_id} ({why}): {found:?}", self.name);
             let Some(cart) = found.first() else {
                 assert!(["absent", "gone"].contains(&outcome.as_str()), "{place}");
@@ -112,6 +116,9 @@ impl Set {
             if outcome != "absent" {
                 assert_eq!(lines_of(cart), *lines, "{place}");
             }
+        }
+        for none in ["", "0", "no such cart", "1' OR '1' = '1", "99999999999999999999999"] {
+            assert_eq!(self.carts(&[none]), [serde_json::Value::Null; 0], "{} {none}", self.name);
         }
         let ids = |outcomes: &[&str]| -> BTreeSet<String> {
             let meant = expected.iter().filter(|row| outcomes.contains(&row.outcome.as_str()));
@@ -256,6 +263,124 @@ fn prestashop() {
 #[test]
 fn shopware() {
     check("shopware6", Engine::MariaDb, &[]);
+}
+
+#[test]
+fn a_line_without_a_price_is_mailed_without_one_and_without_a_total() {
+    let edits = [("the zone of the shop's clock", "timezone = \"Europe/Paris\"")];
+    let Some(set) = Set::up("prestashop8", Engine::MariaDb, "shop.sql", &edits) else { return };
+    set.world.ok(["preview", "26"]);
+    let text = fs::read_to_string(set.world.path("preview/message.txt")).unwrap();
+    assert!(text.contains("1 × Lamp   €19.90\n1 × On sale\n\nReturn to your cart"), "{text}");
+    assert!(!text.contains("Total"), "{text}");
+    set.world.ok(["preview", "15"]);
+    let text = fs::read_to_string(set.world.path("preview/message.txt")).unwrap();
+    assert!(text.contains("1 × Lampe d'été 💡   €21.60\n"), "{text}");
+    set.world
+        .ok(["source", "carts", "26"])
+        .says("1 × On sale (SALE), no price\n    total not shown; would be written to");
+}
+
+#[test]
+fn what_is_shown_of_a_cart_is_masked() {
+    let Some(set) = Set::up("woocommerce", Engine::MariaDb, "shop.sql", &[]) else { return };
+    let ran = set.world.ok(["source", "carts", "--limit", "2"]);
+    ran.says("2 carts shown; nothing was written").says("cart 1  g…@example.com (guest), touched 2026-03-01T08:00:00Z");
+    ran.says("    2 × Lamp (LAMP), €19.90, picture\n    total €39.80; left out: no consent (none recorded)\n");
+    // The link has the order's key, which lets anyone pay it.
+    assert!(!ran.output().contains("guest@") && !ran.output().contains("wc_order_key"), "{ran}");
+    set.world.ok(["source", "carts", "3"]).says("left out: not idle yet (touched 30m ago)");
+    set.world.ok(["source", "carts", "nobody"]).says("the shop has no cart \"nobody\"");
+}
+
+#[test]
+fn the_queries_that_are_printed_can_stand_in_place_of_the_presets() {
+    let edits = [("the zone of the shop's clock", "timezone = \"Europe/Berlin\"")];
+    let shops: [(_, _, &[(&str, &str)]); 3] = [
+        ("magento2", Engine::MariaDb, &[]),
+        ("woocommerce-cartflows", Engine::MariaDb, &edits),
+        ("odoo", Engine::Postgres, &[]),
+    ];
+    for (name, engine, edits) in shops {
+        let Some(set) = Set::up(name, engine, "shop.sql", edits) else { continue };
+        let before = set.carts(&["--limit", "1000"]);
+        let printed = set.world.ok(["source", "queries"]).stdout;
+        set.edit_line("# carts, cart, ordered", &printed);
+        assert_eq!(set.carts(&["--limit", "1000"]), before, "{name}");
+        assert_eq!(set.world.ok(["source", "queries"]).stdout, printed, "{name}");
+        // A slip in one is named by its key.
+        set.edit_line("cart = '''", "cart = '''\nSELECT nothing AS");
+        set.world.exits(78, ["source", "carts"]).says("source.cart");
+    }
+    World::new().exits(78, ["source", "queries"]).says("no query is configured");
+}
+
+#[test]
+fn other_table_names_stores_and_pages_are_followed() {
+    let edits =
+        [("# table_prefix = ", "table_prefix = \"shop7_\""), ("# base_url", "base_url = \"https://o'neill.example/\"")];
+    let renamed = page("tests/fixtures/shops/woocommerce/shop.sql").replace(" wp_", " shop7_");
+    if let Some(set) = Set::of("woocommerce", Engine::MariaDb, &renamed, &edits) {
+        set.check();
+        set.world.ok(["preview", "1"]);
+        let text = fs::read_to_string(set.world.path("preview/message.txt")).unwrap();
+        assert!(
+            text.contains("https://o'neill.example/checkout/order-pay/1/?pay_for_order=true&key=wc_order_key1"),
+            "{text}"
+        );
+    }
+    let link = ("# recovery_url", "recovery_url = \"https://shop2.example/take-up?cart={cart_id}\"");
+    if let Some(set) = Set::up("magento2", Engine::MariaDb, "shop.sql", &[("# stores = ", "stores = [2, 3]"), link]) {
+        let found: Vec<_> = set.carts(&["--limit", "1000"]).iter().map(|cart| cart["cart_id"].clone()).collect();
+        assert_eq!(found, ["14", "15"]);
+        set.world.ok(["preview", "14"]);
+        let html = fs::read_to_string(set.world.path("preview/message.html")).unwrap();
+        assert!(html.contains("href=\"https://shop2.example/take-up?cart=14\""), "{html}");
+    }
+}
+
+#[test]
+fn the_doctor_names_a_link_that_leads_nowhere_and_a_clock_until_they_are_set() {
+    if let Some(set) = Set::up("medusa2", Engine::Postgres, "shop.sql", &[]) {
+        let ran = set.world.ok(["doctor"]);
+        ran.says("is read with a placeholder as source.base_url").says("/cart/ID below source.base_url");
+        set.edit_line("base_url = ", "base_url = \"https://front.example\"");
+        set.edit_line("# recovery_url", "recovery_url = \"https://front.example/take-up/{cart_id}\"");
+        let ran = set.world.ok(["doctor"]);
+        assert!(!ran.output().contains("placeholder") && !ran.output().contains("link"), "{ran}");
+    }
+    if let Some(set) = Set::up("opencart", Engine::MariaDb, "shop.sql", &[]) {
+        set.world.ok(["doctor"]).says("is read as if the clock of OpenCart 3.0 and 4.1 went by UTC");
+        set.edit_line("the zone of the shop's clock", "timezone = \"Asia/Kolkata\"");
+        let ran = set.world.ok(["doctor"]);
+        assert!(!ran.output().contains("went by UTC"), "{ran}");
+    }
+}
+
+#[test]
+fn init_for_a_shop_says_what_to_grant_and_what_comes_next() {
+    let world = World::new().without_now();
+    for file in ["mailonce.toml", "shop.db"] {
+        fs::remove_file(world.path(file)).unwrap();
+    }
+    let ran = world.ok(["init", "--shop", "magento2"]);
+    ran.says("made mailonce.toml").says("made shop.password").says("to be run on the shop's database");
+    ran.says("CREATE USER 'mailonce'@'localhost' IDENTIFIED BY 'CHOOSE-A-PASSWORD';");
+    ran.says("GRANT SELECT ON `magento`.quote_item TO 'mailonce'@'localhost';")
+        .says("write the password into shop.password");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(world.path("shop.password")).unwrap().permissions().mode() & 0o777, 0o600);
+    let config = fs::read_to_string(world.path("mailonce.toml")).unwrap();
+    assert!(config.contains("\nshop = \"magento2\"") && config.contains("\n[mail]\nfrom = "), "{config}");
+    assert!(!config.contains("sqlite") && !config.contains("language"), "{config}");
+    // Under the names that a person wrote.
+    let url = "mysql://reader%40shop@db.example/my%60shop";
+    fs::write(world.path("mailonce.toml"), config.replace("mysql://mailonce@127.0.0.1/magento", url)).unwrap();
+    let ran = world.ok(["init", "--shop", "magento2"]);
+    ran.says("nothing to do").says("GRANT SELECT ON `my``shop`.quote TO 'reader@shop'@'%';");
+    let ran = world.exits(78, ["init", "--shop", "odoo"]);
+    ran.says("is there already, and source.shop in it is not \"odoo\"");
+    world.exits(2, ["init", "--shop", "magneto"]).says("magento2");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn source(shop: &Shop) -> String {
 pub(super) fn grants(settings: &Settings, shop: &Shop, config: &Path) -> Result<Vec<String>, Failure> {
     match (&settings.source.preset, &settings.source.kind) {
         (Some(preset), SourceKind::Server(server)) if preset.shop.name == shop.name => {
-            Ok(preset.grants(server.engine, &server.database, &server.user))
+            Ok(preset.grants(server.engine, &server.database, &server.user, server.is_on_this_machine()))
         }
         _ => Err(Failure::config(
             format!(

@@ -444,7 +444,7 @@ impl Preset {
     }
 
     /// What lets a new user read what the queries do, and nothing else.
-    pub fn grants(&self, engine: Engine, database: &str, user: &str) -> Vec<String> {
+    pub fn grants(&self, engine: Engine, database: &str, user: &str, is_on_this_machine: bool) -> Vec<String> {
         let columns = |table: &str| {
             let narrow = self.shop.narrow.iter().find(|(narrow, _)| narrow.replace("{prefix}", self.prefix()) == table);
             narrow.map_or_else(String::new, |(_, columns)| format!(" ({columns})"))
@@ -454,7 +454,8 @@ impl Preset {
         let quoted = |quote: &str, name: &str| format!("{quote}{}{quote}", name.replace(quote, &quote.repeat(2)));
         match engine {
             Engine::MySql => {
-                let user = format!("{}@'%'", quoted("'", user));
+                let host = if is_on_this_machine { "localhost" } else { "%" };
+                let user = format!("{}@'{host}'", quoted("'", user));
                 let create = format!("CREATE USER {user} IDENTIFIED BY 'CHOOSE-A-PASSWORD';");
                 let database = quoted("`", database);
                 let grant = |table: &String| format!("GRANT SELECT{} ON {database}.{table} TO {user};", columns(table));
@@ -644,7 +645,7 @@ mod tests {
     #[test]
     fn grants_are_for_what_the_queries_read() {
         assert_eq!(
-            preset("opencart").grants(Engine::MySql, "open`cart", "mail'once"),
+            preset("opencart").grants(Engine::MySql, "open`cart", "mail'once", false),
             [
                 "CREATE USER 'mail''once'@'%' IDENTIFIED BY 'CHOOSE-A-PASSWORD';",
                 "GRANT SELECT ON `open``cart`.`oc_order` TO 'mail''once'@'%';",
@@ -653,13 +654,13 @@ mod tests {
                 "GRANT SELECT ON `open``cart`.oc_product TO 'mail''once'@'%';",
             ]
         );
-        let medusa = preset("medusa2").grants(Engine::Postgres, "medusa", "mailonce").join("\n");
+        let medusa = preset("medusa2").grants(Engine::Postgres, "medusa", "mailonce", true).join("\n");
         for line in ["GRANT CONNECT ON DATABASE \"medusa\"", "GRANT SELECT ON public.\"order\" TO \"mailonce\";"] {
             assert!(medusa.contains(line), "{medusa}");
         }
         // All columns that are read of a table with passwords are in the query under an alias of that table.
         for shop in &SHOPS {
-            let granted = preset(shop.name).grants(shop.engines[0], shop.database, "m").join("\n");
+            let granted = preset(shop.name).grants(shop.engines[0], shop.database, "m", true).join("\n");
             for (table, columns) in shop.narrow {
                 let table = table.replace("{prefix}", shop.table_prefix.unwrap_or_default());
                 assert!(granted.contains(&format!("({columns}) ON ")) && granted.contains(&table), "{granted}");
