@@ -47,6 +47,9 @@ trait Server {
     /// Runs a query, and hands each row to `each`, with a value for each column.
     fn read(&mut self, question: &Question<'_>, each: &mut dyn FnMut(Vec<Stored>) -> Result<()>)
     -> Result<(), Trouble>;
+
+    /// How far a replica lags behind; `None` for a server that is none, or may not tell.
+    fn replica_lag(&mut self) -> Result<Option<Duration>, Fault>;
 }
 
 /// A column of a query.

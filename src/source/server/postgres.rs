@@ -196,7 +196,20 @@ impl Server for Postgres {
             Ok(())
         })
     }
+
+    fn replica_lag(&mut self) -> Result<Option<Duration>, Fault> {
+        let rows = self.simple(LAG.into())?;
+        let seconds = rows.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        Ok(seconds.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok()))
+    }
 }
+
+/// How many seconds a standby is behind; one that has replayed all that came is not.
+const LAG: &str = "SELECT CASE WHEN pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
+    THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END WHERE pg_is_in_recovery()";
 
 fn list(length: usize, each: impl Fn(usize) -> String) -> String {
     (0..length).map(each).collect::<Vec<_>>().join(", ")

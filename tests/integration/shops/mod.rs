@@ -1,5 +1,7 @@
 //! Shops in databases of their own shape: SQLite, MariaDB and PostgreSQL, asked by configured queries.
 
+mod audiences;
+mod doctor;
 mod faults;
 mod queries;
 mod tls;

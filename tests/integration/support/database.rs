@@ -119,6 +119,8 @@ impl DatabaseServer {
         let for_all = fs::Permissions::from_mode(0o755);
         let made = tempfile::Builder::new().prefix("mailonce-shop-").permissions(for_all).tempdir();
         let folder = made.expect("a temporary folder").keep();
+        clear_up_at_exit();
+        LEFT.lock().unwrap().1.push(folder.clone());
         let data = folder.join("data");
         fs::create_dir(&data).unwrap();
         let certified = certified(&["localhost".into()]);
@@ -135,6 +137,8 @@ impl DatabaseServer {
         match engine {
             Engine::MariaDb => {
                 make.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+                // Each server that starts clears the folder of temporary tables.
+                make.arg(format!("--tmpdir={}", folder.display()));
                 make.args([
                     "--auth-root-authentication-method=normal",
                     "--skip-test-db",
@@ -156,8 +160,6 @@ impl DatabaseServer {
         drop(setting_up);
         // Free now, and taken a moment later.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        clear_up_at_exit();
-        LEFT.lock().unwrap().1.push(folder.clone());
         let child = Mutex::new(started(engine, &programs.server, &folder, port, with_tls));
         let server = DatabaseServer { engine, folder, port, with_tls, child };
         server.wait_until_it_answers();
@@ -289,6 +291,7 @@ fn started(engine: Engine, program: &Path, folder: &Path, port: u16, with_tls: b
         Engine::MariaDb => {
             command.arg("--no-defaults").args([
                 format!("--datadir={}", at("data")),
+                format!("--tmpdir={}", folder.display()),
                 format!("--socket={}", at("socket")),
                 format!("--port={port}"),
             ]);

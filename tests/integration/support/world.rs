@@ -427,6 +427,11 @@ impl World {
         self.shop.borrow_mut().change(cart_id, |cart| cart.ordered_at = Some(at.into()));
     }
 
+    /// Runs statements in a shop on a server.
+    pub fn run_in_shop(&self, sql: &str) {
+        self.shop.borrow().database().run(sql);
+    }
+
     /// Something is ordered by this address, not from a cart that the shop names.
     pub fn order_by(&self, email: &str, at: &str) {
         self.shop.borrow_mut().order_by(email, at);
