@@ -280,6 +280,10 @@ impl Checker<'_> {
         Failure::config(format!("{}: {key}: {problem}", self.path.display()), next)
     }
 
+    fn missing(&self, key: &str, next: &str) -> Failure {
+        Failure::config(format!("{}: {key} is missing", self.path.display()), next)
+    }
+
     fn at(&self, text: &str) -> PathBuf {
         self.folder.join(text)
     }
@@ -333,7 +337,7 @@ impl Checker<'_> {
                     "name it in source.url, and remove this",
                 ));
             }
-            (None, None) => return Err(self.wrong("source.path", "is missing", "name the shop's database or file")),
+            (None, None) => return Err(self.missing("source.path", "name the shop's database or file")),
             (None, Some(path)) => {
                 let path = self.at(path);
                 let of_servers = [
@@ -377,7 +381,7 @@ impl Checker<'_> {
 
     fn server(&self, engine: Engine, source: &Source) -> Result<ServerSettings, Failure> {
         let Some(url) = &source.url else {
-            return Err(self.wrong("source.url", "is missing", &server::write(engine)));
+            return Err(self.missing("source.url", &server::write(engine)));
         };
         let mut settings =
             ServerSettings::parse(engine, url).map_err(|(problem, next)| self.wrong("source.url", problem, &next))?;

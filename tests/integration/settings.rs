@@ -134,6 +134,41 @@ fn an_unknown_key_is_answered_with_the_nearest_one() {
 }
 
 #[test]
+fn the_address_of_a_server_is_checked() {
+    let at_server = || {
+        let world = World::new().unset("source.path").set("source.kind", "mysql");
+        world.set("source.url", "mysql://reader@db.shop.example/shop")
+    };
+    refused(&at_server().unset("source.url"), &["source.url is missing", "mysql://USER@HOST/DATABASE"]);
+    let secret = at_server().set("source.url", "mysql://reader:secret@db.shop.example/shop");
+    let ran = secret.exits(78, ["status"]);
+    ran.says("source.url: holds a password").says("source.password_file");
+    assert!(!ran.output().contains("secret"), "{ran}");
+    refused(&at_server().set("source.url", "postgres://reader@h/shop"), &["source.url: does not begin with mysql://"]);
+    refused(&at_server().set("source.path", "shop.db"), &["source.path: a server has no path"]);
+    refused(&at_server().set("source.tls", "prefer"), &["tls"]);
+    refused(&at_server().set("source.timeout", "0s"), &["source.timeout: must be at least 1s"]);
+    refused(&at_server().set("source.password_env", "NOWHERE"), &["source.password_env", "no variable NOWHERE"]);
+    let on_socket = at_server().set("source.socket", "/run/mysqld/mysqld.sock").set("source.tls", "verify");
+    refused(&on_socket, &["source.tls: a socket has no TLS"]);
+    let world = at_server().set("source.password_file", "password");
+    std::fs::write(world.path("password"), "secret").unwrap();
+    std::fs::set_permissions(world.path("password"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    refused(&world, &["source.password_file", "can be read by others (mode 0644)", "chmod 600"]);
+    for key in ["url", "socket", "password_file", "password_env", "tls", "ca_file", "timeout"] {
+        let value = match key {
+            "tls" => "none",
+            "timeout" => "30s",
+            _ => "x",
+        };
+        let world = World::new().set(&format!("source.{key}"), value);
+        refused(&world, &[&format!("source.{key}: only a server has that")]);
+    }
+    let world = World::new().source(crate::support::Kind::Csv).set("source.carts", "SELECT 1");
+    refused(&world, &["source.carts: only a database has queries"]);
+}
+
+#[test]
 fn every_required_key_is_missed_by_name() {
     for key in ["ledger", "shop.name", "shop.url", "mail.from"] {
         refused(&World::new().unset(key), &[&format!("{key} is missing")]);

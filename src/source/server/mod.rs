@@ -270,7 +270,6 @@ pub(super) struct ShopServer {
     queries: Queries,
     zone: Tz,
     finishing: Option<Finishing>,
-    doubts: Vec<Advice>,
 }
 
 impl ShopServer {
@@ -283,8 +282,7 @@ impl ShopServer {
         let mut link = Link::to(server);
         let queries = Queries::check(&mut link, settings)?;
         let finishing = settings.preset.as_ref().map(|preset| Finishing::check(&link, preset)).transpose()?;
-        let doubts = settings.preset.as_ref().map_or_else(Vec::new, |preset| preset.doubts(settings.timezone));
-        Ok(ShopServer { link, queries, zone: settings.timezone, finishing, doubts })
+        Ok(ShopServer { link, queries, zone: settings.timezone, finishing })
     }
 }
 
@@ -383,7 +381,10 @@ impl Source for ShopServer {
 
     fn advice(&mut self) -> Result<Vec<Advice>> {
         let mut advice = survey::advice(&mut self.link, &self.queries)?;
-        advice.extend(self.doubts.iter().cloned());
+        if let Some(finishing) = &self.finishing {
+            advice.extend(survey::unserved(&mut self.link, finishing.preset())?);
+            advice.extend(finishing.preset().doubts(self.zone));
+        }
         Ok(advice)
     }
 }

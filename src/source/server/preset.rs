@@ -30,6 +30,10 @@ impl Finishing {
         Ok(Finishing { preset: preset.clone(), products })
     }
 
+    pub fn preset(&self) -> &Preset {
+        &self.preset
+    }
+
     pub fn finish(&mut self, cart: RawCart, items: &RawField) -> Result<RawCart> {
         let Finishing { preset, products } = self;
         preset.finish(cart, items, &mut |id| products.as_mut().map_or(Ok(None), |products| products.look(id)))

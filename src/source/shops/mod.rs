@@ -26,6 +26,15 @@ pub enum Times {
     Wall(&'static str),
 }
 
+/// What helps where a table is looked into by a column that no index of it begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// An index on this.
+    Index(&'static str),
+    /// The shop has one that begins with the store, so it serves stores that are listed.
+    ListStores,
+}
+
 /// A kind of shop, and how it keeps carts.
 #[derive(Debug)]
 pub struct Shop {
@@ -57,6 +66,8 @@ pub struct Shop {
     /// Looks up a line by `:product_id`.
     product: Option<&'static str>,
     items: Option<Items>,
+    /// Where a look goes that no index of the shop serves: tables and columns.
+    looks: &'static [(&'static str, &'static str, Remedy)],
     /// Tables that also hold passwords or the like, and the columns that are read.
     narrow: &'static [(&'static str, &'static str)],
 }
@@ -83,6 +94,10 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("magento2/ordered.sql"),
         product: None,
         items: None,
+        looks: &[
+            ("{prefix}quote", "updated_at", Remedy::ListStores),
+            ("{prefix}sales_order", "customer_email", Remedy::Index("(customer_email)")),
+        ],
         narrow: &[],
     },
     Shop {
@@ -102,6 +117,7 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("woocommerce/ordered.sql"),
         product: None,
         items: None,
+        looks: &[],
         narrow: &[],
     },
     Shop {
@@ -121,6 +137,10 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("woocommerce-cartflows/ordered.sql"),
         product: Some(include_str!("woocommerce-cartflows/product.sql")),
         items: Some(Items::CartFlows),
+        looks: &[
+            ("{prefix}cartflows_ca_cart_abandonment", "time", Remedy::Index("(time)")),
+            ("{prefix}cartflows_ca_cart_abandonment", "unsubscribed", Remedy::Index("(unsubscribed, email)")),
+        ],
         narrow: &[],
     },
     Shop {
@@ -140,6 +160,7 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("odoo/ordered.sql"),
         product: None,
         items: None,
+        looks: &[("sale_order", "write_date", Remedy::Index("(write_date) WHERE state = 'draft'"))],
         narrow: &[("res_users", "id, partner_id")],
     },
     Shop {
@@ -159,6 +180,7 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("solidus/ordered.sql"),
         product: None,
         items: None,
+        looks: &[],
         narrow: &[],
     },
     Shop {
@@ -178,6 +200,7 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("spree/ordered.sql"),
         product: None,
         items: None,
+        looks: &[],
         narrow: &[("spree_users", "id, first_name, accepts_email_marketing")],
     },
     Shop {
@@ -197,6 +220,7 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("sylius/ordered.sql"),
         product: None,
         items: None,
+        looks: &[],
         narrow: &[],
     },
     Shop {
@@ -216,6 +240,10 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("opencart/ordered.sql"),
         product: None,
         items: None,
+        looks: &[
+            ("{prefix}order", "order_status_id", Remedy::Index("(order_status_id, date_modified)")),
+            ("{prefix}order", "email", Remedy::Index("(email)")),
+        ],
         narrow: &[("{prefix}customer", "email, newsletter")],
     },
     Shop {
@@ -235,6 +263,7 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("saleor/ordered.sql"),
         product: None,
         items: None,
+        looks: &[],
         narrow: &[("account_user", "id, email, first_name, is_active")],
     },
     Shop {
@@ -257,6 +286,11 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("medusa2/ordered.sql"),
         product: None,
         items: None,
+        looks: &[(
+            "cart",
+            "created_at",
+            Remedy::Index("(created_at) WHERE completed_at IS NULL AND deleted_at IS NULL"),
+        )],
         narrow: &[],
     },
     Shop {
@@ -276,6 +310,7 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("prestashop8/ordered.sql"),
         product: None,
         items: None,
+        looks: &[],
         narrow: &[("{prefix}customer", "id_customer, email, firstname, newsletter, active, deleted")],
     },
     Shop {
@@ -295,6 +330,7 @@ pub static SHOPS: [Shop; 12] = [
         ordered: include_str!("shopware6/ordered.sql"),
         product: None,
         items: Some(Items::Shopware),
+        looks: &[],
         narrow: &[("customer", "id, email, first_name, active")],
     },
 ];
@@ -439,6 +475,22 @@ impl Preset {
         filled(&query, "language", |known| literal(&self.language).unwrap_or_else(|| known.to_owned()))
     }
 
+    /// Tables, the columns that they are looked into by, and what helps where no index of theirs begins with that.
+    pub(super) fn looks(&self) -> Vec<(String, &'static str, String)> {
+        let looks =
+            self.shop.looks.iter().filter(|(.., remedy)| *remedy != Remedy::ListStores || self.stores.is_empty());
+        looks
+            .map(|(table, column, remedy)| {
+                let table = table.replace("{prefix}", self.prefix());
+                let remedy = match remedy {
+                    Remedy::Index(on) => format!("let the shop run: CREATE INDEX mailonce_{column} ON {table} {on}"),
+                    Remedy::ListStores => "list the shop's stores in `source.stores`: it has an index for those".into(),
+                };
+                (table, *column, remedy)
+            })
+            .collect()
+    }
+
     fn prefix(&self) -> &str {
         self.table_prefix.as_deref().or(self.shop.table_prefix).unwrap_or_default()
     }
@@ -541,7 +593,7 @@ fn filled(query: &str, name: &str, with: impl Fn(&str) -> String) -> String {
 fn tables(query: &str) -> Vec<String> {
     let code = query.lines().filter(|line| !line.trim_start().starts_with("--"));
     let words: Vec<&str> = code.flat_map(str::split_whitespace).collect();
-    let pairs = words.windows(2).filter(|pair| matches!(pair[0], "FROM" | "JOIN"));
+    let pairs = words.windows(2).filter(|pair| matches!(pair[0], "FROM" | "JOIN" | "STRAIGHT_JOIN"));
     // Neither a query in brackets nor `TRIM(TRAILING '/' FROM a.b)`.
     pairs.map(|pair| pair[1]).filter(|word| !word.contains(['(', '.'])).map(str::to_owned).collect()
 }

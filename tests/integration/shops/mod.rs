@@ -3,6 +3,7 @@
 mod audiences;
 mod doctor;
 mod faults;
+mod pooler;
 mod queries;
 mod tls;
 mod values;

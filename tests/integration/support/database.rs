@@ -254,6 +254,35 @@ impl DatabaseServer {
         output
     }
 
+    /// A pgbouncer in front of a PostgreSQL, in transaction mode, with one session on the server for all its clients.
+    /// `None`, and a line that says so, where it is not installed.
+    pub fn pooled(&self) -> Option<Pooler> {
+        let Some(program) = existing("/usr/sbin/pgbouncer") else {
+            eprintln!("left out: pgbouncer is not installed");
+            return None;
+        };
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (config, users) = (self.folder.join("pgbouncer.ini"), self.folder.join("users.txt"));
+        fs::write(&users, format!("\"{READER}\" \"{}\"\n", PASSWORD.replace('"', "\"\""))).unwrap();
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = plain\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 1\n",
+            self.port,
+            users.display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new(program);
+        command.arg("-q").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        as_its_user(Engine::Postgres, &mut command);
+        let child = command.spawn().expect("pgbouncer starts");
+        let patience = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < patience, "pgbouncer does not answer");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Some(Pooler { port, child })
+    }
+
     /// Sends the server a signal, for example `libc::SIGSTOP`.
     pub fn signal(&self, signal: i32) {
         let id = libc::pid_t::try_from(self.id()).expect("a process id");
@@ -372,6 +401,19 @@ fn clear_up_at_exit() {
     ONCE.call_once(|| unsafe {
         libc::atexit(clear_up);
     });
+}
+
+/// What stands between clients and a PostgreSQL; ended when it is dropped.
+pub struct Pooler {
+    pub port: u16,
+    child: Child,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn text_of(output: &Output) -> String {

@@ -21,5 +21,5 @@ SELECT q.entity_id AS cart_id, q.customer_id AS user_id, q.email, q.name, q.quot
                  ORDER BY FIELD(v.scope, 'stores', 'websites', 'default') LIMIT 1)} AS base_url
           FROM {prefix}quote c
          WHERE c.is_active = 1 AND c.items_count > 0 AND {stores:c.store_id} AND {which}) q
-  JOIN {prefix}quote_item i ON i.quote_id = q.entity_id AND i.parent_item_id IS NULL AND i.qty > 0
+  STRAIGHT_JOIN {prefix}quote_item i ON i.quote_id = q.entity_id AND i.parent_item_id IS NULL AND i.qty > 0
  WHERE q.email IS NOT NULL

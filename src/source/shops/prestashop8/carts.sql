@@ -18,7 +18,7 @@ SELECT c.id_cart AS cart_id, c.id_customer AS user_id, c.email, c.firstname AS n
                u.email, u.firstname, u.newsletter, m.iso_code, m.conversion_rate,
                {base_url:TRIM(TRAILING '/' FROM CONCAT('https://', h.domain_ssl, h.physical_uri, h.virtual_uri))} AS base_url
           FROM {prefix}cart b
-          JOIN {prefix}customer u ON u.id_customer = b.id_customer AND u.active = 1 AND u.deleted = 0 AND u.email <> ''
+          STRAIGHT_JOIN {prefix}customer u ON u.id_customer = b.id_customer AND u.active = 1 AND u.deleted = 0 AND u.email <> ''
           JOIN {prefix}currency m ON m.id_currency = b.id_currency
           JOIN {prefix}shop_url h ON h.id_shop = b.id_shop AND h.main = 1 AND h.active = 1
          WHERE {stores:b.id_shop} AND {which}
