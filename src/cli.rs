@@ -10,6 +10,7 @@ use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::domain::state::{Retried, State};
+use crate::source::shops::SHOPS;
 
 /// Writes to people who left a cart behind, and sends scheduled campaigns: never the same message twice, none dropped in
 /// silence. Started by cron every minute.
@@ -75,6 +76,9 @@ pub enum Command {
     /// Bring data over from elsewhere
     #[command(subcommand)]
     Import(Import),
+    /// Look at what is read of the shop
+    #[command(subcommand)]
+    Source(Source),
     /// Render the message for one cart, or of one campaign, into files to look at, without touching the ledger
     Preview(Preview),
     /// Check every invariant of the ledger, and against the mail server's log: exit 0, or 1 and a line for each violation
@@ -95,6 +99,9 @@ pub struct Init {
     /// Make a rehearsal ledger: it sends only to files or to a server on this machine, permanently
     #[arg(long)]
     pub rehearsal: bool,
+    /// Write a configuration for this kind of shop, and print the rights that its database must grant
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(SHOPS.iter().map(|shop| shop.name)))]
+    pub shop: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -351,6 +358,23 @@ pub enum Suppress {
     },
     /// List the addresses
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Source {
+    /// Print the queries in force, of the preset or of the configuration: to start one of your own from
+    Queries,
+    /// Show the first carts that are idle and within reach, addresses masked, and what would become of each
+    ///
+    /// Nothing is written, and the ledger is not asked: it may hold more against a cart. See `detect --dry-run`.
+    Carts {
+        /// Only this one, however long ago it was touched
+        #[arg(conflicts_with = "limit")]
+        cart_id: Option<String>,
+        /// So many
+        #[arg(long, default_value_t = 5, value_name = "N")]
+        limit: usize,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! mailonce: cart reminders and campaigns from cron, each sent once.
 
+mod authorities;
 mod cli;
 mod clock;
 mod command;

@@ -17,8 +17,8 @@ use crate::ledger::{Kind, Records};
 use crate::mail::smtp::SmtpServer;
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
-use crate::settings::{Settings, SourceKind, TransportSettings};
-use crate::source;
+use crate::settings::{Settings, TransportSettings};
+use crate::source::{self, Advice};
 
 /// Below this much room on the ledger's disk, nothing can be relied on.
 const LEAST_ROOM: u64 = 32 << 20;
@@ -222,21 +222,16 @@ fn look_at_server(settings: &Settings, findings: &mut Findings) {
 }
 
 fn look_at_source(settings: &Settings, findings: &mut Findings) {
-    let kind = match settings.source.kind {
-        SourceKind::Sqlite => "SQLite",
-        SourceKind::JsonLines => "JSON Lines",
-        SourceKind::Csv => "CSV",
-    };
-    let path = settings.source.path.display();
-    match source::open(&settings.source).and_then(|mut source| source.missing_indexes()) {
-        Ok(missing) if missing.is_empty() => {
-            findings.ok("source", format!("{kind} {path} has what carts are read from"));
+    let described = settings.source.kind.described();
+    match source::open(&settings.source).and_then(|mut source| source.advice()) {
+        Ok(advice) if advice.is_empty() => {
+            findings.ok("source", format!("{described} has what carts are read from"));
         }
-        Ok(missing) => findings.warn(
-            "source",
-            format!("{kind} {path} has what carts are read from, but a run reads large tables whole"),
-            format!("let the shop run: {}", missing.join("; ")),
-        ),
+        Ok(advice) => {
+            for Advice { what, remedy } in advice {
+                findings.warn("source", format!("{described} {what}"), remedy);
+            }
+        }
         Err(err) => match err.downcast_ref::<Failure>() {
             Some(failure) => findings.fail("source", failure.what.clone(), failure.next.clone()),
             None => findings.fail("source", format!("{err:#}"), "check [source]"),

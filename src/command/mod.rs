@@ -14,6 +14,7 @@ mod preview;
 mod resolve;
 mod run_campaigns;
 mod sending;
+mod source;
 mod status;
 mod suppress;
 mod trial;
@@ -125,6 +126,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
         Command::Import(args) => import::run(&context, args),
+        Command::Source(args) => source::run(&context, args),
         Command::Preview(args) => preview::run(&context, args),
         Command::Audit(args) => audit::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args),

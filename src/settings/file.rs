@@ -38,16 +38,38 @@ struct Shop {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Source {
-    kind: SourceKind,
-    path: String,
-    #[serde(default)]
-    timezone: Zone,
-    #[serde(default)]
-    html_names: bool,
-    carts: Option<String>,
-    cart: Option<String>,
+pub(super) struct Source {
+    pub kind: Option<Kind>,
+    pub shop: Option<String>,
+    path: Option<String>,
+    pub url: Option<String>,
+    socket: Option<String>,
+    password_file: Option<String>,
+    password_env: Option<String>,
+    tls: Option<Encryption>,
+    ca_file: Option<String>,
+    timeout: Option<Span>,
+    pub timezone: Option<Zone>,
+    pub table_prefix: Option<String>,
+    pub stores: Option<Vec<u32>>,
+    pub base_url: Option<String>,
+    pub language: Option<String>,
+    pub recovery_url: Option<String>,
+    html_names: Option<bool>,
+    pub carts: Option<String>,
+    pub cart: Option<String>,
     ordered: Option<String>,
+}
+
+/// The word in `source.kind`.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Sqlite,
+    Jsonl,
+    Csv,
+    Mysql,
+    Postgres,
 }
 
 #[derive(Deserialize)]
@@ -159,7 +181,7 @@ impl TryFrom<String> for Span {
 /// An IANA zone name; UTC unless said otherwise.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(try_from = "String")]
-struct Zone(Tz);
+pub(super) struct Zone(pub Tz);
 
 impl Default for Zone {
     fn default() -> Zone {
@@ -247,15 +269,19 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     Some((names.next()?, names.collect()))
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     path: &'a Path,
     folder: &'a Path,
 }
 
 impl Checker<'_> {
     /// An error that names the file and the key.
-    fn wrong(&self, key: &str, problem: impl std::fmt::Display, next: &str) -> Failure {
+    pub(super) fn wrong(&self, key: &str, problem: impl std::fmt::Display, next: &str) -> Failure {
         Failure::config(format!("{}: {key}: {problem}", self.path.display()), next)
+    }
+
+    fn missing(&self, key: &str, next: &str) -> Failure {
+        Failure::config(format!("{}: {key} is missing", self.path.display()), next)
     }
 
     fn at(&self, text: &str) -> PathBuf {
@@ -266,7 +292,7 @@ impl Checker<'_> {
         for (key, text) in [
             ("ledger", Some(&file.ledger)),
             ("shop.name", Some(&file.shop.name)),
-            ("source.path", Some(&file.source.path)),
+            ("source.path", file.source.path.as_ref()),
             ("mail.file.dir", Some(&file.mail.file.dir)),
             ("detect.subject", file.detect.subject.as_ref()),
             ("detect.template", file.detect.template.as_ref()),
@@ -279,24 +305,7 @@ impl Checker<'_> {
         if !(file.shop.url.starts_with("https://") || file.shop.url.starts_with("http://")) {
             return Err(self.wrong("shop.url", format!("{:?} is no web address", file.shop.url), "write https://…"));
         }
-        let source = SourceSettings {
-            kind: file.source.kind,
-            path: self.at(&file.source.path),
-            timezone: file.source.timezone.0,
-            html_names: file.source.html_names,
-            carts: file.source.carts,
-            cart: file.source.cart,
-            ordered: file.source.ordered,
-        };
-        let queries = [("carts", &source.carts), ("cart", &source.cart), ("ordered", &source.ordered)];
-        if let Some((key, _)) = queries.iter().find(|(_, query)| query.is_some() && source.kind != SourceKind::Sqlite) {
-            let key = format!("source.{key}");
-            return Err(self.wrong(
-                &key,
-                "only a source of kind \"sqlite\" has queries",
-                "remove it, or set kind = \"sqlite\"",
-            ));
-        }
+        let source = self.source(file.source)?;
         Ok(Settings {
             folder: self.folder.to_owned(),
             ledger: self.at(&file.ledger),
@@ -309,6 +318,97 @@ impl Checker<'_> {
             transport: self.transport(&file.mail)?,
             mail: self.mail(file.mail)?,
         })
+    }
+
+    fn source(&self, source: Source) -> Result<SourceSettings, Failure> {
+        let preset = self.preset(&source)?;
+        let of_kind = self.kind(&source, preset.as_ref())?;
+        let engine = match of_kind {
+            Kind::Mysql => Some(Engine::MySql),
+            Kind::Postgres => Some(Engine::Postgres),
+            Kind::Sqlite | Kind::Jsonl | Kind::Csv => None,
+        };
+        let kind = match (engine, &source.path) {
+            (Some(engine), None) => SourceKind::Server(self.server(engine, &source)?),
+            (Some(_), Some(_)) => {
+                return Err(self.wrong(
+                    "source.path",
+                    "a server has no path",
+                    "name it in source.url, and remove this",
+                ));
+            }
+            (None, None) => return Err(self.missing("source.path", "name the shop's database or file")),
+            (None, Some(path)) => {
+                let path = self.at(path);
+                let of_servers = [
+                    ("url", source.url.is_some()),
+                    ("socket", source.socket.is_some()),
+                    ("password_file", source.password_file.is_some()),
+                    ("password_env", source.password_env.is_some()),
+                    ("tls", source.tls.is_some()),
+                    ("ca_file", source.ca_file.is_some()),
+                    ("timeout", source.timeout.is_some()),
+                ];
+                if let Some((key, _)) = of_servers.iter().find(|(_, is_set)| *is_set) {
+                    let next = "remove it, or set kind = \"mysql\" or \"postgres\"";
+                    return Err(self.wrong(&format!("source.{key}"), "only a server has that", next));
+                }
+                match of_kind {
+                    Kind::Jsonl => SourceKind::JsonLines(path),
+                    Kind::Csv => SourceKind::Csv(path),
+                    _ => SourceKind::Sqlite(path),
+                }
+            }
+        };
+        let queries = [("carts", &source.carts), ("cart", &source.cart), ("ordered", &source.ordered)];
+        if let Some((key, _)) = queries.iter().find(|(_, query)| query.is_some() && !kind.answers_queries()) {
+            return Err(self.wrong(
+                &format!("source.{key}"),
+                "only a database has queries",
+                "remove it, or set kind = \"sqlite\", \"mysql\" or \"postgres\"",
+            ));
+        }
+        Ok(SourceSettings {
+            kind,
+            timezone: source.timezone.unwrap_or_default().0,
+            html_names: source.html_names.unwrap_or(preset.as_ref().is_some_and(|preset| preset.shop.html_names)),
+            carts: source.carts.or_else(|| preset.as_ref().map(Preset::carts)),
+            cart: source.cart.or_else(|| preset.as_ref().map(Preset::cart)),
+            ordered: source.ordered.or_else(|| preset.as_ref().map(Preset::ordered)),
+            preset,
+        })
+    }
+
+    fn server(&self, engine: Engine, source: &Source) -> Result<ServerSettings, Failure> {
+        let Some(url) = &source.url else {
+            return Err(self.missing("source.url", &server::write(engine)));
+        };
+        let mut settings =
+            ServerSettings::parse(engine, url).map_err(|(problem, next)| self.wrong("source.url", problem, &next))?;
+        if let Some(socket) = &source.socket {
+            let (Endpoint::Tcp { port, .. } | Endpoint::Socket { port, .. }) = settings.endpoint;
+            settings.endpoint = Endpoint::Socket { path: self.at(socket), port };
+        }
+        settings.password = self.password("source", source.password_file.as_deref(), source.password_env.as_deref())?;
+        settings.timeout = source.timeout.map_or(settings.timeout, |span| span.0);
+        if settings.timeout < Duration::from_secs(1) {
+            return Err(self.wrong("source.timeout", "must be at least 1s", "write for example \"30s\""));
+        }
+        settings.ca_file = source.ca_file.as_deref().map(|file| self.at(file));
+        settings.tls = match (source.tls, &settings.endpoint) {
+            (Some(Encryption::None) | None, Endpoint::Socket { .. }) => Encryption::None,
+            (Some(_), Endpoint::Socket { .. }) => {
+                return Err(self.wrong(
+                    "source.tls",
+                    "a socket has no TLS",
+                    "remove it: a socket stays on this machine",
+                ));
+            }
+            (Some(tls), _) => tls,
+            (None, Endpoint::Tcp { host, .. }) if is_loopback(host) && settings.ca_file.is_none() => Encryption::None,
+            (None, _) => Encryption::Verify,
+        };
+        Ok(settings)
     }
 
     fn mail(&self, mail: Mail) -> Result<MailSettings, Failure> {
@@ -439,43 +539,44 @@ impl Checker<'_> {
             }
             return Ok(None);
         };
-        let password = match (&smtp.password_file, &smtp.password_env) {
-            (Some(file), None) => {
-                let file = self.at(file);
-                let problem = |err: std::io::Error| {
-                    self.wrong(
-                        "mail.smtp.password_file",
-                        format!("{}: {err}", file.display()),
-                        "write the password into that file, mode 0600",
-                    )
-                };
-                let mode = std::fs::metadata(&file).map_err(problem)?.permissions().mode();
-                if mode & 0o077 != 0 {
-                    let next = format!("chmod 600 {}", file.display());
-                    let what = format!("{} can be read by others (mode {:04o})", file.display(), mode & 0o7777);
-                    return Err(self.wrong("mail.smtp.password_file", what, &next));
-                }
-                std::fs::read_to_string(&file).map_err(problem)?.trim_end_matches(['\r', '\n']).to_owned()
-            }
-            (None, Some(variable)) => std::env::var(variable).map_err(|_| {
-                self.wrong(
-                    "mail.smtp.password_env",
-                    format!("the environment has no variable {variable}"),
-                    "set it in the crontab, or use password_file",
-                )
-            })?,
-            _ => {
-                return Err(self.wrong(
-                    "mail.smtp.username",
-                    "a user name needs password_file or password_env, and only one of them",
-                    "add or remove one",
-                ));
-            }
+        let named = (smtp.password_file.as_deref(), smtp.password_env.as_deref());
+        let Some(password) = self.password("mail.smtp", named.0, named.1)? else {
+            return Err(self.wrong("mail.smtp.username", "a user name needs password_file or password_env", "add one"));
         };
         if username.trim().is_empty() || password.is_empty() {
             return Err(self.wrong("mail.smtp.username", "the user name or the password is empty", "write both"));
         }
         Ok(Some((username.clone(), password)))
+    }
+
+    /// The password that a file or a variable of the environment holds; none where neither is named.
+    fn password(&self, table: &str, file: Option<&str>, variable: Option<&str>) -> Result<Option<String>, Failure> {
+        let key = |key: &str| format!("{table}.{key}");
+        match (file, variable) {
+            (None, None) => Ok(None),
+            (Some(file), None) => {
+                let file = self.at(file);
+                let problem = |err: std::io::Error| {
+                    let next = "write the password into that file, mode 0600";
+                    self.wrong(&key("password_file"), format!("{}: {err}", file.display()), next)
+                };
+                let mode = std::fs::metadata(&file).map_err(problem)?.permissions().mode();
+                if mode & 0o077 != 0 {
+                    let next = format!("chmod 600 {}", file.display());
+                    let what = format!("{} can be read by others (mode {:04o})", file.display(), mode & 0o7777);
+                    return Err(self.wrong(&key("password_file"), what, &next));
+                }
+                Ok(Some(std::fs::read_to_string(&file).map_err(problem)?.trim_end_matches(['\r', '\n']).to_owned()))
+            }
+            (None, Some(variable)) => std::env::var(variable).map(Some).map_err(|_| {
+                let next = "set it in the crontab, or use password_file";
+                self.wrong(&key("password_env"), format!("the environment has no variable {variable}"), next)
+            }),
+            (Some(_), Some(_)) => {
+                let what = "password_file is set as well, and only one of them can be";
+                Err(self.wrong(&key("password_env"), what, "remove one"))
+            }
+        }
     }
 
     fn limits(&self, limits: &LimitsTable) -> Result<Limits, Failure> {

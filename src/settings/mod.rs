@@ -2,6 +2,8 @@
 
 pub mod campaigns;
 mod file;
+mod preset;
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +14,9 @@ use crate::domain::address::Mailbox;
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
 use crate::ledger::Place;
+use crate::source::shops::Preset;
+
+pub use server::{Encryption, Endpoint, Engine, ServerSettings};
 
 /// Everything a command needs to know, checked. Paths are absolute or relative to the working directory.
 #[derive(Debug, Clone)]
@@ -42,7 +47,6 @@ pub struct ShopSettings {
 #[derive(Debug, Clone)]
 pub struct SourceSettings {
     pub kind: SourceKind,
-    pub path: PathBuf,
     /// The zone of times that have none of their own.
     pub timezone: Tz,
     /// Names of shoppers and goods have character references (`&amp;`), which are undone.
@@ -53,17 +57,34 @@ pub struct SourceSettings {
     pub cart: Option<String>,
     /// Any row means ordered; binds `:cart_id`, `:user_id`, `:email`, `:since`.
     pub ordered: Option<String>,
+    /// Whose queries those are, where none is configured.
+    pub preset: Option<Preset>,
 }
 
-/// The kinds of source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+/// The kinds of source, and where each is.
+#[derive(Debug, Clone)]
 pub enum SourceKind {
-    #[serde(rename = "sqlite")]
-    Sqlite,
-    #[serde(rename = "jsonl")]
-    JsonLines,
-    #[serde(rename = "csv")]
-    Csv,
+    Sqlite(PathBuf),
+    JsonLines(PathBuf),
+    Csv(PathBuf),
+    Server(ServerSettings),
+}
+
+impl SourceKind {
+    /// The kind and the place, for people: `SQLite shop.db`.
+    pub fn described(&self) -> String {
+        match self {
+            SourceKind::Sqlite(path) => format!("SQLite {}", path.display()),
+            SourceKind::JsonLines(path) => format!("JSON Lines {}", path.display()),
+            SourceKind::Csv(path) => format!("CSV {}", path.display()),
+            SourceKind::Server(server) => format!("{} {}", server.engine.name(), server.described()),
+        }
+    }
+
+    /// Whether it is a database, which answers queries.
+    pub fn answers_queries(&self) -> bool {
+        matches!(self, SourceKind::Sqlite(_) | SourceKind::Server(_))
+    }
 }
 
 /// `[mail]`: how every message is addressed.
@@ -127,9 +148,13 @@ impl std::fmt::Debug for SmtpSettings {
 impl SmtpSettings {
     /// Whether the server is on this machine by name: `localhost`, 127.0.0.0/8 or ::1.
     pub fn is_loopback(&self) -> bool {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        is_loopback(&self.host)
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// `[mail.limits]`: off unless set; counted over all commands and runs.

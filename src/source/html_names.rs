@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use anyhow::Result;
 
-use super::{Look, ReadSummary, Row, Source, Touched};
+use super::{Advice, Look, ReadSummary, Row, Source, Touched};
 use crate::domain::cart::Cart;
 
 /// A source whose names, of shoppers and of goods, have character references (`source.html_names = true`).
@@ -32,8 +32,8 @@ impl Source for HtmlNames {
         self.0.ordered(cart)
     }
 
-    fn missing_indexes(&mut self) -> Result<Vec<String>> {
-        self.0.missing_indexes()
+    fn advice(&mut self) -> Result<Vec<Advice>> {
+        self.0.advice()
     }
 }
 

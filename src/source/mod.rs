@@ -10,16 +10,22 @@ mod file;
 mod html_names;
 mod jsonl;
 pub mod old_log;
+mod query;
 mod raw;
 mod recipient;
 mod rows;
+#[cfg_attr(not(all(feature = "mysql", feature = "postgres")), allow(dead_code, reason = "what the other one needs"))]
+mod server;
+pub mod shops;
 mod sqlite;
+mod stored;
 pub mod suppressions;
 mod table;
 pub mod text;
 
 use anyhow::Result;
 use chrono::TimeDelta;
+use chrono_tz::Tz;
 
 use crate::domain::cart::Cart;
 use crate::domain::instant::Instant;
@@ -106,12 +112,32 @@ pub trait Source {
     /// The source gives no answer; then nothing may be sent.
     fn ordered(&mut self, cart: &Cart) -> Result<bool>;
 
-    /// The statements that would give large tables the indexes without which each look reads them whole.
+    /// What works, and could be better.
     ///
     /// # Errors
     /// The source cannot be read.
-    fn missing_indexes(&mut self) -> Result<Vec<String>> {
+    fn advice(&mut self) -> Result<Vec<Advice>> {
         Ok(Vec::new())
+    }
+}
+
+/// Something about a source that works, and could be better.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// As it goes on from "the source …": `is read by a user who may also write`.
+    pub what: String,
+    pub remedy: String,
+}
+
+impl Advice {
+    /// The statements that would give large tables the indexes without which each look reads them whole.
+    fn of_indexes(missing: &[(&str, &str)]) -> Option<Advice> {
+        let statement = |(table, column): &(&str, &str)| format!("CREATE INDEX {table}_{column} ON {table} ({column})");
+        let statements: Vec<String> = missing.iter().map(statement).collect();
+        (!statements.is_empty()).then(|| Advice {
+            what: "has what carts are read from, but a run reads large tables whole".into(),
+            remedy: format!("let the shop run: {}", statements.join("; ")),
+        })
     }
 }
 
@@ -121,21 +147,43 @@ pub trait Source {
 /// Exit 78 for a missing file, table, column or key and for a query that cannot be used; exit 1 when the source is
 /// there but busy or unreadable.
 pub fn open(settings: &SourceSettings) -> Result<Box<dyn Source>> {
-    let (path, timezone) = (settings.path.clone(), settings.timezone);
-    let source: Box<dyn Source> = match settings.kind {
-        SourceKind::Sqlite => Box::new(sqlite::ShopDatabase::open(settings)?),
-        SourceKind::JsonLines => Box::new(file::FileSource::open(path, timezone, jsonl::JsonLines)?),
-        SourceKind::Csv => Box::new(file::FileSource::open(path, timezone, csv::Csv)?),
+    let timezone = settings.timezone;
+    let source: Box<dyn Source> = match &settings.kind {
+        SourceKind::Sqlite(path) => Box::new(sqlite::ShopDatabase::open(path, settings)?),
+        SourceKind::JsonLines(path) => Box::new(file::FileSource::open(path.clone(), timezone, jsonl::JsonLines)?),
+        SourceKind::Csv(path) => Box::new(file::FileSource::open(path.clone(), timezone, csv::Csv)?),
+        SourceKind::Server(server) => Box::new(server::ShopServer::open(server, settings)?),
     };
     Ok(if settings.html_names { Box::new(html_names::HtmlNames(source)) } else { source })
 }
 
-/// From when on an order by the same address means that this cart needs no mail.
+/// From when on an order by the same address means that this cart needs no mail: since the cart was created, but no longer
+/// than 30 days before it was touched.
 fn orders_since(cart: &Cart) -> Instant {
     // Saturating: a time at the very edge of what can be written must not end the run.
-    cart.created_at
-        .unwrap_or_else(|| cart.updated_at.checked_sub_signed(TimeDelta::hours(24)).unwrap_or(Instant::MIN_UTC))
+    let before = |span| cart.updated_at.checked_sub_signed(span).unwrap_or(Instant::MIN_UTC);
+    cart.created_at.map_or_else(|| before(TimeDelta::hours(24)), |at| at.max(before(TimeDelta::days(30))))
 }
+
+/// No clock that people go by is set back by more than this (Troll station in Antarctica, each autumn).
+const LONGEST_WAY_BACK: TimeDelta = TimeDelta::hours(2);
+
+/// An instant as the text that sorts before every spelling of a later one that a shop may store: with a blank, which sorts
+/// before `T`, and by the earlier of both clocks, UTC and that of the source, less what such a clock may be set back by.
+/// What a query finds is not compared again, so it must find too many orders (of the same day, where they are written with
+/// `T`) rather than too few: someone who has bought is not written to.
+fn as_the_earliest_text(at: Instant, zone: Tz) -> String {
+    let wall = at.with_timezone(&zone).naive_local();
+    let earliest = if wall == at.naive_utc() {
+        wall
+    } else {
+        at.naive_utc().min(wall.checked_sub_signed(LONGEST_WAY_BACK).unwrap_or(wall))
+    };
+    earliest.format(WALL_TIME).to_string()
+}
+
+/// A wall time as databases take it for a column of any kind of time.
+const WALL_TIME: &str = "%Y-%m-%d %H:%M:%S";
 
 #[cfg(test)]
 mod tests;

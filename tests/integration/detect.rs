@@ -96,7 +96,7 @@ mod due {
 
     #[test]
     fn every_kind_of_shop_and_every_spelling_of_time_gives_the_same_messages() {
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             for spelling in [Spelling::Zulu, Spelling::Space] {
                 let server = accepting();
                 let carts = [
@@ -345,7 +345,7 @@ mod once {
     #[test]
     fn what_is_bad_in_a_cart_is_told_once_it_is_idle() {
         let server = accepting();
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             let typing = Cart::of("c1").email("ada@").updated("2026-03-01T11:30:00Z");
             let world = World::new().source(kind).smtp(&server).cart(typing).init();
             world.ok(["detect"]).is_silent();
@@ -598,7 +598,7 @@ mod last_look {
 
     #[test]
     fn a_cart_that_was_away_for_a_moment_is_written_to_and_one_that_is_gone_is_not() {
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             let refusing = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply(LATER)));
             let carts = || ["back", "gone", "stays"].map(Cart::of);
             let world = World::new().source(kind).smtp(&refusing).carts(carts()).init();
@@ -670,20 +670,30 @@ mod last_look {
 
     #[test]
     fn an_order_by_address_counts_since_the_cart_was_created_or_24_hours_before_it_was_touched() {
-        let server = accepting();
-        let world = World::new().smtp(&server).init();
-        let cart = |id| Cart::of(id).updated("2026-03-01T08:00:00Z");
-        world.put(cart("since").created("2026-03-01T07:00:00Z"));
-        world.order_by("since@example.com", "2026-03-01T07:30:00Z");
-        world.put(cart("before").created("2026-03-01T07:00:00Z"));
-        world.order_by("before@example.com", "2026-03-01T06:30:00Z");
-        world.put(cart("hours-23"));
-        world.order_by("hours-23@example.com", "2026-02-28T09:00:00Z");
-        world.put(cart("hours-25"));
-        world.order_by("hours-25@example.com", "2026-02-28T07:00:00Z");
-        world.put(cart("ever").ordered("2025-01-01T00:00:00Z"));
-        world.ok(["detect"]);
-        assert_eq!(server.recipients(), ["before@example.com", "hours-25@example.com"]);
+        for kind in Kind::all().filter(|kind| !matches!(kind, Kind::JsonLines | Kind::Csv)) {
+            let server = accepting();
+            let world = World::new().source(kind).smtp(&server).init();
+            let cart = |id| Cart::of(id).updated("2026-03-01T08:00:00Z");
+            world.put(cart("since").created("2026-03-01T07:00:00Z"));
+            world.order_by("since@example.com", "2026-03-01T07:30:00Z");
+            world.put(cart("before").created("2026-03-01T07:00:00Z"));
+            world.order_by("before@example.com", "2026-03-01T06:30:00Z");
+            world.put(cart("hours-23"));
+            world.order_by("hours-23@example.com", "2026-02-28T09:00:00Z");
+            world.put(cart("hours-25"));
+            world.order_by("hours-25@example.com", "2026-02-28T07:00:00Z");
+            world.put(cart("ever").ordered("2025-01-01T00:00:00Z"));
+            // A cart that is older than 30 days by far is not kept back by all that was bought since.
+            world.put(cart("days-29").created("2025-03-01T07:00:00Z"));
+            world.order_by("\"days-29\"@example.com", "2026-01-31T07:00:00Z");
+            world.put(cart("days-31").created("2025-03-01T07:00:00Z"));
+            world.order_by("days-31@example.com", "2026-01-29T07:00:00Z");
+            world.put(cart("spelled"));
+            world.order_by("Spelled <SPELLED@example.com>", "2026-03-01T07:00:00Z");
+            world.ok(["detect"]);
+            let expected = ["before@example.com", "days-31@example.com", "hours-25@example.com"];
+            assert_eq!(server.recipients(), expected, "{kind:?}");
+        }
     }
 
     #[test]

@@ -114,14 +114,18 @@ fn the_guides_json_line_is_a_cart_that_gets_a_mail() {
 
 #[test]
 fn every_default_that_init_writes_as_a_comment_can_be_turned_on() {
-    let mut text = String::new();
+    let (mut text, mut table) = (String::new(), "");
     for line in STARTER.lines() {
+        table = line.strip_prefix('[').and_then(|line| line.split(']').next()).unwrap_or(table);
         let setting =
             line.strip_prefix("# ").filter(|rest| rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')));
-        // Queries and passwords are examples, not defaults.
-        let example = ["carts", "cart", "ordered", "password_file", "username"];
+        // Queries, passwords, servers and presets are examples, not defaults.
+        let is_default = |key: &str| match table {
+            "source" => ["timezone", "html_names"].contains(&key),
+            _ => !["password_file", "username"].contains(&key),
+        };
         let key = setting.and_then(|setting| setting.split(' ').next());
-        match setting.filter(|_| key.is_some_and(|key| !example.contains(&key))) {
+        match setting.filter(|_| key.is_some_and(is_default)) {
             Some(setting) => text.push_str(setting),
             None => text.push_str(line),
         }

@@ -25,12 +25,14 @@ mod init;
 mod judged;
 mod ledger_place;
 mod next_steps;
+mod presets;
 mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod proof;
 mod resolve;
 mod run_campaigns;
 mod settings;
+mod shops;
 mod status_and_log;
 mod support;
 mod support_itself;

@@ -24,7 +24,7 @@ fn every_wrong_value_is_named_by_its_key() {
         ("shop.name", "a\nb".into()),
         ("shop.url", "shop.example".into()),
         ("shop.timezone", "Berlin".into()),
-        ("source.kind", "mysql".into()),
+        ("source.kind", "oracle".into()),
         ("source.path", " ".into()),
         ("source.timezone", "CEST?".into()),
         ("mail.from", "nobody".into()),
@@ -134,9 +134,47 @@ fn an_unknown_key_is_answered_with_the_nearest_one() {
 }
 
 #[test]
+fn the_address_of_a_server_is_checked() {
+    let at_server = || {
+        let world = World::new().unset("source.path").set("source.kind", "mysql");
+        world.set("source.url", "mysql://reader@db.shop.example/shop")
+    };
+    refused(&at_server().unset("source.url"), &["source.url is missing", "mysql://USER@HOST/DATABASE"]);
+    let secret = at_server().set("source.url", "mysql://reader:secret@db.shop.example/shop");
+    let ran = secret.exits(78, ["status"]);
+    ran.says("source.url: holds a password").says("source.password_file");
+    assert!(!ran.output().contains("secret"), "{ran}");
+    refused(&at_server().set("source.url", "postgres://reader@h/shop"), &["source.url: does not begin with mysql://"]);
+    refused(&at_server().set("source.path", "shop.db"), &["source.path: a server has no path"]);
+    refused(&at_server().set("source.tls", "prefer"), &["tls"]);
+    refused(&at_server().set("source.timeout", "0s"), &["source.timeout: must be at least 1s"]);
+    refused(&at_server().set("source.password_env", "NOWHERE"), &["source.password_env", "no variable NOWHERE"]);
+    let on_socket = at_server().set("source.socket", "/run/mysqld/mysqld.sock").set("source.tls", "verify");
+    refused(&on_socket, &["source.tls: a socket has no TLS"]);
+    let world = at_server().set("source.password_file", "password");
+    std::fs::write(world.path("password"), "secret").unwrap();
+    std::fs::set_permissions(world.path("password"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    refused(&world, &["source.password_file", "can be read by others (mode 0644)", "chmod 600"]);
+    for key in ["url", "socket", "password_file", "password_env", "tls", "ca_file", "timeout"] {
+        let value = match key {
+            "tls" => "none",
+            "timeout" => "30s",
+            _ => "x",
+        };
+        let world = World::new().set(&format!("source.{key}"), value);
+        refused(&world, &[&format!("source.{key}: only a server has that")]);
+    }
+    let world = World::new().source(crate::support::Kind::Csv).set("source.carts", "SELECT 1");
+    refused(&world, &["source.carts: only a database has queries"]);
+}
+
+#[test]
 fn every_required_key_is_missed_by_name() {
-    for key in ["ledger", "shop.name", "shop.url", "source.kind", "source.path", "mail.from"] {
+    for key in ["ledger", "shop.name", "shop.url", "mail.from"] {
         refused(&World::new().unset(key), &[&format!("{key} is missing")]);
+    }
+    for key in ["source.kind", "source.path"] {
+        refused(&World::new().unset(key), &[&format!("{key}: is missing")]);
     }
     refused(&World::new().unset("mail"), &["the table [mail] is missing"]);
 }
@@ -172,4 +210,31 @@ fn a_certificate_authority_that_is_not_there_stops_the_run_and_keeps_the_message
     let world = world.cart(Cart::of("c1")).init();
     world.exits(78, ["detect"]).says("no.pem");
     assert!(world.messages().iter().all(|message| message.state == "planned"));
+}
+
+#[test]
+fn every_wrong_value_of_a_preset_is_named_by_its_key() {
+    let of = |shop: &str| {
+        let url =
+            if shop == "odoo" || shop == "saleor" { "postgres://m@localhost/shop" } else { "mysql://m@localhost/shop" };
+        World::new().unset("source.kind").unset("source.path").set("source.shop", shop).set("source.url", url)
+    };
+    refused(&of("magneto"), &["source.shop", "the nearest is \"magento2\"", "write one of magento2, woocommerce"]);
+    refused(
+        &of("magento2").set("source.kind", "postgres"),
+        &["source.kind", "Magento 2.4 keeps its carts in \"mysql\""],
+    );
+    refused(&of("magento2").set("source.kind", "sqlite"), &["source.kind"]);
+    refused(&of("magento2").set("source.timezone", "Europe/Berlin"), &["source.timezone", "in UTC"]);
+    refused(&of("prestashop8"), &["source.timezone: is missing", "PS_TIMEZONE"]);
+    refused(&of("saleor"), &["source.base_url: is missing", "address of the storefront"]);
+    refused(&of("magento2").set("source.table_prefix", "m2_; DROP TABLE quote"), &["source.table_prefix"]);
+    refused(&of("odoo").set("source.table_prefix", "o_"), &["source.table_prefix", "no use for it"]);
+    refused(&of("magento2").set("source.stores", Value::Array(vec![(-1).into()])), &["stores"]);
+    refused(&of("magento2").set("source.stores", Value::Array(Vec::new())), &["source.stores: names no store"]);
+    refused(&of("magento2").set("source.language", "en_US"), &["source.language"]);
+    refused(&of("magento2").set("source.base_url", "shop.example"), &["source.base_url", "no web address"]);
+    refused(&of("magento2").set("source.recovery_url", "https://shop.example/"), &["source.recovery_url", "{cart_id}"]);
+    refused(&of("magento2").set("source.carts", "SELECT 1"), &["source.cart: is missing", "mailonce source queries"]);
+    refused(&World::new().set("source.stores", Value::Array(vec![1.into()])), &["source.stores: only a preset"]);
 }

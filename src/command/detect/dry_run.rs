@@ -19,6 +19,9 @@ use crate::source;
 /// In prose, so many carts of one reason are listed; JSON lists all.
 const MOST_LISTED: u64 = 1000;
 
+/// For the value of a cart with a line that has no price.
+const NO_TOTAL: &str = "without a total";
+
 #[derive(Debug, Serialize)]
 struct WouldSend {
     cart_id: String,
@@ -76,7 +79,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
         };
         let (reason, detail) = match look {
             LastLook::Same(cart) => {
-                let value = cart.value().map_or_else(String::new, |value| value.display());
+                let value = cart.value().map_or_else(|| NO_TOTAL.into(), |value| value.display());
                 report.would_send.push(WouldSend {
                     cart_id: due.cart_id,
                     identity: due.identity,
@@ -111,7 +114,10 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
                 identity: cart.identity.clone(),
                 recipient: cart.recipient.clone(),
                 cart_hash: cart.cart_hash.clone(),
-                value: format!("{} {}", cart.cart_value, cart.currency),
+                value: match cart.cart_value.as_str() {
+                    "" => NO_TOTAL.into(),
+                    value => format!("{value} {}", cart.currency),
+                },
                 planned_before: false,
             });
         } else {

@@ -24,6 +24,7 @@ use crate::settings::{DetectSettings, Settings};
 use crate::source::{self, Source};
 use crate::stop::StopCause;
 use feed::CartFeed;
+pub(super) use planning::by_itself;
 use planning::{Look, NO_ADDRESS};
 
 /// A machine may be busy for a moment.

@@ -241,6 +241,14 @@ impl Look<'_> {
     }
 }
 
+/// Why a cart is not written to, as far as it and the clock tell.
+pub(in super::super) fn by_itself(settings: &Settings, now: Instant, cart: &Cart) -> Option<Verdict> {
+    let output = Output { json: false, verbose: false };
+    let look = Look { settings, now, output, record_left_out: true, stop: None };
+    let since = settings.detect.since.unwrap_or(Instant::MIN_UTC);
+    look.out_of_reach(cart, since).or_else(|| look.left_out_at_once(cart))
+}
+
 /// What became of the candidates.
 #[derive(Debug, Default)]
 pub(super) struct Decided {
@@ -257,7 +265,7 @@ const PLAN: &str = "plan";
 const SUPERSEDED: &str = "superseded";
 
 /// What was decided about a cart, and the detail that people read.
-type Verdict = (&'static str, String);
+pub(in super::super) type Verdict = (&'static str, String);
 
 /// What stands against writing to a cart's owner.
 fn against(standing: Standing) -> Option<Verdict> {

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::authorities;
 use crate::failure::Failure;
 
 /// TLS to one server.
@@ -25,13 +25,7 @@ impl TlsClient {
             Failure::config(format!("TLS cannot be set up: {why}"), "check mail.smtp.ca_file and mail.smtp.host")
         };
         let mut roots = RootCertStore::empty();
-        // One that cannot be read is one authority less; a server that needs it will say so.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(path) = ca_file {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| unusable(path, &error.to_string()))?;
-            }
-        }
+        roots.add_parsable_certificates(authorities::trusted(ca_file, "mail.smtp.ca_file")?);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -41,19 +35,4 @@ impl TlsClient {
         let host = ServerName::try_from(host.to_owned()).map_err(|error| cannot(error.to_string()))?;
         Ok(TlsClient { config: Arc::new(config), host })
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let pem = std::fs::read(path).map_err(|error| unusable(path, &error.to_string()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|error| unusable(path, &error.to_string()))?;
-    match found.is_empty() {
-        true => Err(unusable(path, "it holds no certificate in PEM form")),
-        false => Ok(found),
-    }
-}
-
-fn unusable(path: &Path, why: &str) -> Failure {
-    let what = format!("the certificate file {} cannot be used: {why}", path.display());
-    Failure::config(what, "set mail.smtp.ca_file to a PEM file with a CERTIFICATE in it")
 }

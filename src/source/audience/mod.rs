@@ -2,6 +2,8 @@
 //!
 //! A file is used only when it was whole and still: an upload that is under way must not become half a campaign.
 
+pub(super) mod copied;
+
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,7 +18,7 @@ use super::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
 pub use super::recipient::AudienceRow;
 use super::recipient::{Columns, RecipientRow, not_ready, recipient_of_object, row};
 use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
-use super::{sqlite, text};
+use super::{server, sqlite, text};
 use crate::domain::campaign::Audience;
 use crate::failure::Failure;
 use crate::settings::{SourceKind, SourceSettings};
@@ -56,11 +58,15 @@ pub fn read(
         Audience::Csv(path) => read_file(path, read_csv, &mut count)?,
         Audience::JsonLines(path) => read_file(path, read_json_lines, &mut count)?,
         Audience::Sql(query) => {
-            if source.kind != SourceKind::Sqlite {
-                let what = "the campaign has `sql`, but the source is no SQLite database";
-                return Err(not_ready(what, "name an `audience` file, or set source.kind = \"sqlite\"").into());
+            match &source.kind {
+                SourceKind::Sqlite(path) => sqlite::audience::read(path, query, &mut count)?,
+                SourceKind::Server(settings) => server::audience::read(settings, query, &mut count)?,
+                SourceKind::JsonLines(_) | SourceKind::Csv(_) => {
+                    let what = "the campaign has `sql`, but the source is no database";
+                    let next = "name an `audience` file, or set source.kind to \"sqlite\", \"mysql\" or \"postgres\"";
+                    return Err(not_ready(what, next).into());
+                }
             }
-            sqlite::audience::read(&source.path, query, &mut count)?;
             "the query".to_owned()
         }
     };

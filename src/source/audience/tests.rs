@@ -255,7 +255,7 @@ fn a_query_finds_recipients_and_leaves_the_database_free() {
              INSERT INTO people VALUES ('gus@example.com', printf('%.*c', 1100000, 'x'), 1, NULL);",
         )
         .unwrap();
-        let source = settings(SourceKind::Sqlite, path, Tz::UTC);
+        let source = settings(SourceKind::Sqlite, path.clone(), Tz::UTC);
         let sql = |text: &str| Audience::Sql(text.into());
         let query = sql("SELECT mail AS Email, name, points, photo FROM people ORDER BY name; ");
         let (mut recipients, mut bad) = (Vec::new(), Vec::new());
@@ -296,9 +296,9 @@ fn a_query_finds_recipients_and_leaves_the_database_free() {
             assert!(err.to_string().contains(why), "{query}: {err}");
         }
         shop.execute_batch("DROP TABLE people").unwrap();
-        let other = SourceSettings { kind: SourceKind::Csv, ..source.clone() };
+        let other = SourceSettings { kind: SourceKind::Csv(path.clone()), ..source.clone() };
         assert_eq!(exit_of(&read_all(&query, &other).unwrap_err()), Exit::NeedsAPerson);
-        let missing = SourceSettings { path: dir.path().join("none.db"), ..source };
+        let missing = SourceSettings { kind: SourceKind::Sqlite(dir.path().join("none.db")), ..source };
         assert_eq!(exit_of(&read_all(&query, &missing).unwrap_err()), Exit::NeedsAPerson);
     }
 }

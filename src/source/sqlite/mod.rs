@@ -13,11 +13,10 @@ mod times;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use self::orders::OrderTable;
@@ -25,8 +24,9 @@ use self::queries::Queries;
 use self::schema::Serves;
 use self::tables::CartTables;
 use super::file::{file_name, require_file, unreadable};
-use super::raw::{RawCart, RawField, field_of_bytes, field_of_float};
-use super::{Look, ReadSummary, Row, Source, Touched};
+use super::raw::RawCart;
+pub(super) use super::stored::{Stored, field};
+use super::{Advice, Look, ReadSummary, Row, Source, Touched};
 use crate::domain::cart::Cart;
 use crate::failure::{Exit, Failure};
 use crate::settings::SourceSettings;
@@ -39,6 +39,7 @@ const ROWS_IN_A_PAGE: usize = 500;
 
 /// A shop's database.
 pub(super) struct ShopDatabase {
+    path: PathBuf,
     settings: SourceSettings,
     /// The file's name, for places.
     name: String,
@@ -63,23 +64,22 @@ impl ShopDatabase {
     /// # Errors
     /// Exit 78 for a missing file, table, column or key and for a query that cannot be used; exit 1 when the database
     /// is locked or cannot be read.
-    pub fn open(settings: &SourceSettings) -> Result<ShopDatabase> {
-        let opened = Opened::open(settings)?;
-        Ok(ShopDatabase { settings: settings.clone(), name: file_name(&settings.path), opened })
+    pub fn open(path: &Path, settings: &SourceSettings) -> Result<ShopDatabase> {
+        let opened = Opened::open(path, settings)?;
+        Ok(ShopDatabase { path: path.to_owned(), settings: settings.clone(), name: file_name(path), opened })
     }
 
     /// The connection to the file that has the path now: a shop may put another database in its place.
     fn current(&mut self) -> Result<&Opened> {
-        if file_of(&self.settings.path)? != self.opened.file {
-            self.opened = Opened::open(&self.settings)?;
+        if file_of(&self.path)? != self.opened.file {
+            self.opened = Opened::open(&self.path, &self.settings)?;
         }
         Ok(&self.opened)
     }
 }
 
 impl Opened {
-    fn open(settings: &SourceSettings) -> Result<Opened> {
-        let path = &settings.path;
+    fn open(path: &Path, settings: &SourceSettings) -> Result<Opened> {
         require_file(path)?;
         let file = file_of(path)?;
         let name = file_name(path);
@@ -151,7 +151,7 @@ impl Source for ShopDatabase {
         }
     }
 
-    fn missing_indexes(&mut self) -> Result<Vec<String>> {
+    fn advice(&mut self) -> Result<Vec<Advice>> {
         let name = self.name.clone();
         let Opened { connection, tables, orders, .. } = self.current()?;
         let mut missing = Vec::new();
@@ -159,10 +159,10 @@ impl Source for ShopDatabase {
             let is_read = if table == "orders" { orders.is_some() } else { tables.is_some() };
             let lacks = || schema::lacks_index(connection, table, column, serves);
             if is_read && lacks().map_err(|err| cannot_read(&name, &err))? {
-                missing.push(format!("CREATE INDEX {table}_{column} ON {table} ({column})"));
+                missing.push((table, column));
             }
         }
-        Ok(missing)
+        Ok(Advice::of_indexes(&missing).into_iter().collect())
     }
 }
 
@@ -194,51 +194,6 @@ fn connect(path: &Path, name: &str) -> Result<Connection, Failure> {
 fn file_of(path: &Path) -> Result<(u64, u64), Failure> {
     let metadata = fs::metadata(path).map_err(|err: io::Error| unreadable(&path.display().to_string(), &err))?;
     Ok((metadata.dev(), metadata.ino()))
-}
-
-/// A value as it is stored: a text may be of any bytes, so that reading can go on after one that is not UTF-8.
-#[derive(Debug, Clone, PartialEq)]
-enum Stored {
-    Null,
-    Integer(i64),
-    Real(f64),
-    Text(Vec<u8>),
-    Blob(Vec<u8>),
-}
-
-impl FromSql for Stored {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Stored> {
-        Ok(match value {
-            ValueRef::Null => Stored::Null,
-            ValueRef::Integer(number) => Stored::Integer(number),
-            ValueRef::Real(number) => Stored::Real(number),
-            ValueRef::Text(bytes) => Stored::Text(bytes.to_vec()),
-            ValueRef::Blob(bytes) => Stored::Blob(bytes.to_vec()),
-        })
-    }
-}
-
-impl ToSql for Stored {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Stored::Null => ValueRef::Null,
-            Stored::Integer(number) => ValueRef::Integer(*number),
-            Stored::Real(number) => ValueRef::Real(*number),
-            Stored::Text(bytes) => ValueRef::Text(bytes),
-            Stored::Blob(bytes) => ValueRef::Blob(bytes),
-        }))
-    }
-}
-
-/// A value as a field's text.
-pub(super) fn field(value: ValueRef<'_>) -> RawField {
-    match value {
-        ValueRef::Null => Ok(None),
-        ValueRef::Integer(number) => Ok(Some(number.to_string())),
-        ValueRef::Real(number) => field_of_float(number),
-        ValueRef::Text(bytes) => field_of_bytes(bytes),
-        ValueRef::Blob(_) => Err("is a BLOB, not a text"),
-    }
 }
 
 /// A cart id in both ways a shop may store it: as a text, and as a number where it is one.

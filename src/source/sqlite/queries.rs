@@ -5,12 +5,13 @@ use chrono::{Datelike, TimeDelta};
 use chrono_tz::Tz;
 use rusqlite::{Connection, Rows, Statement};
 
-use super::super::raw::RawCart;
+use super::super::query::{OF_CART, OF_CARTS, OF_ORDERED, misses_cart_id, unknown_parameter, wrong_columns};
+use super::super::raw::{RawCart, RawField};
 use super::super::rows::{Columns, Gathering};
-use super::super::{Touched, orders_since};
+use super::super::{Touched, as_the_earliest_text, orders_since};
 use super::{Stored, both_ways, cannot_read, field};
 use crate::domain::cart::Cart;
-use crate::domain::instant::{self, Instant};
+use crate::domain::instant;
 use crate::failure::Failure;
 use crate::settings::SourceSettings;
 
@@ -52,7 +53,7 @@ impl Queries {
     /// Exit 78, with the key: not one statement, one that could write, a parameter or column that does not fit.
     pub fn check(connection: &Connection, settings: &SourceSettings, name: &str) -> Result<Queries> {
         let carts = settings.carts.as_deref().map(|text| -> Result<CartsQuery> {
-            let text = checked(connection, name, "source.carts", text, &[":idle_before", ":not_before"])?;
+            let text = checked(connection, name, "source.carts", text, &OF_CARTS)?;
             let columns = columns(connection, name, "source.carts", &format!("SELECT * FROM (\n{text}\n)"))?;
             Ok(CartsQuery { text, columns })
         });
@@ -60,10 +61,9 @@ impl Queries {
         let cart = match (settings.cart.as_deref(), &carts) {
             (Some(text), _) => {
                 let key = "source.cart";
-                let text = checked(connection, name, key, text, &[":cart_id"])?;
+                let text = checked(connection, name, key, text, &OF_CART)?;
                 if !text.contains(":cart_id") {
-                    let next = "let it select the rows of one cart: `… WHERE cart_id = :cart_id`";
-                    return Err(Failure::config(format!("the query `{key}` does not use :cart_id"), next).into());
+                    return Err(misses_cart_id(key).into());
                 }
                 let sql = format!("SELECT * FROM (\n{text}\n)");
                 Some(CartQuery { key, columns: columns(connection, name, key, &sql)?, sql })
@@ -77,7 +77,7 @@ impl Queries {
         };
         let ordered = settings.ordered.as_deref().map(|text| -> Result<OrderedQuery> {
             let key = "source.ordered";
-            let text = checked(connection, name, key, text, &[":cart_id", ":user_id", ":email", ":since"])?;
+            let text = checked(connection, name, key, text, &OF_ORDERED)?;
             let sql = format!("SELECT 1 FROM (\n{text}\n)");
             prepare(connection, name, key, &sql)?;
             Ok(OrderedQuery { sql })
@@ -213,15 +213,6 @@ impl OrderedQuery {
     }
 }
 
-/// An instant as the text that sorts before every spelling of a later one that a shop may store: with a blank, which sorts
-/// before `T`, and by the earlier of both clocks, UTC and that of the source. What a query finds is not compared again, so it
-/// must find too many orders (of the same day, where they are written with `T`) rather than too few: someone who has bought
-/// is not written to.
-fn as_the_earliest_text(at: Instant, zone: Tz) -> String {
-    let wall = at.naive_utc().min(at.with_timezone(&zone).naive_local());
-    wall.format("%Y-%m-%d %H:%M:%S").to_string()
-}
-
 /// Bounds that a query which compares times as texts may use: two days earlier for times of other zones, and on to the
 /// year after for dates without their zeros (`2026-9-1` sorts behind `2026-12-31`). The exact comparison is made on what
 /// the query finds.
@@ -233,7 +224,7 @@ fn wide(touched: &Touched) -> (String, String) {
     (from.map_or_else(|| EARLIEST.to_owned(), instant::text), to)
 }
 
-fn value(row: &rusqlite::Row<'_>, index: usize) -> super::RawField {
+fn value(row: &rusqlite::Row<'_>, index: usize) -> RawField {
     row.get_ref(index).map_or(Ok(None), field)
 }
 
@@ -254,21 +245,20 @@ pub(super) fn checked(
     text: &str,
     parameters: &[&str],
 ) -> Result<String> {
-    let wrong = |what: &str, next: &str| Failure::config(format!("the query `{key}` {what}"), next);
+    let wrong = |what: &str| Failure::config(format!("the query `{key}` {what}"), "write one SELECT");
     let statement = match connection.prepare(text) {
         Err(rusqlite::Error::MultipleStatement) => {
-            return Err(wrong("has more than one statement", "write one SELECT").into());
+            return Err(wrong("has more than one statement").into());
         }
         other => other.map_err(|err| query_failed(name, key, &err))?,
     };
     if !statement.readonly() || statement.column_count() == 0 {
-        return Err(wrong("is not one that only reads", "write one SELECT").into());
+        return Err(wrong("is not one that only reads").into());
     }
     for index in 1..=statement.parameter_count() {
         let parameter = statement.parameter_name(index).unwrap_or("?");
         if !parameters.contains(&parameter) {
-            let what = format!("has the parameter {parameter}, which is not known there");
-            return Err(wrong(&what, &format!("use only {}", parameters.join(", "))).into());
+            return Err(unknown_parameter(key, parameter, parameters).into());
         }
     }
     Ok(text.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace()).to_owned())
@@ -277,12 +267,7 @@ pub(super) fn checked(
 fn columns(connection: &Connection, name: &str, key: &'static str, sql: &str) -> Result<Columns> {
     let statement = prepare(connection, name, key, sql)?;
     let columns = Columns::find(statement.column_names().collect::<Vec<_>>().into_iter());
-    Ok(columns.map_err(|what| {
-        Failure::config(
-            format!("the query `{key}` on {name} {what}"),
-            "name each column as docs/guide.md shows, for example `SELECT id AS cart_id, …`; write NULL AS for what is unknown",
-        )
-    })?)
+    Ok(columns.map_err(|what| wrong_columns(key, name, &what))?)
 }
 
 fn prepare<'a>(connection: &'a Connection, name: &str, key: &'static str, sql: &str) -> Result<Statement<'a>> {

@@ -50,7 +50,7 @@ impl Shop {
     }
 
     fn open(&self) -> ShopDatabase {
-        ShopDatabase::open(&settings(SourceKind::Sqlite, self.path.clone(), Tz::Europe__Berlin)).unwrap()
+        ShopDatabase::open(&self.path, &settings(SourceKind::Sqlite, self.path.clone(), Tz::Europe__Berlin)).unwrap()
     }
 
     fn refused(&self, change: impl FnOnce(&mut SourceSettings)) -> String {

@@ -3,6 +3,8 @@
 #![allow(dead_code, unused_imports, reason = "no single test file uses every word of it")]
 
 pub mod campaigns;
+pub mod certificates;
+pub mod database;
 pub mod old_log;
 pub mod shop;
 pub mod smtp;
@@ -13,6 +15,7 @@ pub mod world;
 use tempfile::TempDir;
 
 pub use campaigns::{definition, people};
+pub use database::{Database, DatabaseServer, Engine};
 pub use old_log::PLAIN;
 pub use shop::{Cart, Kind, Spelling};
 pub use smtp::{Act, Plan, Server, Stage, Tls};

@@ -1,4 +1,4 @@
-//! A shop: the same carts and orders as an SQLite database, JSON Lines or CSV.
+//! A shop: the same carts and orders as an SQLite database, JSON Lines or CSV, or on a server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,17 +6,26 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde_json::json;
 
+use super::database::{Database, Engine};
+
 /// How the shop keeps its carts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Sqlite,
     JsonLines,
     Csv,
+    Server(Engine),
 }
 
 impl Kind {
-    /// All of them, for tests that must hold whatever the kind.
-    pub const ALL: [Kind; 3] = [Kind::Sqlite, Kind::JsonLines, Kind::Csv];
+    /// Those that are files.
+    pub const FILES: [Kind; 3] = [Kind::Sqlite, Kind::JsonLines, Kind::Csv];
+
+    /// All of them, for tests that must hold whatever the kind; without servers that are not installed.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        let on_servers = Engine::ALL.into_iter().filter(|engine| Database::can_be_had(*engine)).map(Kind::Server);
+        Kind::FILES.into_iter().chain(on_servers)
+    }
 
     /// The word in `[source]`.
     pub fn word(self) -> &'static str {
@@ -24,14 +33,17 @@ impl Kind {
             Kind::Sqlite => "sqlite",
             Kind::JsonLines => "jsonl",
             Kind::Csv => "csv",
+            Kind::Server(engine) => engine.word(),
         }
     }
 
+    /// Its name in the folder; a server has none there.
     pub fn file(self) -> &'static str {
         match self {
             Kind::Sqlite => "shop.db",
             Kind::JsonLines => "carts.jsonl",
             Kind::Csv => "carts.csv",
+            Kind::Server(_) => "none",
         }
     }
 }
@@ -175,14 +187,21 @@ pub struct Shop {
     folder: PathBuf,
     carts: Vec<Cart>,
     orders: Vec<Order>,
+    /// Of a shop on a server.
+    database: Option<Database<'static>>,
 }
 
 impl Shop {
     pub fn new(kind: Kind, folder: &Path) -> Shop {
-        let shop =
-            Shop { kind, spelling: Spelling::Zulu, folder: folder.to_owned(), carts: Vec::new(), orders: Vec::new() };
+        let (folder, carts, orders) = (folder.to_owned(), Vec::new(), Vec::new());
+        let shop = Shop { kind, spelling: Spelling::Zulu, folder, carts, orders, database: None };
         shop.write();
         shop
+    }
+
+    /// Of a shop on a server.
+    pub fn database(&self) -> &Database<'static> {
+        self.database.as_ref().expect("the shop is on a server")
     }
 
     pub fn kind(&self) -> Kind {
@@ -197,11 +216,17 @@ impl Shop {
     pub fn become_kind(&mut self, kind: Kind) {
         let _ = std::fs::remove_file(self.path());
         self.kind = kind;
+        self.database = match kind {
+            Kind::Server(engine) => Database::new(engine),
+            _ => None,
+        };
+        self.make_tables();
         self.write();
     }
 
     pub fn spell(&mut self, spelling: Spelling) {
         self.spelling = spelling;
+        self.make_tables();
         self.write();
     }
 
@@ -228,9 +253,9 @@ impl Shop {
         self.write();
     }
 
-    /// An order by address only; SQLite shops alone can say it.
+    /// An order by address only; databases alone can say it.
     pub fn order_by(&mut self, email: &str, at: &str) {
-        assert_eq!(self.kind, Kind::Sqlite, "only an SQLite shop has a table of orders");
+        assert!(matches!(self.kind, Kind::Sqlite | Kind::Server(_)), "only a database has a table of orders");
         self.orders.push(Order { email: email.into(), at: at.into() });
         self.write();
     }
@@ -240,7 +265,79 @@ impl Shop {
             Kind::Sqlite => self.write_sqlite().expect("the SQLite shop is written"),
             Kind::JsonLines => self.replace(&self.json_lines()),
             Kind::Csv => self.replace(&self.csv()),
+            Kind::Server(_) => {
+                self.database().run(&self.statements());
+            }
         }
+    }
+
+    /// The tables on a server. Times are instants where they are spelled so, else what a clock on a wall shows.
+    fn make_tables(&self) {
+        let Kind::Server(engine) = self.kind else { return };
+        let time = match (engine, self.spelling) {
+            (Engine::MariaDb, Spelling::Zulu) => "TIMESTAMP NULL",
+            (Engine::MariaDb, Spelling::Space) => "DATETIME(3)",
+            (Engine::Postgres, Spelling::Zulu) => "TIMESTAMPTZ",
+            (Engine::Postgres, Spelling::Space) => "TIMESTAMP",
+        };
+        self.database().run(&format!(
+            "DROP TABLE IF EXISTS carts; DROP TABLE IF EXISTS cart_items; DROP TABLE IF EXISTS orders;
+             CREATE TABLE carts (cart_id VARCHAR(100) PRIMARY KEY, user_id VARCHAR(100), email VARCHAR(300),
+                 name VARCHAR(300), currency CHAR(3), created_at {time}, updated_at {time}, recovery_url TEXT,
+                 consent BOOLEAN);
+             CREATE TABLE cart_items (cart_id VARCHAR(100), sku VARCHAR(100), name VARCHAR(300), quantity INTEGER,
+                 unit_price DECIMAL(12,4), image_url TEXT, url TEXT);
+             CREATE TABLE orders (order_id INTEGER PRIMARY KEY, cart_id VARCHAR(100), email VARCHAR(300),
+                 created_at {time});"
+        ));
+    }
+
+    /// What brings the tables on a server to this state, in one transaction.
+    fn statements(&self) -> String {
+        // Sessions in UTC, so that a time without a zone is one of UTC.
+        let (zone, backslash) = match self.kind {
+            Kind::Server(Engine::MariaDb) => ("SET time_zone = '+00:00'", "\\\\"),
+            _ => ("SET TIME ZONE 'UTC'", "\\"),
+        };
+        let text = |text: &str| format!("'{}'", text.replace('\\', backslash).replace('\'', "''"));
+        let or_null = |value: Option<&String>| value.map_or("NULL".into(), |value| text(value));
+        let at = |at: Option<&String>| at.map_or("NULL".into(), |at| text(&Spelling::Space.write(at)));
+        let mut sql = format!("{zone}; BEGIN; DELETE FROM carts; DELETE FROM cart_items; DELETE FROM orders;\n");
+        let mut order_id = 0;
+        let mut order = |cart_id: &str, email: &str, at: &str| {
+            order_id += 1;
+            format!("INSERT INTO orders VALUES ({order_id}, {cart_id}, {email}, {at});\n")
+        };
+        for cart in &self.carts {
+            let cart_id = text(&cart.cart_id);
+            sql += &format!(
+                "INSERT INTO carts VALUES ({cart_id}, {}, {}, {}, '{}', {}, {}, 'https://shop.example/cart/{}', {});\n",
+                or_null(cart.user_id.as_ref()),
+                or_null(cart.email.as_ref()),
+                or_null(cart.name.as_ref()),
+                cart.currency,
+                at(cart.created_at.as_ref()),
+                at(Some(&cart.updated_at)),
+                cart.cart_id,
+                cart.consent.map_or("NULL".into(), |consent| consent.to_string()),
+            );
+            for item in cart.lines() {
+                sql += &format!(
+                    "INSERT INTO cart_items VALUES ({cart_id}, {}, {}, {}, {}, NULL, NULL);\n",
+                    text(&item.sku),
+                    text(&item.name),
+                    item.quantity,
+                    item.unit_price
+                );
+            }
+            if cart.ordered_at.is_some() {
+                sql += &order(&cart_id, &or_null(cart.email.as_ref()), &at(cart.ordered_at.as_ref()));
+            }
+        }
+        for by_address in &self.orders {
+            sql += &order("NULL", &text(&by_address.email), &at(Some(&by_address.at)));
+        }
+        sql + "COMMIT;"
     }
 
     /// Files are replaced in one step: a run sees the old shop or the new one.

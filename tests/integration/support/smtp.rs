@@ -496,23 +496,16 @@ fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
 
 /// A certificate for `names`, signed by an authority of its own, whose PEM comes first.
 fn certificate(names: &[String]) -> (String, ServerConfig) {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters of an authority");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().expect("a key");
-    let authority = CertifiedIssuer::self_signed(authority, authority_key).expect("an authority");
-    let key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(names.to_vec()).expect("parameters of a certificate");
-    let leaf = leaf.signed_by(&key, &authority).expect("a certificate");
-    let chain: Vec<CertificateDer<'static>> = vec![leaf.der().clone()];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let certified = super::certificates::certified(names);
+    let chain: Vec<CertificateDer<'static>> = vec![certified.certificate.der().clone()];
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("TLS 1.2 and 1.3")
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .expect("a certificate that fits its key");
-    (authority.pem(), config)
+    (certified.authority, config)
 }
 
 /// The connection is over; nothing more is read or said.

@@ -268,9 +268,26 @@ impl World {
     /// The kind of shop; carts already there move along.
     pub fn source(self, kind: Kind) -> World {
         self.shop.borrow_mut().become_kind(kind);
+        if let Kind::Server(_) = kind {
+            let url = self.shop.borrow().database().url();
+            return self.read_from(kind.word(), url);
+        }
         self.configure("source.kind", kind.word());
         self.configure("source.path", kind.file());
         self
+    }
+
+    /// A shop on a server, read as its reader over TCP.
+    pub fn on_server(self, database: &super::Database<'_>) -> World {
+        let url = database.url();
+        self.read_from(database.server.engine.word(), url)
+    }
+
+    fn read_from(self, kind: &str, url: String) -> World {
+        self.configure("source.kind", kind);
+        self.configure("source.url", url);
+        self.configure("source.password_env", "SHOP_PASSWORD");
+        self.env("SHOP_PASSWORD", super::database::PASSWORD).unset("source.path")
     }
 
     pub fn spelling(self, spelling: Spelling) -> World {
@@ -408,6 +425,11 @@ impl World {
     /// This cart is ordered at this instant.
     pub fn order(&self, cart_id: &str, at: &str) {
         self.shop.borrow_mut().change(cart_id, |cart| cart.ordered_at = Some(at.into()));
+    }
+
+    /// Runs statements in a shop on a server.
+    pub fn run_in_shop(&self, sql: &str) {
+        self.shop.borrow().database().run(sql);
     }
 
     /// Something is ordered by this address, not from a cart that the shop names.

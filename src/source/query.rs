@@ -1,0 +1,28 @@
+//! What holds for a configured query on whatever database: its parameters, and what is said of one that cannot be used.
+
+use crate::failure::Failure;
+
+/// The parameters of each query.
+pub(super) const OF_CARTS: [&str; 2] = [":idle_before", ":not_before"];
+pub(super) const OF_CART: [&str; 1] = [":cart_id"];
+pub(super) const OF_ORDERED: [&str; 4] = [":cart_id", ":user_id", ":email", ":since"];
+
+pub(super) fn misses_cart_id(key: &str) -> Failure {
+    let next = "let it select the rows of one cart: `… WHERE cart_id = :cart_id`";
+    Failure::config(format!("the query `{key}` does not use :cart_id"), next)
+}
+
+pub(super) fn unknown_parameter(key: &str, parameter: &str, known: &[&str]) -> Failure {
+    let next = match known {
+        [] => "write it without parameters".to_owned(),
+        known => format!("use only {}", known.join(", ")),
+    };
+    Failure::config(format!("the query `{key}` has the parameter {parameter}, which is not known there"), next)
+}
+
+pub(super) fn wrong_columns(key: &str, name: &str, what: &str) -> Failure {
+    Failure::config(
+        format!("the query `{key}` on {name} {what}"),
+        "name each column as docs/guide.md shows, for example `SELECT id AS cart_id, …`; write NULL AS for what is unknown",
+    )
+}
