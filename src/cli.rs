@@ -387,7 +387,8 @@ pub enum Import {
         #[arg(long, default_value = "imported")]
         reason: String,
     },
-    /// Bring a dump of an older system's cart_abandonment_log into the ledger: CSV, JSON Lines or an SQLite file
+    /// Bring an older system's cart_abandonment_log into the ledger: a dump as CSV, JSON Lines or an SQLite file, or the
+    /// table in the shop's own database
     ///
     /// Columns are matched by name: user_id or email, cart_hash, email_sent, created_at; id, cart_id, cart_value, currency,
     /// last_sent_at where there are; others are kept as JSON in `extra`. A row is known by shopper, cart_hash and
@@ -396,11 +397,15 @@ pub enum Import {
     /// end.
     Log {
         /// The file to read
-        file: PathBuf,
+        #[arg(required_unless_present = "source", conflicts_with = "source")]
+        file: Option<PathBuf>,
+        /// Read it from the shop's own database, as [source] has it
+        #[arg(long)]
+        source: bool,
         /// The zone of times that have none of their own
         #[arg(long, value_name = "ZONE")]
         timezone: Option<chrono_tz::Tz>,
-        /// The table to read, where the file is an SQLite database
+        /// The table to read, where it is read from a database
         #[arg(long, default_value = "cart_abandonment_log")]
         table: String,
     },

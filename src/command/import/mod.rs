@@ -25,7 +25,7 @@ const MOST_BAD_ROWS_NAMED: u64 = 20;
 pub fn run(context: &Context<'_>, args: &Import) -> Result<Exit> {
     match args {
         Import::Suppressions { file, reason } => suppressions(context, file, reason),
-        Import::Log { file, timezone, table } => log::run(context, file, *timezone, table),
+        Import::Log { file, timezone, table, .. } => log::run(context, file.as_deref(), *timezone, table),
         Import::Schedules { file, timezone } => schedules::run(context, file, *timezone),
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod audience;
 mod built_in;
 #[cfg(feature = "mysql")]
 mod mysql;
+pub(super) mod old_log;
 mod parameters;
 #[cfg(feature = "postgres")]
 mod postgres;

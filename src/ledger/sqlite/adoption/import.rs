@@ -37,8 +37,8 @@ impl Ledger {
     pub fn import_log(
         &mut self,
         now: Instant,
-        read: impl FnOnce(&mut dyn FnMut(&OldRow, Option<&str>) -> Result<(), Failure>) -> Result<(), Failure>,
-    ) -> Result<ImportedRows, Failure> {
+        read: impl FnOnce(&mut dyn FnMut(&OldRow, Option<&str>) -> Result<(), Failure>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<ImportedRows> {
         let failed = |err: rusqlite::Error| unusable(&self.path, &err);
         let conn = self.conn();
         conn.execute_batch(&format!(
@@ -54,11 +54,11 @@ impl Ledger {
         read(&mut |row, extra| insert.add(row, extra, &[]).map_err(failed))?;
         drop(insert);
         staging.commit().map_err(failed)?;
-        self.write(Durability::Full, |tx| {
+        Ok(self.write(Durability::Full, |tx| {
             let counts = take_staged(tx, &instant::text(now))?;
             tx.execute_batch("DROP TABLE temp.dump")?;
             Ok(counts)
-        })
+        })?)
     }
 }
 
