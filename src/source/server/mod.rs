@@ -1,8 +1,9 @@
 //! The shop's database on a server: MySQL, MariaDB or PostgreSQL; its tables, or queries that were configured.
 //!
 //! Each question is one query in a transaction of its own that only reads, has a time limit, and is over before anything is
-//! sent. Rows come one by one, so memory stays flat; nothing else is asked while they come. A connection that died while it
-//! lay idle is made anew, once; any other fault is told, and the question stays without an answer.
+//! done with the answer. Many rows are copied into a temporary file as they come, so memory stays flat and the server waits for
+//! no one. A connection that died while it lay idle is made anew, once; any other fault is told, and the question stays without
+//! an answer.
 
 pub(super) mod audience;
 mod built_in;
@@ -23,9 +24,10 @@ use chrono_tz::Tz;
 
 use self::parameters::Query;
 use self::queries::Queries;
+use super::copied::Copied;
 use super::raw::printable;
 use super::rows::Gathering;
-use super::stored::Stored;
+use super::stored::{Stored, field};
 use super::{Advice, Look, ReadSummary, Row, Source, Touched, WALL_TIME, as_the_earliest_text, orders_since};
 use crate::domain::cart::Cart;
 use crate::domain::instant::Instant;
@@ -74,8 +76,6 @@ enum Kind {
 struct Question<'a> {
     query: &'a Query,
     columns: &'a [Column],
-    /// The column whose equal values have to stand together.
-    together: Option<usize>,
     /// By the name of the parameter; one that is not here is NULL.
     values: &'a [(&'a str, String)],
 }
@@ -182,6 +182,13 @@ impl Link {
                 each(row)
             })
         })
+    }
+
+    /// All rows of the answer, once the last has come.
+    fn copy(&mut self, question: &Question<'_>) -> Result<Copied, Trouble> {
+        let copied = Copied::begin(question.columns.len()).map_err(Trouble::Caller)?;
+        self.read(question, &mut |row| copied.push(&row))?;
+        copied.end().map_err(Trouble::Caller)
     }
 
     /// What a person is told. A query that is refused when it is checked is the configuration's fault; one that was fine and
@@ -302,12 +309,13 @@ impl Source for ShopServer {
                 }
             }
         };
+        let copied = link.copy(&carts.question(&values));
+        let copied = copied.map_err(|trouble| link.told(carts.key, trouble, false))?;
         let mut gathering = Gathering::default();
-        let question = carts.question(&values, true);
-        link.read(&question, &mut |row| {
-            gathering.push(carts.columns.read(|at| row[at].field()), None, None).map_or(Ok(()), &mut take)
-        })
-        .map_err(|trouble| link.told(carts.key, trouble, false))?;
+        copied.rows(Some(carts.columns.cart_id()), &mut |row| {
+            let field = |at| row.get_ref(at).map_or(Ok(None), field);
+            gathering.push(carts.columns.read(field), None, None).map_or(Ok(()), &mut take)
+        })?;
         gathering.finish().map_or(Ok(()), &mut take)?;
         Ok(summary)
     }
@@ -321,7 +329,7 @@ impl Source for ShopServer {
             (":idle_before", LATEST.to_owned()),
         ];
         let mut gathering = Gathering::default();
-        let read = link.read(&cart.question(&values, false), &mut |row| {
+        let read = link.read(&cart.question(&values), &mut |row| {
             let (head, line) = cart.columns.read(|at| row[at].field());
             // A server that compares without case, or as numbers, finds others too.
             if matches!(&head.cart_id, Ok(Some(id)) if id == cart_id) {
