@@ -280,7 +280,7 @@ impl Checker<'_> {
         Failure::config(format!("{}: {key}: {problem}", self.path.display()), next)
     }
 
-    fn missing(&self, key: &str, next: &str) -> Failure {
+    pub(super) fn missing(&self, key: &str, next: &str) -> Failure {
         Failure::config(format!("{}: {key} is missing", self.path.display()), next)
     }
 

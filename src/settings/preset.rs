@@ -73,7 +73,7 @@ impl Checker<'_> {
             (Some(kind), None) => Ok(kind),
             (None, None) => {
                 let next = "write \"sqlite\", \"jsonl\", \"csv\", \"mysql\" or \"postgres\", or set source.shop";
-                Err(self.wrong("source.kind", "is missing", next))
+                Err(self.missing("source.kind", next))
             }
             (None, Some(preset)) => {
                 let begins = |engine: &&Engine| source.url.as_deref().is_some_and(|url| url.starts_with(engine.word()));

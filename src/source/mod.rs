@@ -5,6 +5,7 @@
 
 pub mod audience;
 mod cart_index;
+mod copied;
 mod csv;
 mod file;
 mod html_names;

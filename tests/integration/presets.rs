@@ -354,6 +354,18 @@ fn the_doctor_names_a_link_that_leads_nowhere_and_a_clock_until_they_are_set() {
         set.edit_line("the zone of the shop's clock", "timezone = \"Asia/Kolkata\"");
         let ran = set.world.ok(["doctor"]);
         assert!(!ran.output().contains("went by UTC"), "{ran}");
+        // Large, and without an index that serves.
+        set.database.run(
+            "INSERT INTO oc_order (order_id, store_url, firstname, email, order_status_id, currency_code, date_added, date_modified)
+             SELECT seq, '', '', '', 5, 'EUR', '2026-01-01', '2026-01-01' FROM seq_1000_to_12000",
+        );
+        let ran = set.world.ok(["doctor"]);
+        let index = "CREATE INDEX mailonce_order_status_id ON oc_order (order_status_id, date_modified)";
+        ran.says("has no index by which oc_order is looked into by order_status_id").says(index);
+        assert!(!ran.output().contains("oc_order (email)"), "there is one: {ran}");
+        set.database.run(index);
+        let ran = set.world.ok(["doctor"]);
+        assert!(!ran.output().contains("has no index"), "{ran}");
     }
 }
 

@@ -170,11 +170,8 @@ fn the_address_of_a_server_is_checked() {
 
 #[test]
 fn every_required_key_is_missed_by_name() {
-    for key in ["ledger", "shop.name", "shop.url", "mail.from"] {
+    for key in ["ledger", "shop.name", "shop.url", "source.kind", "source.path", "mail.from"] {
         refused(&World::new().unset(key), &[&format!("{key} is missing")]);
-    }
-    for key in ["source.kind", "source.path"] {
-        refused(&World::new().unset(key), &[&format!("{key}: is missing")]);
     }
     refused(&World::new().unset("mail"), &["the table [mail] is missing"]);
 }

@@ -2,7 +2,7 @@
 //!
 //! A file is used only when it was whole and still: an upload that is under way must not become half a campaign.
 
-pub(super) mod copied;
+pub(super) mod query;
 
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::MetadataExt;

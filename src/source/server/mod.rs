@@ -1,8 +1,9 @@
 //! The shop's database on a server: MySQL, MariaDB or PostgreSQL; its tables, or queries that were configured.
 //!
 //! Each question is one query in a transaction of its own that only reads, has a time limit, and is over before anything is
-//! sent. Rows come one by one, so memory stays flat; nothing else is asked while they come. A connection that died while it
-//! lay idle is made anew, once; any other fault is told, and the question stays without an answer.
+//! done with the answer. Many rows are copied into a temporary file as they come, so memory stays flat and the server waits for
+//! no one. A connection that died while it lay idle is made anew, once; any other fault is told, and the question stays without
+//! an answer.
 
 pub(super) mod audience;
 mod built_in;
@@ -26,9 +27,10 @@ use chrono_tz::Tz;
 use self::parameters::Query;
 use self::preset::Finishing;
 use self::queries::Queries;
+use super::copied::Copied;
 use super::raw::{RawCart, RawField, printable};
 use super::rows::Gathering;
-use super::stored::Stored;
+use super::stored::{Stored, field};
 use super::{Advice, Look, ReadSummary, Row, Source, Touched, WALL_TIME, as_the_earliest_text, orders_since};
 use crate::domain::cart::Cart;
 use crate::domain::instant::Instant;
@@ -77,8 +79,6 @@ enum Kind {
 struct Question<'a> {
     query: &'a Query,
     columns: &'a [Column],
-    /// The column whose equal values have to stand together.
-    together: Option<usize>,
     /// By the name of the parameter; one that is not here is NULL.
     values: &'a [(&'a str, String)],
 }
@@ -187,6 +187,13 @@ impl Link {
         })
     }
 
+    /// All rows of the answer, once the last has come.
+    fn copy(&mut self, question: &Question<'_>) -> Result<Copied, Trouble> {
+        let copied = Copied::begin(question.columns.len()).map_err(Trouble::Caller)?;
+        self.read(question, &mut |row| copied.push(&row))?;
+        copied.end().map_err(Trouble::Caller)
+    }
+
     /// What a person is told. A query that is refused when it is checked is the configuration's fault; one that was fine and
     /// is refused later is not.
     fn told(&self, key: &str, trouble: Trouble, is_checked: bool) -> anyhow::Error {
@@ -282,15 +289,15 @@ impl ShopServer {
     pub fn open(server: &ServerSettings, settings: &SourceSettings) -> Result<ShopServer> {
         let mut link = Link::to(server);
         let queries = Queries::check(&mut link, settings)?;
-        let finishing = settings.preset.as_ref().map(|preset| Finishing::check(&link, preset)).transpose()?;
+        let finishing = settings.preset.as_ref().map(|preset| Finishing::check(&mut link, preset)).transpose()?;
         Ok(ShopServer { link, queries, zone: settings.timezone, finishing })
     }
 }
 
 /// A cart as the preset finishes it, if there is one.
-fn finished(finishing: &mut Option<Finishing>, cart: RawCart, items: &RawField) -> Result<RawCart> {
+fn finished(finishing: &mut Option<Finishing>, link: &mut Link, cart: RawCart, items: &RawField) -> Result<RawCart> {
     match finishing {
-        Some(finishing) => finishing.finish(cart, items),
+        Some(finishing) => finishing.finish(link, cart, items),
         None => Ok(cart),
     }
 }
@@ -304,10 +311,12 @@ impl Source for ShopServer {
             (":not_before", as_the_earliest_text(touched.not_before, *zone)),
             (":idle_before", as_the_latest_text(touched.fresh_until, *zone)),
         ];
+        let copied = link.copy(&carts.question(&values));
+        let copied = copied.map_err(|trouble| link.told(carts.key, trouble, false))?;
         let mut summary = ReadSummary::default();
         let mut take = |cart: RawCart, items: &RawField| {
             summary.carts_seen += 1;
-            match finished(finishing, cart, items)?.into_row(touched, *zone, &name) {
+            match finished(finishing, link, cart, items)?.into_row(touched, *zone, &name) {
                 Some(row) => each(row),
                 None => {
                     summary.outside += 1;
@@ -316,16 +325,15 @@ impl Source for ShopServer {
             }
         };
         let mut gathering = Gathering::default();
-        let question = carts.question(&values, true);
-        link.read(&question, &mut |row| {
-            let before = gathering.push(carts.columns.read(|at| row[at].field()), None, None);
+        copied.rows(Some(carts.columns.cart_id()), &mut |row| {
+            let field = |at| row.get_ref(at).map_or(Ok(None), field);
+            let before = gathering.push(carts.columns.read(field), None, None);
             match carts.items {
                 None => before.map_or(Ok(()), |cart| take(cart, &Ok(None))),
                 // Each row is a whole cart.
-                Some(at) => gathering.finish().map_or(Ok(()), |cart| take(cart, &row[at].field())),
+                Some(at) => gathering.finish().map_or(Ok(()), |cart| take(cart, &field(at))),
             }
-        })
-        .map_err(|trouble| link.told(carts.key, trouble, false))?;
+        })?;
         gathering.finish().map_or(Ok(()), |cart| take(cart, &Ok(None)))?;
         Ok(summary)
     }
@@ -339,7 +347,7 @@ impl Source for ShopServer {
             (":idle_before", LATEST.to_owned()),
         ];
         let (mut gathering, mut items) = (Gathering::default(), Ok(None));
-        let read = link.read(&cart.question(&values, false), &mut |row| {
+        let read = link.read(&cart.question(&values), &mut |row| {
             let (head, line) = cart.columns.read(|at| row[at].field());
             // A server that compares without case, or as numbers, finds others too.
             if matches!(&head.cart_id, Ok(Some(id)) if id == cart_id) {
@@ -355,7 +363,7 @@ impl Source for ShopServer {
         }
         match gathering.finish() {
             None => Ok(Look::Gone),
-            Some(cart) => Ok(finished(finishing, cart, &items)?.into_look(*zone, link.name())),
+            Some(cart) => Ok(finished(finishing, link, cart, &items)?.into_look(*zone, link.name())),
         }
     }
 

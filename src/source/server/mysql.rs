@@ -143,11 +143,7 @@ impl MySql {
         question: &Question<'_>,
         each: &mut dyn FnMut(Vec<Stored>) -> anyhow::Result<()>,
     ) -> Result<(), Trouble> {
-        let mut sql = format!("SELECT * FROM (\n{}\n) AS q", question.query.with_marks(mark));
-        if let Some(column) = question.together.and_then(|at| question.columns.get(at)) {
-            // As bytes: a comparison without case would let the rows of two carts alternate.
-            sql += &format!(" ORDER BY CAST(q.`{}` AS BINARY)", column.name.replace('`', "``"));
-        }
+        let sql = format!("SELECT * FROM (\n{}\n) AS q", question.query.with_marks(mark));
         let value = |name: &str| question.value(name).map_or(Value::NULL, |text| Value::Bytes(text.into_bytes()));
         let values: Vec<Value> = question.query.marked().map(value).collect();
         let parameters = if values.is_empty() { Params::Empty } else { Params::Positional(values) };

@@ -68,8 +68,9 @@ impl Postgres {
 
     /// Runs what a question needs in a transaction of its own.
     fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Postgres) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        // A plan that looks dear would be compiled first (jit), which takes seconds, for questions that take less.
         let begin = format!(
-            "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL TIME ZONE 'UTC'; SET LOCAL datestyle = 'ISO'; \
+            "BEGIN READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {}; SET LOCAL TIME ZONE 'UTC'; SET LOCAL datestyle = 'ISO'; \
              SET LOCAL standard_conforming_strings = on",
             self.timeout.as_millis()
         );
@@ -171,15 +172,12 @@ impl Server for Postgres {
         each: &mut dyn FnMut(Vec<Stored>) -> anyhow::Result<()>,
     ) -> Result<(), Trouble> {
         let Question { query, columns, .. } = question;
-        let mut sql = format!(
+        let sql = format!(
             "SELECT {} FROM (\n{}\n) AS q({})",
             list(columns.len(), |at| format!("c{at}::text")),
             query.with_numbers(),
             list(columns.len(), |at| format!("c{at}"))
         );
-        if let Some(at) = question.together {
-            sql += &format!(" ORDER BY c{at}::text COLLATE \"C\"");
-        }
         let values: Vec<(AsText, Type)> =
             query.parameters().iter().map(|name| (AsText(question.value(name)), Type::UNKNOWN)).collect();
         self.in_transaction(|server| {
@@ -207,9 +205,11 @@ impl Server for Postgres {
     }
 }
 
-/// How many seconds a standby is behind; one that has replayed all that came is not.
+/// How many seconds a standby is behind; one that has replayed all that came is not, and one that has replayed nothing yet is
+/// so since it started.
 const LAG: &str = "SELECT CASE WHEN pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
-    THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END WHERE pg_is_in_recovery()";
+    THEN extract(epoch FROM clock_timestamp() - coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time()))
+    END WHERE pg_is_in_recovery()";
 
 fn list(length: usize, each: impl Fn(usize) -> String) -> String {
     (0..length).map(each).collect::<Vec<_>>().join(", ")

@@ -25,7 +25,7 @@ impl Finishing {
     ///
     /// # Errors
     /// Exit 78 when that query cannot be used.
-    pub fn check(link: &Link, preset: &Preset) -> Result<Finishing> {
+    pub fn check(link: &mut Link, preset: &Preset) -> Result<Finishing> {
         let products = preset.product().map(|query| Products::check(link, &query)).transpose()?;
         Ok(Finishing { preset: preset.clone(), products })
     }
@@ -34,15 +34,14 @@ impl Finishing {
         &self.preset
     }
 
-    pub fn finish(&mut self, cart: RawCart, items: &RawField) -> Result<RawCart> {
+    pub fn finish(&mut self, link: &mut Link, cart: RawCart, items: &RawField) -> Result<RawCart> {
         let Finishing { preset, products } = self;
-        preset.finish(cart, items, &mut |id| products.as_mut().map_or(Ok(None), |products| products.look(id)))
+        preset.finish(cart, items, &mut |id| products.as_mut().map_or(Ok(None), |products| products.look(link, id)))
     }
 }
 
-/// Goods by their ids, asked on a connection of their own: the other one may be in the middle of its rows.
+/// Goods by their ids.
 struct Products {
-    link: Link,
     query: Query,
     found: Vec<Column>,
     /// Where [`COLUMNS`] stand.
@@ -51,24 +50,23 @@ struct Products {
 }
 
 impl Products {
-    fn check(link: &Link, text: &str) -> Result<Products> {
-        let mut link = Link::to(&link.settings);
-        let (query, found) = queries::checked(&mut link, KEY, text, &[":product_id"])?;
+    fn check(link: &mut Link, text: &str) -> Result<Products> {
+        let (query, found) = queries::checked(link, KEY, text, &[":product_id"])?;
         let place = |name: &str| found.iter().position(|column| column.name == name);
         let places: Option<Vec<usize>> = COLUMNS.iter().map(|name| place(name)).collect();
         let places = places.and_then(|places| places.try_into().ok());
         let places = places.ok_or_else(|| Failure::internal(format!("the query `{KEY}` lacks a column")))?;
-        Ok(Products { link, query, found, places, known: HashMap::new() })
+        Ok(Products { query, found, places, known: HashMap::new() })
     }
 
     /// The product; `None` when it is not sold any more.
-    fn look(&mut self, id: &str) -> Result<Option<RawLine>> {
+    fn look(&mut self, link: &mut Link, id: &str) -> Result<Option<RawLine>> {
         if let Some(known) = self.known.get(id) {
             return Ok(known.clone());
         }
-        let Products { link, query, found, places, known } = self;
+        let Products { query, found, places, known } = self;
         let values = [(":product_id", id.to_owned())];
-        let question = Question { query, columns: found, together: None, values: &values };
+        let question = Question { query, columns: found, values: &values };
         let mut product = None;
         let read = link.read(&question, &mut |row| {
             let [sku, name, image_url, url] = places.map(|at| row[at].field());

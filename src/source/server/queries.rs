@@ -92,16 +92,15 @@ impl CartsQuery {
         Ok(CartsQuery { key, query, found, columns, items: items.flatten() })
     }
 
-    /// The query with values; `together` lets the rows of one cart follow each other.
-    pub fn question<'a>(&'a self, values: &'a [(&'a str, String)], together: bool) -> Question<'a> {
-        let together = together.then(|| self.columns.cart_id());
-        Question { query: &self.query, columns: &self.found, together, values }
+    /// The query with values.
+    pub fn question<'a>(&'a self, values: &'a [(&'a str, String)]) -> Question<'a> {
+        Question { query: &self.query, columns: &self.found, values }
     }
 }
 
 impl OrderedQuery {
     pub fn question<'a>(&'a self, values: &'a [(&'a str, String)]) -> Question<'a> {
-        Question { query: &self.query, columns: &self.found, together: None, values }
+        Question { query: &self.query, columns: &self.found, values }
     }
 
     /// Whether a row says that the cart was ordered.

@@ -196,7 +196,7 @@ fn rows(link: &mut Link, sql: &str) -> Result<Vec<Vec<String>>> {
     let query = Query::parse(sql, link.settings.engine);
     let columns = link.describe(KEY, &query)?;
     let mut rows = Vec::new();
-    let question = Question { query: &query, columns: &columns, together: None, values: &[] };
+    let question = Question { query: &query, columns: &columns, values: &[] };
     let read = link.read(&question, &mut |row| {
         rows.push(row.iter().map(|value| value.field().ok().flatten().unwrap_or_default()).collect());
         Ok(())

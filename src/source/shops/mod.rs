@@ -594,8 +594,8 @@ fn tables(query: &str) -> Vec<String> {
     let code = query.lines().filter(|line| !line.trim_start().starts_with("--"));
     let words: Vec<&str> = code.flat_map(str::split_whitespace).collect();
     let pairs = words.windows(2).filter(|pair| matches!(pair[0], "FROM" | "JOIN" | "STRAIGHT_JOIN"));
-    // Neither a query in brackets nor `TRIM(TRAILING '/' FROM a.b)`.
-    pairs.map(|pair| pair[1]).filter(|word| !word.contains(['(', '.'])).map(str::to_owned).collect()
+    // Not a query in brackets, nor `TRIM(TRAILING '/' FROM a.b)`, nor `IS DISTINCT FROM 'true'`.
+    pairs.map(|pair| pair[1]).filter(|word| !word.contains(['(', '.', '\''])).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::super::audience::copied::{Copied, KEY, needs_a_person, of_query};
+use super::super::audience::query::{KEY, hand_out, needs_a_person, of_query};
+use super::super::copied::Copied;
 use super::super::file::{file_name, require_file};
 use super::super::recipient::{AudienceRow, Columns};
 use super::queries::{checked, query_failed};
@@ -19,7 +20,7 @@ use super::{Stored, cannot_read, connect};
 pub fn read(path: &Path, query: &str, each: &mut dyn FnMut(AudienceRow) -> Result<()>) -> Result<()> {
     let name = file_name(path);
     let (columns, copied) = copied(path, &name, query).map_err(needs_a_person)?;
-    copied.hand_out(&columns, &name, each)
+    hand_out(&copied, &columns, &name, each)
 }
 
 fn copied(path: &Path, name: &str, query: &str) -> Result<(Columns, Copied)> {

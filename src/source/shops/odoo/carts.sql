@@ -18,7 +18,7 @@ SELECT o.id AS cart_id, o.partner_id AS user_id, p.email_normalized AS email, p.
   JOIN res_partner p ON p.id = o.partner_id AND p.id <> visitor.partner_id AND p.email_normalized <> ''
   JOIN res_currency c ON c.id = o.currency_id
   JOIN sale_order_line l ON l.order_id = o.id AND l.display_type IS NULL AND l.product_uom_qty > 0
-                        AND COALESCE(to_jsonb(l) ->> 'is_delivery', 'false') = 'false'
+                        AND to_jsonb(l) -> 'is_delivery' IS DISTINCT FROM 'true'::jsonb
   JOIN product_product g ON g.id = l.product_id AND g.active
   JOIN product_template t ON t.id = g.product_tmpl_id
   LEFT JOIN mail_blacklist b ON b.email = p.email_normalized AND b.active
