@@ -16,16 +16,16 @@ pub struct CartLine {
     pub name: String,
     /// More than 0.
     pub quantity: Quantity,
-    /// In the cart's currency.
-    pub unit_price: Price,
+    /// In the cart's currency; `None` when the shop does not say.
+    pub unit_price: Option<Price>,
     pub image_url: Option<String>,
     pub url: Option<String>,
 }
 
 impl CartLine {
-    /// What the line costs, rounded to the currency; `None` when that does not fit.
+    /// What the line costs, rounded to the currency; `None` when it has no price, or when that does not fit.
     pub fn total(&self) -> Option<Money> {
-        self.unit_price.times(self.quantity)
+        self.unit_price?.times(self.quantity)
     }
 }
 
@@ -114,10 +114,19 @@ impl Cart {
         format!("v1:{}", super::message_key::hex(&digest.finalize()))
     }
 
-    /// The sum over all lines; `None` when it does not fit into 64 bits of minor units.
+    /// The sum over all lines; `None` when a line has no price: the sum of the others would be a wrong one.
     pub fn value(&self) -> Option<Money> {
+        self.sum(self.lines.iter())
+    }
+
+    /// Whether all that has a price fits into 64 bits of minor units.
+    pub fn value_fits(&self) -> bool {
+        self.sum(self.lines.iter().filter(|line| line.unit_price.is_some())).is_some()
+    }
+
+    fn sum<'a>(&self, mut lines: impl Iterator<Item = &'a CartLine>) -> Option<Money> {
         let zero = Money { minor: 0, currency: self.currency };
-        self.lines.iter().try_fold(zero, |sum, line| sum.plus(line.total()?))
+        lines.try_fold(zero, |sum, line| sum.plus(line.total()?))
     }
 }
 
@@ -138,7 +147,7 @@ mod tests {
             sku: sku.into(),
             name: "Lamp".into(),
             quantity: Quantity::parse(quantity).unwrap(),
-            unit_price: Price::parse("19.90", currency).unwrap(),
+            unit_price: Price::parse("19.90", currency),
             image_url: None,
             url: None,
         };
@@ -209,7 +218,16 @@ mod tests {
     fn the_value_is_the_sum_and_never_wraps() {
         assert_eq!(cart(&[("A", "2"), ("B", "1")]).value().unwrap().decimal(), "59.70");
         let mut huge = cart(&[("A", "2")]);
-        huge.lines[0].unit_price = Price::parse("92233720368547758.07", huge.currency).unwrap();
-        assert_eq!(huge.value(), None);
+        huge.lines[0].unit_price = Price::parse("92233720368547758.07", huge.currency);
+        assert_eq!((huge.value(), huge.value_fits()), (None, false));
+    }
+
+    #[test]
+    fn a_line_without_a_price_leaves_the_cart_without_a_value() {
+        let mut cart = cart(&[("A", "2"), ("B", "1")]);
+        let hash = cart.hash();
+        cart.lines[1].unit_price = None;
+        assert_eq!((cart.lines[1].total(), cart.value(), cart.value_fits()), (None, None, true));
+        assert_eq!((cart.lines[0].total().unwrap().decimal().as_str(), cart.hash()), ("39.80", hash));
     }
 }

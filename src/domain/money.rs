@@ -139,6 +139,17 @@ impl Price {
         Some(Price { amount: decimal(text.trim())?, currency })
     }
 
+    /// The price in the currency's own decimals, half up, as shops round.
+    pub fn rounded(self) -> Price {
+        let strategy = RoundingStrategy::MidpointAwayFromZero;
+        Price { amount: self.amount.round_dp_with_strategy(self.currency.decimals(), strategy), ..self }
+    }
+
+    /// The price as a plain decimal: `19.9`.
+    pub fn decimal(&self) -> String {
+        self.amount.to_string()
+    }
+
     /// What so much of it costs: the exact product, rounded once to the currency, half to even. `None` when that does not
     /// fit.
     pub fn times(&self, quantity: Quantity) -> Option<Money> {
@@ -275,6 +286,21 @@ mod tests {
         }
         assert_eq!(price("1980.00", "JPY").unwrap().display(), "¥1,980");
         assert_eq!(price("19.5", "JPY").unwrap().display(), "¥19.5");
+    }
+
+    #[test]
+    fn a_price_is_rounded_half_up_where_that_is_asked() {
+        for (text, code, rounded) in [
+            ("3.3333333333", "EUR", "3.33"),
+            ("0.125", "EUR", "0.13"),
+            ("0.115", "EUR", "0.12"),
+            ("-0.125", "EUR", "-0.13"),
+            ("19.9", "EUR", "19.9"),
+            ("2.5", "JPY", "3"),
+            ("12.3455", "KWD", "12.346"),
+        ] {
+            assert_eq!(price(text, code).unwrap().rounded().decimal(), rounded, "{text} {code}");
+        }
     }
 
     #[test]

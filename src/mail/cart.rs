@@ -43,7 +43,7 @@ pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
         sku: sku.into(),
         name: name.into(),
         quantity: quantity.into(),
-        unit_price: Price::parse(price, currency).unwrap_or_else(|| unreachable!("it is a price")),
+        unit_price: Price::parse(price, currency),
         image_url: None,
         url: None,
     };
@@ -70,7 +70,7 @@ fn item(line: &CartLine) -> Value {
         sku => &line.sku,
         name => one_line(&line.name),
         quantity => line.quantity.whole().map_or_else(|| Value::from(line.quantity.approximate()), Value::from),
-        unit_price => line.unit_price.display(),
+        unit_price => line.unit_price.map(|price| price.display()),
         total => line.total().map(|total| total.display()),
         image_url => web_address(line.image_url.as_deref()),
         url => web_address(line.url.as_deref()),
@@ -106,7 +106,7 @@ mod tests {
             sku: "A-1".into(),
             name: name.into(),
             quantity: quantity.into(),
-            unit_price: Price::parse(price, currency).unwrap(),
+            unit_price: Price::parse(price, currency),
             image_url: None,
             url: None,
         };
@@ -177,6 +177,15 @@ mailto:stop@shop.example?subject=ada%40example.com
         assert!(text.contains("100 × Oil   €49.50\n€0.495 each\n"), "{text}");
         assert!(text.contains("1.5 × Tomatoes, kg   €6.30\n€4.20 each\n"), "{text}");
         assert!(text.contains("Total   €55.80\n"), "{text}");
+    }
+
+    #[test]
+    fn a_line_without_a_price_shows_none_and_the_cart_no_total() {
+        let mut cart = cart("EUR", &[("Lamp", 2, "19.90"), ("Curtain", 3, "1")]);
+        cart.lines[1].unit_price = None;
+        let Rendered { html, text, .. } = built_in(&cart);
+        assert!(text.contains("2 × Lamp   €39.80\n€19.90 each\n3 × Curtain\n\nReturn to your cart"), "{text}");
+        assert!(!text.contains("Total") && !html.contains(">none<"), "{html}");
     }
 
     #[test]

@@ -38,29 +38,33 @@ struct Shop {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Source {
-    kind: Kind,
+pub(super) struct Source {
+    pub kind: Option<Kind>,
+    pub shop: Option<String>,
     path: Option<String>,
-    url: Option<String>,
+    pub url: Option<String>,
     socket: Option<String>,
     password_file: Option<String>,
     password_env: Option<String>,
     tls: Option<Encryption>,
     ca_file: Option<String>,
     timeout: Option<Span>,
-    #[serde(default)]
-    timezone: Zone,
-    #[serde(default)]
-    html_names: bool,
-    carts: Option<String>,
-    cart: Option<String>,
+    pub timezone: Option<Zone>,
+    pub table_prefix: Option<String>,
+    pub stores: Option<Vec<u32>>,
+    pub base_url: Option<String>,
+    pub language: Option<String>,
+    pub recovery_url: Option<String>,
+    html_names: Option<bool>,
+    pub carts: Option<String>,
+    pub cart: Option<String>,
     ordered: Option<String>,
 }
 
 /// The word in `source.kind`.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+pub(super) enum Kind {
     Sqlite,
     Jsonl,
     Csv,
@@ -177,7 +181,7 @@ impl TryFrom<String> for Span {
 /// An IANA zone name; UTC unless said otherwise.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(try_from = "String")]
-struct Zone(Tz);
+pub(super) struct Zone(pub Tz);
 
 impl Default for Zone {
     fn default() -> Zone {
@@ -265,18 +269,18 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     Some((names.next()?, names.collect()))
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     path: &'a Path,
     folder: &'a Path,
 }
 
 impl Checker<'_> {
     /// An error that names the file and the key.
-    fn wrong(&self, key: &str, problem: impl std::fmt::Display, next: &str) -> Failure {
+    pub(super) fn wrong(&self, key: &str, problem: impl std::fmt::Display, next: &str) -> Failure {
         Failure::config(format!("{}: {key}: {problem}", self.path.display()), next)
     }
 
-    fn missing(&self, key: &str, next: &str) -> Failure {
+    pub(super) fn missing(&self, key: &str, next: &str) -> Failure {
         Failure::config(format!("{}: {key} is missing", self.path.display()), next)
     }
 
@@ -317,7 +321,9 @@ impl Checker<'_> {
     }
 
     fn source(&self, source: Source) -> Result<SourceSettings, Failure> {
-        let engine = match source.kind {
+        let preset = self.preset(&source)?;
+        let of_kind = self.kind(&source, preset.as_ref())?;
+        let engine = match of_kind {
             Kind::Mysql => Some(Engine::MySql),
             Kind::Postgres => Some(Engine::Postgres),
             Kind::Sqlite | Kind::Jsonl | Kind::Csv => None,
@@ -347,7 +353,7 @@ impl Checker<'_> {
                     let next = "remove it, or set kind = \"mysql\" or \"postgres\"";
                     return Err(self.wrong(&format!("source.{key}"), "only a server has that", next));
                 }
-                match source.kind {
+                match of_kind {
                     Kind::Jsonl => SourceKind::JsonLines(path),
                     Kind::Csv => SourceKind::Csv(path),
                     _ => SourceKind::Sqlite(path),
@@ -364,11 +370,12 @@ impl Checker<'_> {
         }
         Ok(SourceSettings {
             kind,
-            timezone: source.timezone.0,
-            html_names: source.html_names,
-            carts: source.carts,
-            cart: source.cart,
-            ordered: source.ordered,
+            timezone: source.timezone.unwrap_or_default().0,
+            html_names: source.html_names.unwrap_or(preset.as_ref().is_some_and(|preset| preset.shop.html_names)),
+            carts: source.carts.or_else(|| preset.as_ref().map(Preset::carts)),
+            cart: source.cart.or_else(|| preset.as_ref().map(Preset::cart)),
+            ordered: source.ordered.or_else(|| preset.as_ref().map(Preset::ordered)),
+            preset,
         })
     }
 
@@ -428,6 +435,11 @@ impl Checker<'_> {
                 let next =
                     "write mailto:address, or https://…; {email} and {token} in it are filled in for each message";
                 return Err(self.wrong("mail.unsubscribe", format!("{link:?} is no link"), next));
+            }
+            let unfilled = link.replace("{email}", "").replace("{token}", "");
+            if unfilled.contains(['{', '}']) {
+                let next = "only {email} and {token} are filled in; write any other brace as %7B or %7D";
+                return Err(self.wrong("mail.unsubscribe", format!("{link:?} has an unknown placeholder"), next));
             }
         }
         let mut envelope = None;

@@ -2,6 +2,7 @@
 
 pub mod campaigns;
 mod file;
+mod preset;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::domain::address::Mailbox;
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
 use crate::ledger::Place;
+use crate::source::shops::Preset;
 
 pub use server::{Encryption, Endpoint, Engine, ServerSettings};
 
@@ -55,6 +57,8 @@ pub struct SourceSettings {
     pub cart: Option<String>,
     /// Any row means ordered; binds `:cart_id`, `:user_id`, `:email`, `:since`.
     pub ordered: Option<String>,
+    /// Whose queries those are, where none is configured.
+    pub preset: Option<Preset>,
 }
 
 /// The kinds of source, and where each is.

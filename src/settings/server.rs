@@ -24,7 +24,7 @@ impl Engine {
     }
 
     /// The word in `source.kind`, which also begins its addresses.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Engine::MySql => "mysql",
             Engine::Postgres => "postgres",
@@ -91,6 +91,14 @@ pub(super) fn write(engine: Engine) -> String {
 }
 
 impl ServerSettings {
+    /// Whether the server is reached by a socket, or by a name or number of this machine.
+    pub fn is_on_this_machine(&self) -> bool {
+        match &self.endpoint {
+            Endpoint::Tcp { host, .. } => super::is_loopback(host),
+            Endpoint::Socket { .. } => true,
+        }
+    }
+
     /// Database and address, for people: `magento on db.shop.example:3306`.
     pub fn described(&self) -> String {
         match &self.endpoint {

@@ -246,7 +246,7 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
         ordered_at: time("ordered_at", &head.ordered_at, zone)?,
         lines: lines.iter().filter_map(|line| cart_line(line, currency).transpose()).collect::<Result<_, _>>()?,
     };
-    if cart.value().is_none() {
+    if !cart.value_fits() {
         return Err("the value of the cart is too large".into());
     }
     Ok(cart)
@@ -263,10 +263,13 @@ fn cart_line(line: &RawLine, currency: Currency) -> Result<Option<CartLine>, Str
         return Ok(None);
     }
     let name = text(&format!("name {of}"), &line.name)?.unwrap_or_else(|| sku.clone());
-    let price = text(&format!("unit_price {of}"), &line.unit_price)?.ok_or_else(|| format!("no unit_price {of}"))?;
-    let unit_price = Price::parse(&price, currency).ok_or_else(|| {
-        format!("the unit_price {of} is {}, not an amount such as 19.90 in {currency}", quoted(&price))
-    })?;
+    let price = text(&format!("unit_price {of}"), &line.unit_price)?;
+    let priced = |price: String| {
+        Price::parse(&price, currency).ok_or_else(|| {
+            format!("the unit_price {of} is {}, not an amount such as 19.90 in {currency}", quoted(&price))
+        })
+    };
+    let unit_price = price.map(priced).transpose()?;
     let (image_url, url) = (picture(&line.image_url), picture(&line.url));
     Ok(Some(CartLine { sku, name, quantity, unit_price, image_url, url }))
 }
@@ -330,7 +333,7 @@ fn picture(field: &RawField) -> Option<String> {
 }
 
 /// Whether a text is an absolute http or https address with a host (RFC 3986 §3), fit for an `href`.
-fn is_web_address(text: &str) -> bool {
+pub(super) fn is_web_address(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
@@ -399,7 +402,7 @@ mod tests {
         for quantity in ["-1", "1,5", "two", "", "4294967296"] {
             assert!(problem(|c| c.lines[0].quantity = field(quantity)).contains("quantity"), "{quantity}");
         }
-        for price in ["19,90", "free", "NaN", "1e3", "NULL"] {
+        for price in ["19,90", "free", "NaN", "1e3", "-"] {
             assert!(problem(|c| c.lines[0].unit_price = field(price)).contains("unit_price"), "{price}");
         }
         assert!(problem(|c| c.lines[0].unit_price = field("92233720368547758.07")).contains("too large"));
@@ -432,6 +435,19 @@ mod tests {
         let cart = cart.checked(Tz::UTC, "shop.db").unwrap();
         assert_eq!(cart.lines.len(), 1);
         assert_eq!(cart.value().unwrap().decimal(), "29.85");
+    }
+
+    #[test]
+    fn a_line_may_have_no_price() {
+        let mut cart = sound();
+        for none in [Ok(None), field(""), field(" "), field("NULL"), field("\\N")] {
+            cart.lines[0].unit_price = none;
+            let read = cart.clone().checked(Tz::UTC, "shop.db").unwrap();
+            assert_eq!((read.lines[0].unit_price, read.value()), (None, None));
+        }
+        cart.lines.push(sound().lines[0].clone());
+        cart.lines[1].unit_price = field("92233720368547758.07");
+        assert!(cart.checked(Tz::UTC, "shop.db").unwrap_err().problem.contains("too large"));
     }
 
     #[test]

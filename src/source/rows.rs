@@ -23,20 +23,38 @@ pub(super) const COLUMNS: [(&str, bool); 16] = [
     ("url", false),
 ];
 
+/// So many of them are about the cart, and not about a line.
+const HEAD: usize = 10;
+
 /// Where each column of [`COLUMNS`] stands in a row.
 #[derive(Debug, Clone)]
 pub(super) struct Columns([Option<usize>; COLUMNS.len()]);
 
 impl Columns {
+    /// The same for rows that say all of a cart but its lines.
+    ///
+    /// # Errors
+    /// As [`Columns::find`].
+    pub fn of_heads<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<Columns, String> {
+        Columns::among(&COLUMNS[..HEAD], names)
+    }
+
     /// Finds the columns by their names; case does not matter, nor do columns that are not known here. A name may be
     /// spelled otherwise (`Cart ID`), and the addresses may be in `Email Address` or the like.
     ///
     /// # Errors
     /// A text that names the columns which are missing, or the one that is there twice.
     pub fn find<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<Columns, String> {
+        Columns::among(&COLUMNS, names)
+    }
+
+    fn among<'a>(
+        columns: &[(&'static str, bool)],
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<Columns, String> {
         let mut found = [None; COLUMNS.len()];
         let mut missing = Vec::new();
-        for (place, (wanted, required)) in found.iter_mut().zip(COLUMNS) {
+        for (place, (wanted, required)) in found.iter_mut().zip(columns.iter().copied()) {
             if names.clone().filter(|name| column::tidy(name).eq_ignore_ascii_case(wanted)).count() > 1 {
                 return Err(format!("has the column {wanted} twice"));
             }

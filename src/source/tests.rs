@@ -18,7 +18,15 @@ pub(super) const HEADER: &str = "cart_id,user_id,email,name,currency,created_at,
 pub(super) type FileKind = fn(PathBuf) -> SourceKind;
 
 pub(super) fn settings(kind: FileKind, path: PathBuf, timezone: Tz) -> SourceSettings {
-    SourceSettings { kind: kind(path), timezone, html_names: false, carts: None, cart: None, ordered: None }
+    SourceSettings {
+        kind: kind(path),
+        timezone,
+        html_names: false,
+        carts: None,
+        cart: None,
+        ordered: None,
+        preset: None,
+    }
 }
 
 pub(super) fn at(text: &str) -> Instant {
@@ -98,7 +106,7 @@ fn json_lines_are_read_whatever_is_in_them() {
 
     let Look::Cart(c1) = source.cart("c1").unwrap() else { panic!("c1 is not there") };
     assert_eq!(
-        (c1.user_id.as_deref(), c1.consent, c1.lines[0].unit_price.display()),
+        (c1.user_id.as_deref(), c1.consent, c1.lines[0].unit_price.unwrap().display()),
         (Some("7"), Some(true), "€19.90".into())
     );
     assert!(!source.ordered(&c1).unwrap());

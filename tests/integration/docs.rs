@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -25,6 +25,7 @@ const PAGES: [&str; 15] = [
     "docs/ledger.md",
     "docs/proof.md",
     "docs/sending.md",
+    "docs/shops.md",
     "docs/troubleshooting.md",
 ];
 
@@ -354,7 +355,7 @@ const DEFAULTS: [(&str, &str, &str); 37] = [
     ("source.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
     ("source.tls", "\"verify\"", "(None, _) => Encryption::Verify"),
     ("source.timeout", "\"30s\"", "timeout: Duration::from_secs(30)"),
-    ("source.html_names", "false", "#[serde(default)]\n    html_names: bool"),
+    ("source.html_names", "false", "html_names: source.html_names.unwrap_or("),
     ("mail.transport", "\"smtp\"", "#[default]\n    Smtp"),
     (
         "mail.envelope",
@@ -436,7 +437,7 @@ fn the_exit_codes_are_the_same_on_every_page() {
 
 #[test]
 fn the_states_and_reasons_are_those_of_the_ledger() {
-    let schema = page("src/ledger/schema.sql");
+    let schema = page("src/ledger/sqlite/schema.sql");
     let check = |name: &str| {
         let text = schema.split(&format!("CONSTRAINT {name}")).nth(1).expect("the constraint");
         let text = text.split("),\n").next().unwrap_or_default();

@@ -116,15 +116,16 @@ fn the_guides_json_line_is_a_cart_that_gets_a_mail() {
 fn every_default_that_init_writes_as_a_comment_can_be_turned_on() {
     let (mut text, mut table) = (String::new(), "");
     for line in STARTER.lines() {
-        table = if line.starts_with('[') { line.split(' ').next().unwrap_or(table) } else { table };
+        table = line.strip_prefix('[').and_then(|line| line.split(']').next()).unwrap_or(table);
         let setting =
             line.strip_prefix("# ").filter(|rest| rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')));
-        // Queries and passwords are examples, not defaults.
-        let example = ["carts", "cart", "ordered", "password_file", "username"];
-        let of_servers = ["url", "socket", "tls", "ca_file", "timeout"];
-        let is_example = |key: &str| example.contains(&key) || (table == "[source]" && of_servers.contains(&key));
+        // Queries, passwords, servers and presets are examples, not defaults.
+        let is_default = |key: &str| match table {
+            "source" => ["timezone", "html_names"].contains(&key),
+            _ => !["password_file", "username"].contains(&key),
+        };
         let key = setting.and_then(|setting| setting.split(' ').next());
-        match setting.filter(|_| key.is_some_and(|key| !is_example(key))) {
+        match setting.filter(|_| key.is_some_and(is_default)) {
             Some(setting) => text.push_str(setting),
             None => text.push_str(line),
         }
@@ -142,7 +143,7 @@ fn the_exit_codes_are_those_of_the_readme() {
     let codes: Vec<i32> = first_cells(&page("README.md"), "| exit |")
         .into_iter()
         .map(|code| code.parse().unwrap())
-        // A fault of mailonce: whoever knows how to bring it about mends it.
+        // A fault of mailonce: whoever knows how to bring it about fixes it.
         .filter(|code| *code != 70)
         .collect();
     let world = World::new().cart(Cart::of("c1")).init();
@@ -161,7 +162,7 @@ fn the_exit_codes_are_those_of_the_readme() {
     let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
     lock.lock().unwrap();
     end(75, &["detect"]);
-    drop(lock);
+    lock.unlock().unwrap();
     world.configure("detect.idle", "soon");
     end(78, &["detect"]);
     assert_eq!(seen, codes);

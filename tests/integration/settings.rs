@@ -208,3 +208,30 @@ fn a_certificate_authority_that_is_not_there_stops_the_run_and_keeps_the_message
     world.exits(78, ["detect"]).says("no.pem");
     assert!(world.messages().iter().all(|message| message.state == "planned"));
 }
+
+#[test]
+fn every_wrong_value_of_a_preset_is_named_by_its_key() {
+    let of = |shop: &str| {
+        let url =
+            if shop == "odoo" || shop == "saleor" { "postgres://m@localhost/shop" } else { "mysql://m@localhost/shop" };
+        World::new().unset("source.kind").unset("source.path").set("source.shop", shop).set("source.url", url)
+    };
+    refused(&of("magneto"), &["source.shop", "the nearest is \"magento2\"", "write one of magento2, woocommerce"]);
+    refused(
+        &of("magento2").set("source.kind", "postgres"),
+        &["source.kind", "Magento 2.4 keeps its carts in \"mysql\""],
+    );
+    refused(&of("magento2").set("source.kind", "sqlite"), &["source.kind"]);
+    refused(&of("magento2").set("source.timezone", "Europe/Berlin"), &["source.timezone", "in UTC"]);
+    refused(&of("prestashop8"), &["source.timezone: is missing", "PS_TIMEZONE"]);
+    refused(&of("saleor"), &["source.base_url: is missing", "address of the storefront"]);
+    refused(&of("magento2").set("source.table_prefix", "m2_; DROP TABLE quote"), &["source.table_prefix"]);
+    refused(&of("odoo").set("source.table_prefix", "o_"), &["source.table_prefix", "no use for it"]);
+    refused(&of("magento2").set("source.stores", Value::Array(vec![(-1).into()])), &["stores"]);
+    refused(&of("magento2").set("source.stores", Value::Array(Vec::new())), &["source.stores: names no store"]);
+    refused(&of("magento2").set("source.language", "en_US"), &["source.language"]);
+    refused(&of("magento2").set("source.base_url", "shop.example"), &["source.base_url", "no web address"]);
+    refused(&of("magento2").set("source.recovery_url", "https://shop.example/"), &["source.recovery_url", "{cart_id}"]);
+    refused(&of("magento2").set("source.carts", "SELECT 1"), &["source.cart: is missing", "mailonce source queries"]);
+    refused(&World::new().set("source.stores", Value::Array(vec![1.into()])), &["source.stores: only a preset"]);
+}

@@ -10,7 +10,7 @@ use crate::cli;
 use crate::domain::cart::short_hash;
 use crate::domain::state::Reason;
 use crate::failure::Exit;
-use crate::ledger::{Access, Ledger};
+use crate::ledger::Records;
 use crate::letters::cart::CartLetters;
 use crate::output::count;
 use crate::settings::Settings;
@@ -18,6 +18,9 @@ use crate::source;
 
 /// In prose, so many carts of one reason are listed; JSON lists all.
 const MOST_LISTED: u64 = 1000;
+
+/// For the value of a cart with a line that has no price.
+const NO_TOTAL: &str = "without a total";
 
 #[derive(Debug, Serialize)]
 struct WouldSend {
@@ -53,11 +56,11 @@ struct DryRun {
 pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect) -> Result<Exit> {
     let now = context.clock.now();
     CartLetters::load_and_try(settings, now)?;
-    let mut ledger = Ledger::open(settings.place(), Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
-    let found = look.read(source.as_mut(), &mut ledger)?;
-    let decided = look.decide(source.as_mut(), &mut ledger, &plan_rules(&settings.detect), u64::MAX)?;
+    let found = look.read(source.as_mut(), &ledger)?;
+    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(&settings.detect), u64::MAX)?;
     let to_plan = decided.map_or(0, |decided| decided.to_plan);
     let mut report = DryRun {
         would_send: Vec::new(),
@@ -76,7 +79,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
         };
         let (reason, detail) = match look {
             LastLook::Same(cart) => {
-                let value = cart.value().map_or_else(String::new, |value| value.display());
+                let value = cart.value().map_or_else(|| NO_TOTAL.into(), |value| value.display());
                 report.would_send.push(WouldSend {
                     cart_id: due.cart_id,
                     identity: due.identity,
@@ -111,7 +114,10 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
                 identity: cart.identity.clone(),
                 recipient: cart.recipient.clone(),
                 cart_hash: cart.cart_hash.clone(),
-                value: format!("{} {}", cart.cart_value, cart.currency),
+                value: match cart.cart_value.as_str() {
+                    "" => NO_TOTAL.into(),
+                    value => format!("{value} {}", cart.currency),
+                },
                 planned_before: false,
             });
         } else {

@@ -1,5 +1,7 @@
 //! `init`: what is missing of configuration, templates and ledger. Nothing is overwritten.
 
+mod shop;
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,11 +13,12 @@ use serde_json::json;
 use super::Context;
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Kind, Ledger};
+use crate::ledger::{Kind, Ledger, Records};
 use crate::mail::template::BUILT_IN_CART;
 use crate::output::count;
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
+use crate::source::shops;
 
 const STARTER: &str = include_str!("mailonce.toml");
 
@@ -30,43 +33,46 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
     }
     let config = config_path(context);
     let mut made = Vec::new();
+    let shop = args.shop.as_deref().and_then(|name| shops::find(name).ok());
+    let starter = shop.map_or_else(|| STARTER.to_owned(), shop::starter);
     let starter = match kind {
         // A rehearsal ledger would refuse a server that is not on this machine.
-        Kind::Rehearsal => STARTER.replace("\ntransport = \"smtp\"", "\ntransport = \"file\""),
-        Kind::Live => STARTER.to_owned(),
+        Kind::Rehearsal => starter.replace("\ntransport = \"smtp\"", "\ntransport = \"file\""),
+        Kind::Live => starter,
     };
-    let fresh_config = write_missing(&config, &starter)?;
+    let fresh_config = write_missing(&config, &starter, 0o644)?;
     if fresh_config {
         made.push(config.clone());
+        // The configuration names it, so it must be there. Empty, it is no one's password.
+        let password = config.with_file_name(shop::PASSWORD_FILE);
+        if shop.is_some() && write_missing(&password, "", 0o600)? {
+            made.push(password);
+        }
     }
     let settings = Settings::read(Some(&config))?;
+    let grants = shop.map(|shop| shop::grants(&settings, shop, &config)).transpose()?.unwrap_or_default();
     let template = settings.detect.template.clone();
     if let Some(template) = &template
-        && write_missing(template, BUILT_IN_CART)?
+        && write_missing(template, BUILT_IN_CART, 0o644)?
     {
         made.push(template.clone());
     }
-    let ledger = match Ledger::exists(&settings.ledger) {
-        true => {
-            let ledger = Ledger::open(settings.place(), crate::ledger::Access::Read)?;
-            if ledger.kind() != kind {
-                return Err(Failure::config(
-                    format!("{} is a {} ledger already, permanently", settings.ledger.display(), ledger.kind().word()),
-                    "name another ledger in the configuration, or leave --rehearsal as it was",
-                )
-                .into());
-            }
-            ledger
+    if Ledger::exists(&settings.ledger) {
+        let found = Records::open(settings.place())?.kind();
+        if found != kind {
+            return Err(Failure::config(
+                format!("{} is a {} ledger already, permanently", settings.ledger.display(), found.word()),
+                "name another ledger in the configuration, or leave --rehearsal as it was",
+            )
+            .into());
         }
-        false => {
-            let (_lock, ledger) = make_ledger(context, &settings, kind, "init")?;
-            made.push(settings.ledger.clone());
-            ledger
-        }
-    };
-    context
-        .output
-        .document(&json!({ "config": config, "ledger": settings.ledger, "kind": ledger.kind().word(), "made": made }));
+    } else {
+        make_ledger(context, &settings, kind, "init")?;
+        made.push(settings.ledger.clone());
+    }
+    context.output.document(&json!({
+        "config": config, "ledger": settings.ledger, "kind": kind.word(), "made": made, "grants": grants,
+    }));
     for path in &made {
         context.output.print(format!("made {}", path.display()));
     }
@@ -78,9 +84,22 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
             settings.ledger.display()
         ));
     }
-    let next = match fresh_config {
-        true => format!("next: edit {} (shop, source, mail), then `mailonce detect --dry-run`", config.display()),
-        false => "next: `mailonce detect --dry-run` shows who would get what, and why the others would not".into(),
+    if !grants.is_empty() {
+        context.output.print("\nto be run on the shop's database, by someone who may grant:");
+        grants.iter().for_each(|grant| context.output.print(grant));
+        context.output.print("");
+    }
+    let (config, dry_run) =
+        (config.display(), "`mailonce detect --dry-run` shows who would get what, and why the others would not");
+    let next = match (fresh_config, shop) {
+        (true, None) => format!("next: edit {config} (shop, source, mail), then `mailonce detect --dry-run`"),
+        (true, Some(_)) => format!(
+            "next: write the password into {}, edit {config} (shop, source, mail), run `mailonce init` with the same \
+             options again for the rights under the names that you wrote, and then `mailonce doctor` and `mailonce source carts`",
+            shop::PASSWORD_FILE
+        ),
+        (false, None) => format!("next: {dry_run}"),
+        (false, Some(_)) => format!("next: `mailonce source carts` shows what is read; {dry_run}"),
     };
     context.output.print(next);
     Ok(Exit::Done)
@@ -111,11 +130,11 @@ fn config_path(context: &Context<'_>) -> PathBuf {
 }
 
 /// Writes a file that is not there yet; says whether it did.
-fn write_missing(path: &Path, text: &str) -> Result<bool, Failure> {
+fn write_missing(path: &Path, text: &str, mode: u32) -> Result<bool, Failure> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|err| cannot_make(folder, &err))?;
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
+    match OpenOptions::new().write(true).create_new(true).mode(mode).open(path) {
         Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true).map_err(|err| cannot_make(path, &err)),
         Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
         Err(err) => Err(cannot_make(path, &err)),

@@ -9,9 +9,11 @@ pub(super) mod audience;
 mod built_in;
 #[cfg(feature = "mysql")]
 mod mysql;
+pub(super) mod old_log;
 mod parameters;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod preset;
 mod queries;
 mod survey;
 #[cfg(feature = "postgres")]
@@ -23,9 +25,10 @@ use anyhow::Result;
 use chrono_tz::Tz;
 
 use self::parameters::Query;
+use self::preset::Finishing;
 use self::queries::Queries;
 use super::copied::Copied;
-use super::raw::printable;
+use super::raw::{RawCart, RawField, printable};
 use super::rows::Gathering;
 use super::stored::{Stored, field};
 use super::{Advice, Look, ReadSummary, Row, Source, Touched, WALL_TIME, as_the_earliest_text, orders_since};
@@ -274,6 +277,7 @@ pub(super) struct ShopServer {
     link: Link,
     queries: Queries,
     zone: Tz,
+    finishing: Option<Finishing>,
 }
 
 impl ShopServer {
@@ -285,23 +289,34 @@ impl ShopServer {
     pub fn open(server: &ServerSettings, settings: &SourceSettings) -> Result<ShopServer> {
         let mut link = Link::to(server);
         let queries = Queries::check(&mut link, settings)?;
-        Ok(ShopServer { link, queries, zone: settings.timezone })
+        let finishing = settings.preset.as_ref().map(|preset| Finishing::check(&mut link, preset)).transpose()?;
+        Ok(ShopServer { link, queries, zone: settings.timezone, finishing })
+    }
+}
+
+/// A cart as the preset finishes it, if there is one.
+fn finished(finishing: &mut Option<Finishing>, link: &mut Link, cart: RawCart, items: &RawField) -> Result<RawCart> {
+    match finishing {
+        Some(finishing) => finishing.finish(link, cart, items),
+        None => Ok(cart),
     }
 }
 
 impl Source for ShopServer {
     fn read_carts(&mut self, touched: &Touched, each: &mut dyn FnMut(Row) -> Result<()>) -> Result<ReadSummary> {
-        let ShopServer { link, queries, zone } = self;
+        let ShopServer { link, queries, zone, finishing, .. } = self;
         let name = link.name().to_owned();
         let carts = &queries.carts;
         let values = [
             (":not_before", as_the_earliest_text(touched.not_before, *zone)),
             (":idle_before", as_the_latest_text(touched.fresh_until, *zone)),
         ];
+        let copied = link.copy(&carts.question(&values));
+        let copied = copied.map_err(|trouble| link.told(carts.key, trouble, false))?;
         let mut summary = ReadSummary::default();
-        let mut take = |cart: super::raw::RawCart| {
+        let mut take = |cart: RawCart, items: &RawField| {
             summary.carts_seen += 1;
-            match cart.into_row(touched, *zone, &name) {
+            match finished(finishing, link, cart, items)?.into_row(touched, *zone, &name) {
                 Some(row) => each(row),
                 None => {
                     summary.outside += 1;
@@ -309,31 +324,35 @@ impl Source for ShopServer {
                 }
             }
         };
-        let copied = link.copy(&carts.question(&values));
-        let copied = copied.map_err(|trouble| link.told(carts.key, trouble, false))?;
         let mut gathering = Gathering::default();
         copied.rows(Some(carts.columns.cart_id()), &mut |row| {
             let field = |at| row.get_ref(at).map_or(Ok(None), field);
-            gathering.push(carts.columns.read(field), None, None).map_or(Ok(()), &mut take)
+            let before = gathering.push(carts.columns.read(field), None, None);
+            match carts.items {
+                None => before.map_or(Ok(()), |cart| take(cart, &Ok(None))),
+                // Each row is a whole cart.
+                Some(at) => gathering.finish().map_or(Ok(()), |cart| take(cart, &field(at))),
+            }
         })?;
-        gathering.finish().map_or(Ok(()), &mut take)?;
+        gathering.finish().map_or(Ok(()), |cart| take(cart, &Ok(None)))?;
         Ok(summary)
     }
 
     fn cart(&mut self, cart_id: &str) -> Result<Look> {
-        let ShopServer { link, queries, zone } = self;
+        let ShopServer { link, queries, zone, finishing, .. } = self;
         let cart = &queries.cart;
         let values = [
             (":cart_id", cart_id.to_owned()),
             (":not_before", EARLIEST.to_owned()),
             (":idle_before", LATEST.to_owned()),
         ];
-        let mut gathering = Gathering::default();
+        let (mut gathering, mut items) = (Gathering::default(), Ok(None));
         let read = link.read(&cart.question(&values), &mut |row| {
             let (head, line) = cart.columns.read(|at| row[at].field());
             // A server that compares without case, or as numbers, finds others too.
             if matches!(&head.cart_id, Ok(Some(id)) if id == cart_id) {
                 gathering.push((head, line), None, None);
+                items = cart.items.map_or(Ok(None), |at| row[at].field());
             }
             Ok(())
         });
@@ -342,14 +361,17 @@ impl Source for ShopServer {
             Err(Trouble::Fault(Fault { kind: FaultKind::Value, .. })) => return Ok(Look::Gone),
             Err(trouble) => return Err(link.told(cart.key, trouble, false)),
         }
-        Ok(gathering.finish().map_or(Look::Gone, |cart| cart.into_look(*zone, link.name())))
+        match gathering.finish() {
+            None => Ok(Look::Gone),
+            Some(cart) => Ok(finished(finishing, link, cart, &items)?.into_look(*zone, link.name())),
+        }
     }
 
     fn ordered(&mut self, cart: &Cart) -> Result<bool> {
         if cart.ordered_at.is_some() {
             return Ok(true);
         }
-        let ShopServer { link, queries, zone } = self;
+        let ShopServer { link, queries, zone, .. } = self;
         let ordered = &queries.ordered;
         let mut values = vec![
             (":cart_id", cart.cart_id.clone()),
@@ -367,7 +389,12 @@ impl Source for ShopServer {
     }
 
     fn advice(&mut self) -> Result<Vec<Advice>> {
-        survey::advice(&mut self.link, &self.queries)
+        let mut advice = survey::advice(&mut self.link, &self.queries)?;
+        if let Some(finishing) = &self.finishing {
+            advice.extend(survey::unserved(&mut self.link, finishing.preset())?);
+            advice.extend(finishing.preset().doubts(self.zone));
+        }
+        Ok(advice)
     }
 }
 

@@ -68,8 +68,9 @@ impl Postgres {
 
     /// Runs what a question needs in a transaction of its own.
     fn in_transaction<T>(&mut self, work: impl FnOnce(&mut Postgres) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        // A plan that looks dear would be compiled first (jit), which takes seconds, for questions that take less.
         let begin = format!(
-            "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL TIME ZONE 'UTC'; SET LOCAL datestyle = 'ISO'; \
+            "BEGIN READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {}; SET LOCAL TIME ZONE 'UTC'; SET LOCAL datestyle = 'ISO'; \
              SET LOCAL standard_conforming_strings = on",
             self.timeout.as_millis()
         );

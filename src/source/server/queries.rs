@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 
 use super::super::query::{OF_CART, OF_CARTS, OF_ORDERED, misses_cart_id, unknown_parameter, wrong_columns};
 use super::super::rows::Columns;
+use super::super::shops::Preset;
 use super::built_in::{self, Tables};
 use super::{Column, Link, Query, Question, Stored};
 use crate::domain::cart::Cart;
@@ -27,6 +28,8 @@ pub(super) struct CartsQuery {
     query: Query,
     found: Vec<Column>,
     pub columns: Columns,
+    /// Where the lines stand, serialized as the shop keeps them, in place of columns of their own.
+    pub items: Option<usize>,
 }
 
 /// Rows that mean: ordered.
@@ -46,13 +49,16 @@ impl Queries {
     pub fn check(link: &mut Link, settings: &SourceSettings) -> Result<Queries> {
         let tables = Tables::look(link, settings.carts.is_none(), settings.ordered.is_none())?;
         let own = |own: &Option<String>, built_in: Option<String>| own.clone().or(built_in).unwrap_or_default();
-        let carts = CartsQuery::check(link, "source.carts", &own(&settings.carts, tables.carts()), &OF_CARTS)?;
+        let has_items = settings.preset.as_ref().is_some_and(Preset::has_items);
+        let mut check =
+            |key, text: &str, parameters: &[&str]| CartsQuery::check(link, key, text, parameters, has_items);
+        let carts = check("source.carts", &own(&settings.carts, tables.carts()), &OF_CARTS)?;
         let cart = match (&settings.cart, tables.cart()) {
-            (Some(text), _) => CartsQuery::check(link, "source.cart", text, &OF_CART)?,
-            (None, Some(text)) => CartsQuery::check(link, "source.carts", &text, &OF_CART)?,
+            (Some(text), _) => check("source.cart", text, &OF_CART)?,
+            (None, Some(text)) => check("source.carts", &text, &OF_CART)?,
             (None, None) => {
                 let text = format!("SELECT * FROM (\n{}\n) AS shop WHERE shop.cart_id = :cart_id", carts.query.named());
-                CartsQuery::check(link, "source.carts", &text, &[OF_CART[0], OF_CARTS[0], OF_CARTS[1]])?
+                check("source.carts", &text, &[OF_CART[0], OF_CARTS[0], OF_CARTS[1]])?
             }
         };
         if !cart.query.parameters().contains(&":cart_id") {
@@ -67,11 +73,23 @@ impl Queries {
 }
 
 impl CartsQuery {
-    fn check(link: &mut Link, key: &'static str, text: &str, parameters: &[&str]) -> Result<CartsQuery> {
+    fn check(
+        link: &mut Link,
+        key: &'static str,
+        text: &str,
+        parameters: &[&str],
+        has_items: bool,
+    ) -> Result<CartsQuery> {
         let (query, found) = checked(link, key, text, parameters)?;
         let names: Vec<&str> = found.iter().map(|column| column.name.as_str()).collect();
-        let columns = Columns::find(names.into_iter()).map_err(|what| wrong_columns(key, link.name(), &what))?;
-        Ok(CartsQuery { key, query, found, columns })
+        let items = has_items.then(|| names.iter().position(|name| name.eq_ignore_ascii_case("items")));
+        let columns = match items {
+            None => Columns::find(names.into_iter()),
+            Some(None) => Err("lacks the column items".to_owned()),
+            Some(Some(_)) => Columns::of_heads(names.into_iter()),
+        };
+        let columns = columns.map_err(|what| wrong_columns(key, link.name(), &what))?;
+        Ok(CartsQuery { key, query, found, columns, items: items.flatten() })
     }
 
     /// The query with values.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 
 use super::super::Advice;
+use super::super::shops::Preset;
 use super::{Link, Queries, Query, Question};
 use crate::settings::Engine;
 
@@ -165,6 +166,29 @@ fn seconds_ahead(link: &mut Link) -> Result<f64> {
     let there: Option<f64> = rows(link, sql)?.into_iter().flatten().next().and_then(|text| text.parse().ok());
     let here = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(there.map_or(0.0, |there| there - here.as_secs_f64()))
+}
+
+/// The looks of a preset at large tables that no index serves, not even one for some of their rows.
+pub(super) fn unserved(link: &mut Link, preset: &Preset) -> Result<Vec<Advice>> {
+    let mut advice = Vec::new();
+    for (table, column, remedy) in preset.looks() {
+        let partial = format!(
+            "SELECT 1 AS found FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+             WHERE i.indrelid = to_regclass('{table}') AND a.attname = '{column}'"
+        );
+        let is_served = match link.settings.engine {
+            Engine::MySql => has_index(link, &table, column)?,
+            Engine::Postgres => !rows(link, &partial)?.is_empty(),
+        };
+        let quoted = match link.settings.engine {
+            Engine::MySql => format!("`{table}`"),
+            Engine::Postgres => format!("\"{table}\""),
+        };
+        if !is_served && has_many_rows(link, &quoted)? {
+            advice.push(Advice { what: format!("has no index by which {table} is looked into by {column}"), remedy });
+        }
+    }
+    Ok(advice)
 }
 
 /// The rows of a query of our own, as texts.
