@@ -79,7 +79,7 @@ pub enum Command {
     /// Look at what is read of the shop
     #[command(subcommand)]
     Source(Source),
-    /// Render the message for one cart into files to look at, without touching the ledger
+    /// Render the message for one cart, or of one campaign, into files to look at, without touching the ledger
     Preview(Preview),
     /// Check every invariant of the ledger, and against the mail server's log: exit 0, or 1 and a line for each violation
     Audit(Audit),
@@ -109,6 +109,12 @@ pub struct Detect {
     /// Write nothing; list who would get what, who would not, and why
     #[arg(long)]
     pub dry_run: bool,
+    /// Try at once what waits for its next try, as after an outage
+    #[arg(long, conflicts_with = "dry_run")]
+    pub retry_now: bool,
+    /// Only send one message about a cart of the shop to this address, marked as a test; the ledger does not know of it
+    #[arg(long, value_name = "ADDRESS", value_parser = Address::parse, conflicts_with_all = ["dry_run", "retry_now"])]
+    pub test_to: Option<Address>,
     /// Plan up to N new messages, for this once, where detect.max_per_run would stop it
     #[arg(long, value_name = "N")]
     pub allow: Option<u64>,
@@ -128,6 +134,9 @@ pub struct RunCampaigns {
     /// Only this campaign
     #[arg(long, value_name = "ID")]
     pub campaign: Option<String>,
+    /// Try at once what waits for its next try, as after an outage
+    #[arg(long, conflicts_with = "dry_run")]
+    pub retry_now: bool,
     /// Open it although its audience has fewer than half the rows of the last opening: the list is right as it is
     #[arg(long, requires = "campaign")]
     pub accept_audience: bool,
@@ -155,6 +164,13 @@ pub enum Campaign {
     },
     /// Add a definition to campaigns.toml, check it, and say when it will run first
     Add(Box<CampaignAdd>),
+    /// Send one message, rendered for the first of its audience and marked as a test; the ledger does not know of it
+    Test {
+        id: String,
+        /// Who gets it
+        #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
+        to: Address,
+    },
     /// Open nothing more and send nothing more, until resumed
     Pause { id: String },
     /// Go on after a pause; says what fell due meanwhile and will never open
@@ -268,9 +284,9 @@ pub struct Log {
     /// Only messages in this state
     #[arg(long, value_parser = one_of(State::ALL, State::word, State::of_word))]
     pub state: Option<State>,
-    /// Only what was planned at or after this time
-    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
-    pub since: Option<Instant>,
+    /// Only what was planned at or after this time, or as long ago at most: 2h
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Since>,
     /// At most so many, the newest
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub limit: u64,
@@ -278,12 +294,19 @@ pub struct Log {
 
 #[derive(Debug, Args)]
 pub struct Resolve {
-    /// Settle these by hand: message keys or Message-IDs, as listed
-    #[arg(value_name = "MESSAGE", requires = "decision", conflicts_with_all = ["mail_log", "restored"])]
+    /// Settle these by hand: ids as listed, message keys or Message-IDs
+    #[arg(value_name = "ID", requires = "decision", conflicts_with_all = ["mail_log", "restored"])]
     pub messages: Vec<String>,
     /// Every message in doubt
     #[arg(long, requires = "decision", conflicts_with_all = ["messages", "mail_log", "restored"])]
     pub all: bool,
+    /// Every message in this state: in_doubt, or refused (a cart's, for --resend)
+    #[arg(long, conflicts_with_all = ["messages", "all", "mail_log", "accept", "restored"],
+        value_parser = one_of(&[State::InDoubt, State::Refused], State::word, State::of_word))]
+    pub state: Option<State>,
+    /// Only what came to that state at or after this time, or as long ago at most: 2h
+    #[arg(long, value_name = "TIME", requires = "state", value_parser = parse_since)]
+    pub since: Option<Since>,
     /// The server took them over: they count as sent
     #[arg(long, group = "decision", requires = "reason")]
     pub sent: bool,
@@ -364,7 +387,8 @@ pub enum Import {
         #[arg(long, default_value = "imported")]
         reason: String,
     },
-    /// Bring a dump of an older system's cart_abandonment_log into the ledger: CSV, JSON Lines or an SQLite file
+    /// Bring an older system's cart_abandonment_log into the ledger: a dump as CSV, JSON Lines or an SQLite file, or the
+    /// table in the shop's own database
     ///
     /// Columns are matched by name: user_id or email, cart_hash, email_sent, created_at; id, cart_id, cart_value, currency,
     /// last_sent_at where there are; others are kept as JSON in `extra`. A row is known by shopper, cart_hash and
@@ -373,11 +397,15 @@ pub enum Import {
     /// end.
     Log {
         /// The file to read
-        file: PathBuf,
+        #[arg(required_unless_present = "source", conflicts_with = "source")]
+        file: Option<PathBuf>,
+        /// Read it from the shop's own database, as [source] has it
+        #[arg(long)]
+        source: bool,
         /// The zone of times that have none of their own
         #[arg(long, value_name = "ZONE")]
         timezone: Option<chrono_tz::Tz>,
-        /// The table to read, where the file is an SQLite database
+        /// The table to read, where it is read from a database
         #[arg(long, default_value = "cart_abandonment_log")]
         table: String,
     },
@@ -411,11 +439,35 @@ pub struct Doctor {
 
 #[derive(Debug, Args)]
 pub struct Preview {
-    /// The cart to render; without it, an example cart
-    pub cart_id: Option<String>,
+    /// The cart to render, or `campaign` and the id of a campaign; without it, an example cart
+    #[arg(value_name = "CART|campaign ID", num_args = 0..=2)]
+    pub what: Vec<String>,
     /// The folder to write to
     #[arg(long, default_value = "preview", value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// From when on: an instant, or a length of time before now.
+#[derive(Debug, Clone, Copy)]
+pub enum Since {
+    At(Instant),
+    Ago(Duration),
+}
+
+impl Since {
+    pub fn from(self, now: Instant) -> Instant {
+        match self {
+            Since::At(at) => at,
+            Since::Ago(span) => now.checked_sub_signed(span::delta(span)).unwrap_or(Instant::MIN_UTC),
+        }
+    }
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    span::parse(text)
+        .map(Since::Ago)
+        .or_else(|_| parse_instant(text).map(Since::At))
+        .map_err(|_| format!("{text:?} is neither a time such as 2026-03-01T08:00:00Z nor a length of time such as 2h"))
 }
 
 /// Takes one of these values by its word.

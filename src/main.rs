@@ -14,6 +14,7 @@ mod mail;
 mod mail_log;
 mod output;
 mod progress;
+mod report;
 mod run;
 mod run_lock;
 mod settings;

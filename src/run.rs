@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Kind, Ledger, Recovered};
+use crate::ledger::{Access, Kind, Ledger, Records, Recovered};
 use crate::mail::Transport;
 use crate::output::Output;
 use crate::run_lock::{Found, RunLock};
@@ -53,8 +53,12 @@ impl Run {
         if !start.accept_clock {
             ledger.check_clock(now)?;
         }
-        if ledger.migrate()? {
-            start.output.decision(format!("{} brought up to date with this version", settings.ledger.display()));
+        if let Some(copy) = ledger.migrate()? {
+            start.output.decision(format!(
+                "{} brought up to date with this version; as it was before: {}",
+                settings.ledger.display(),
+                copy.display()
+            ));
         }
         if let Some(other) = ledger.came_from()? {
             start.output.alarm(format!(
@@ -66,11 +70,11 @@ impl Run {
             ));
         }
         let window = settings.detect.window.as_secs() as i64;
-        let epoch = ledger.begin_run(start.command, now, window, start.accept_clock)?;
+        let epoch = ledger.runs().begin(start.command, now, window, start.accept_clock)?;
         // Written only now that the ledger knows the run: the file may lag behind the ledger, never the other way round.
         lock.write_record(&ledger.record_of(epoch, None, 0), true)?;
         lock.say_begun(epoch)?;
-        let recovered = ledger.recover(now, |token| transport.holds(token))?;
+        let recovered = ledger.runs().recover(now, |token| transport.holds(token))?;
         start.output.decision(format!("run {epoch} started, lock held"));
         Ok(Run { lock, ledger, epoch, recovered, clock: start.clock })
     }
@@ -78,7 +82,7 @@ impl Run {
     /// Ends the run in the ledger and in the lock file, and lets the lock go.
     pub fn end(mut self, ending: &str, idle: bool, armed: u64) -> Result<(), Failure> {
         let now = self.clock.now();
-        self.ledger.end_run(self.epoch, now, ending, idle)?;
+        self.ledger.runs().end(self.epoch, now, ending, idle)?;
         self.lock.write_record(&self.ledger.record_of(self.epoch, Some(now), armed), true)
     }
 }
@@ -94,7 +98,7 @@ pub fn open_locked(settings: &Settings, _lock: &RunLock) -> Result<Ledger, Failu
 }
 
 /// Checks that transport and clock fit the kind of ledger: a rehearsal never mails people, a live run never only pretends.
-pub fn check_fit(settings: &Settings, ledger: &Ledger, clock: Clock) -> Result<(), Failure> {
+pub fn check_fit(settings: &Settings, ledger: &Records, clock: Clock) -> Result<(), Failure> {
     let path = ledger.path().display();
     match (ledger.kind(), &settings.transport) {
         (Kind::Live, TransportSettings::File { .. }) => Err(Failure::config(

@@ -10,7 +10,7 @@ use super::cleanup_duplicates::rules;
 use super::init::refuse_if_remembered;
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Adopted, Adoption, Kind, Ledger, OldLog};
+use crate::ledger::{Access, Adopted, Adoption, Kind, Ledger, OldLog, Records};
 use crate::output::count;
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
@@ -22,7 +22,7 @@ pub fn run(context: &Context<'_>, args: &cli::AddIndex) -> Result<Exit> {
     let (lock, old) = context.begin_on_log(&settings, "add-index", args.dry_run)?;
     match old {
         Some(old) => adopt(context, args, &settings, old, lock.as_ref()),
-        None => complete(context, args, &mut context.ledger_of_log(&settings, lock.as_ref())?),
+        None => complete(context, args, &settings, lock.as_ref()),
     }
 }
 
@@ -73,7 +73,7 @@ fn adopt(
     say_adopted(context, &ledger, &adopted)
 }
 
-fn say_adopted(context: &Context<'_>, ledger: &Ledger, adopted: &Adopted) -> Result<Exit> {
+fn say_adopted(context: &Context<'_>, ledger: &Records, adopted: &Adopted) -> Result<Exit> {
     let (plan, uses_index) = ledger.duplicate_check()?;
     let output = context.output;
     output.document(&json!({
@@ -106,18 +106,34 @@ fn say_plan(context: &Context<'_>, plan: &str, uses_index: bool) {
 }
 
 /// Adds what a ledger lacks; usually nothing.
-fn complete(context: &Context<'_>, args: &cli::AddIndex, ledger: &mut Ledger) -> Result<Exit> {
+fn complete(context: &Context<'_>, args: &cli::AddIndex, settings: &Settings, lock: Option<&RunLock>) -> Result<Exit> {
+    match lock {
+        None => {
+            let ledger = Records::open(settings.place())?;
+            refuse_another_kind(args, &ledger)?;
+            let missing = ledger.missing_parts()?;
+            say_completed(context, args, &ledger, &missing)
+        }
+        Some(lock) => {
+            let mut ledger = context.ledger_locked(settings, lock)?;
+            refuse_another_kind(args, &ledger)?;
+            let added = ledger.add_missing_parts()?;
+            say_completed(context, args, &ledger, &added)
+        }
+    }
+}
+
+fn refuse_another_kind(args: &cli::AddIndex, ledger: &Records) -> Result<(), Failure> {
     if args.rehearsal && ledger.kind() == Kind::Live {
         return Err(Failure::config(
             format!("{} is a live ledger already, permanently", ledger.path().display()),
             "leave --rehearsal out, or name another ledger in the configuration",
-        )
-        .into());
+        ));
     }
-    let added = match args.dry_run {
-        true => ledger.missing_parts()?,
-        false => ledger.add_missing_parts()?,
-    };
+    Ok(())
+}
+
+fn say_completed(context: &Context<'_>, args: &cli::AddIndex, ledger: &Records, added: &[String]) -> Result<Exit> {
     let (plan, uses_index) = ledger.duplicate_check()?;
     context.output.document(&json!({
         "dry_run": args.dry_run,

@@ -8,7 +8,7 @@ use crate::cli;
 use crate::domain::evidence::Fact;
 use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Ledger, Violation};
+use crate::ledger::{Ledger, Records, Violation};
 use crate::mail_log::{MailLog, Sink, Zone};
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
@@ -18,7 +18,7 @@ const MOST_OF_ONE_RULE: u64 = 1000;
 
 /// Takes facts into the ledger's temporary tables.
 struct Facts<'a> {
-    ledger: &'a Ledger,
+    ledger: &'a Records,
     /// What the server took later may not be in the snapshot.
     until: Instant,
     failed: Option<Failure>,
@@ -42,7 +42,7 @@ pub fn run(context: &Context<'_>, args: &cli::Audit) -> Result<Exit> {
     // Before the ledger: it is written after the ledger, so it must not be ahead of what is read next.
     let record = RunLock::peek(&settings.ledger);
     let now = context.clock.now();
-    let ledger = context.ledger(&settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     ledger.begin_audit()?;
     let covered = match args.mail_log.is_empty() {
         true => None,

@@ -12,10 +12,10 @@ use chrono_tz::Tz;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::json;
 
-use super::Context;
 use super::run_campaigns::definitions;
 use super::run_campaigns::missed::which;
 use super::run_campaigns::opening::due_meanwhile;
+use super::{Context, trial};
 use crate::cli;
 use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
@@ -24,7 +24,7 @@ use crate::domain::recurrence::Recurrence;
 use crate::domain::span;
 use crate::domain::state::{CampaignStatus, Retried, State};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Retemplated};
+use crate::ledger::{CampaignState, Ledger, Missed, OccurrenceRow, OpenOccurrence, Records, Retemplated};
 use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow, read_row};
 use crate::output::{count, inert, note_lost};
 use crate::progress;
@@ -40,8 +40,15 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
         cli::Campaign::List => list(context, &settings),
         cli::Campaign::Show { id, occurrence, csv } => show(context, &settings, id, *occurrence, *csv),
         cli::Campaign::Add(add) => self::add(context, &settings, add),
+        cli::Campaign::Test { id, to } => {
+            let definitions = definitions(&settings)?;
+            let Some(campaign) = definitions.campaigns.iter().find(|campaign| campaign.id == *id) else {
+                return Err(unknown(id, &definitions).into());
+            };
+            trial::send_campaign(context, &settings, campaign, to)
+        }
         cli::Campaign::Pause { id } => steer(context, &settings, id, |ledger| {
-            Ok(match ledger.pause(id)? {
+            Ok(match ledger.campaigns().pause(id)? {
                 true => {
                     format!("{id} is paused: nothing opens and nothing is sent until `mailonce campaign resume {id}`")
                 }
@@ -51,7 +58,8 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
         cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| resume(context, &settings, ledger, id)),
         cli::Campaign::Cancel { id } => steer(context, &settings, id, |ledger| {
             let progress = progress::bar("cancelling", None, context.output.json);
-            let cancelled = ledger.cancel_campaign(id, context.clock.now(), &mut |messages| progress.inc(messages))?;
+            let cancelled =
+                ledger.campaigns().cancel(id, context.clock.now(), &mut |messages| progress.inc(messages))?;
             progress.finish_and_clear();
             Ok(match cancelled {
                 Some(messages) => {
@@ -100,12 +108,12 @@ impl Known<'_> {
 
 fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
     let definitions = definitions(settings)?;
-    let ledger = context.ledger(settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let mut all: BTreeMap<String, Known<'_>> = BTreeMap::new();
     for definition in &definitions.campaigns {
         all.insert(definition.id.clone(), Known { definition: Some(definition), state: None });
     }
-    for state in ledger.campaigns()? {
+    for state in ledger.all_campaigns()? {
         let id = state.campaign_id.clone();
         all.entry(id).or_insert(Known { definition: None, state: None }).state = Some(state);
     }
@@ -165,7 +173,7 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
 }
 
 fn show(context: &Context<'_>, settings: &Settings, id: &str, occurrence: Option<Instant>, csv: bool) -> Result<Exit> {
-    let ledger = context.ledger(settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let definitions = definitions(settings)?;
     let Some(state) = ledger.campaign(id)? else {
         return Err(unknown(id, &definitions).into());
@@ -247,7 +255,7 @@ fn phrase(messages: &BTreeMap<String, u64>) -> String {
 }
 
 /// The occurrence asked for, or the newest opened one.
-fn chosen(ledger: &Ledger, id: &str, wanted: Option<Instant>) -> Result<Option<OccurrenceRow>, Failure> {
+fn chosen(ledger: &Records, id: &str, wanted: Option<Instant>) -> Result<Option<OccurrenceRow>, Failure> {
     let found = ledger.opened_occurrence(id, wanted)?;
     match wanted {
         Some(wanted) if found.is_none() => Err(Failure::usage(
@@ -275,7 +283,7 @@ fn steer(
     id: &str,
     change: impl FnOnce(&mut Ledger) -> Result<String, Failure>,
 ) -> Result<Exit> {
-    let mut ledger = context.ledger(settings, Access::Write)?;
+    let mut ledger = context.ledger(settings)?;
     see_if_new(context, settings, &mut ledger, id)?;
     let line = change(&mut ledger)?;
     let state = ledger.campaign(id)?;
@@ -300,7 +308,7 @@ fn see_if_new(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, i
 fn see(context: &Context<'_>, ledger: &mut Ledger, campaign: &Campaign) -> Result<Option<Instant>, Failure> {
     let now = context.clock.now();
     let first = campaign.schedule.next_after(now - TimeDelta::seconds(1));
-    ledger.see_campaign(&campaign.id, &campaign.schedule.to_string(), first.unwrap_or(now), now)?;
+    ledger.campaigns().see(&campaign.id, &campaign.schedule.to_string(), first.unwrap_or(now), now)?;
     Ok(first)
 }
 
@@ -315,7 +323,7 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
         _ => (Vec::new(), None),
     };
     let missed = Missed { instants, ..Missed::default() };
-    let Some(resumed) = ledger.resume(id, &missed, now)? else {
+    let Some(resumed) = ledger.campaigns().resume(id, &missed, now)? else {
         return Ok(format!("{id} was not paused; nothing was changed"));
     };
     let mut line = format!("{id} goes on with the next run");
@@ -348,7 +356,7 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
 /// that it is for. Nothing was changed.
 fn corrected(
     settings: &Settings,
-    ledger: &Ledger,
+    ledger: &Records,
     defined: Option<&Campaign>,
     occurrence: i64,
     file: Option<&Path>,
@@ -411,7 +419,7 @@ fn retry(
     if let Some(file) = template {
         let corrected = corrected(settings, &ledger, defined, row.id, file, states)?;
         let waiting = row.messages.get("planned").copied().unwrap_or(0);
-        ledger.retemplate(
+        ledger.campaigns().retemplate(
             row.id,
             Retemplated {
                 subject: &corrected.subject,
@@ -428,7 +436,7 @@ fn retry(
         written_with = Some(corrected.template_name);
     }
     let progress = progress::bar("planning", None, context.output.json);
-    let planned = ledger.retry_occurrence(row.id, states, expires_at, now, &mut |messages| progress.inc(messages))?;
+    let planned = ledger.campaigns().retry(row.id, states, expires_at, now, &mut |messages| progress.inc(messages))?;
     progress.finish_and_clear();
     let held_back = ledger.count_held_back(row.id)?;
     context.output.document(
@@ -499,7 +507,7 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
         )
         .into());
     }
-    let mut ledger = context.ledger(settings, Access::Write)?;
+    let mut ledger = context.ledger(settings)?;
     if let Some(known) = ledger.campaign(&args.id)? {
         return Err(Failure::usage(
             format!("the ledger knows a campaign {} already; it is {}", args.id, known.status),
@@ -515,9 +523,20 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
         )
         .into());
     };
+    // An audience may come later, and what is wrong with it is no reason to forget the definition; a template that fails is.
+    let not_ready = match trial::sample(settings, &ledger, campaign, first, context) {
+        Ok(_) => None,
+        Err(err) => match err.downcast::<Failure>() {
+            Ok(failure) if failure.exit == Exit::NeedsAPerson => Some(failure.what),
+            Ok(failure) => return Err(failure.kept("nothing was written").into()),
+            Err(err) => return Err(err),
+        },
+    };
     replace(&file, &after)?;
     see(context, &mut ledger, campaign)?;
-    context.output.document(&json!({ "campaign_id": args.id, "file": file, "first_run": instant::text(first) }));
+    context.output.document(
+        &json!({ "campaign_id": args.id, "file": file, "first_run": instant::text(first), "not_ready": not_ready }),
+    );
     context.output.print(format!(
         "added {} to {}; it runs first at {} ({})",
         args.id,
@@ -525,6 +544,9 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
         campaign.local(first),
         instant::text(first)
     ));
+    if let Some(why) = not_ready {
+        context.output.print(format!("not ready yet: {why}; `mailonce run-campaigns --dry-run` looks again"));
+    }
     Ok(Exit::Done)
 }
 

@@ -12,7 +12,7 @@ use crate::cli;
 use crate::domain::cart::short_hash;
 use crate::domain::old_log::Reader;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Log, OldLog, Restored, Rules, Survey, span};
+use crate::ledger::{OldLog, Records, Restored, Rules, Survey, span};
 use crate::output::count;
 use crate::progress;
 
@@ -25,11 +25,12 @@ pub fn run(context: &Context<'_>, args: &cli::CleanupDuplicates) -> Result<Exit>
     let (rules, bar) = rules(context, args.timezone, args.window.as_secs() as i64);
     let now = context.clock.now();
     let unadopted = old.is_some();
-    let log = match old {
-        Some(old) => Log::Unadopted(old),
-        None => Log::InLedger(context.ledger_of_log(&settings, lock.as_ref())?),
+    let survey = match (old, lock) {
+        (Some(old), None) => old.survey(&rules)?,
+        (Some(old), Some(_)) => old.move_aside(&rules, now)?,
+        (None, None) => Records::open(settings.place())?.survey(&rules)?,
+        (None, Some(lock)) => context.ledger_locked(&settings, &lock)?.move_aside(&rules, now)?,
     };
-    let survey = if args.dry_run { log.survey(&rules)? } else { log.move_aside(&rules, now)? };
     bar.finish_and_clear();
     say(context, args, &rules, &survey, unadopted);
     Ok(if survey.unreadable > 0 { Exit::NeedsAPerson } else { Exit::Done })

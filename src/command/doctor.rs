@@ -8,15 +8,13 @@ use anyhow::Result;
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use super::{Context, detect, run_campaigns};
+use super::{Context, detect, run_campaigns, trial};
 use crate::cli;
-use crate::domain::campaign::Audience;
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Kind, Ledger};
+use crate::ledger::{Kind, Records};
 use crate::mail::smtp::SmtpServer;
-use crate::mail::template::Template;
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
 use crate::settings::{Settings, TransportSettings};
@@ -28,8 +26,9 @@ const LEAST_ROOM: u64 = 32 << 20;
 const LITTLE_ROOM: u64 = 512 << 20;
 /// A run that holds the lock for longer is not expected.
 const LONG_HELD: TimeDelta = TimeDelta::minutes(15);
-/// What is in doubt for longer waits for a person.
-const LONG_IN_DOUBT: TimeDelta = TimeDelta::hours(24);
+const A_DAY: TimeDelta = TimeDelta::hours(24);
+/// A campaign that runs as often as this is a mistake in its schedule, most likely.
+const OFTEN: TimeDelta = TimeDelta::minutes(59);
 /// Runs looked through for the last good one.
 const RUNS: u32 = 1000;
 
@@ -91,13 +90,15 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
     let mut findings = Findings::default();
     let settings = context.settings();
     if let Some(settings) = findings.take("configuration", settings, "every key is known and within its bounds") {
+        look_at_placeholders(&settings, &mut findings);
         look_at_mail(&settings, &mut findings);
         look_at_server(&settings, &mut findings);
         look_at_source(&settings, &mut findings);
-        look_at_messages(context, &settings, &mut findings);
+        let checked = detect::check_template(&settings, context.clock.now());
+        findings.take("template", checked, "the cart message can be rendered");
         // Read first: the file may lag behind the ledger, never the other way round.
         let record = RunLock::peek(&settings.ledger);
-        let opened = Ledger::open(settings.place(), Access::Read);
+        let opened = Records::open(settings.place());
         let words = opened.as_ref().map_or_else(
             |_| String::new(),
             |ledger| format!("{} ledger {}, on a local disk", ledger.kind().word(), ledger.path().display()),
@@ -108,6 +109,7 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
                 crate::run::check_fit(&settings, &ledger, crate::clock::Clock::new(None)),
                 "its kind fits where mail is sent to",
             );
+            look_at_campaigns(context, &settings, &ledger, &mut findings);
             look_at_permissions(&settings, &mut findings);
             look_at_room(&settings, &mut findings);
             look_at_lock(&settings, &ledger, record, &mut findings);
@@ -133,6 +135,29 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
     Ok(if worst(Level::Fail) > 0 { Exit::NeedsAPerson } else { Exit::Done })
 }
 
+/// What `mailonce init` wrote for a person to replace.
+fn look_at_placeholders(settings: &Settings, findings: &mut Findings) {
+    let host = match &settings.transport {
+        TransportSettings::Smtp(smtp) => smtp.host.as_str(),
+        TransportSettings::File { .. } => "",
+    };
+    let from = settings.mail.from.address.to_string();
+    let unsubscribe = settings.mail.unsubscribe.first().map_or("", String::as_str);
+    let untouched: Vec<&str> = [
+        ("shop.name", settings.shop.name.as_str(), "Example Shop"),
+        ("mail.from", &from, "hello@shop.example"),
+        ("mail.unsubscribe", unsubscribe, "mailto:unsubscribe@shop.example"),
+        ("mail.smtp.host", host, "smtp.shop.example"),
+    ]
+    .into_iter()
+    .filter_map(|(key, value, example)| (value == example).then_some(key))
+    .collect();
+    if !untouched.is_empty() {
+        let what = format!("{} as `mailonce init` wrote: an example's, not yours", untouched.join(", "));
+        findings.warn("configuration", what, "write your own before anyone gets a mail");
+    }
+}
+
 fn look_at_mail(settings: &Settings, findings: &mut Findings) {
     let TransportSettings::Smtp(_) = settings.transport else { return };
     match &settings.mail.envelope {
@@ -142,6 +167,14 @@ fn look_at_mail(settings: &Settings, findings: &mut Findings) {
             "all messages share one envelope sender, so a mail log proves less",
             "where the server takes such addresses, set [mail] envelope = \"bounce+{token}@your.domain\"",
         ),
+    }
+    if let TransportSettings::Smtp(smtp) = &settings.transport
+        && !smtp.is_loopback()
+        && let Ok(server) = SmtpServer::new(smtp)
+        && !server.hello().contains('.')
+    {
+        let what = format!("this machine calls itself {} to the server, which is no domain", server.hello());
+        findings.warn("mail", what, "set [mail.smtp] hello to its full name: many servers refuse any other");
     }
     if settings.mail.unsubscribe.is_empty() {
         findings.warn(
@@ -206,9 +239,7 @@ fn look_at_source(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-fn look_at_messages(context: &Context<'_>, settings: &Settings, findings: &mut Findings) {
-    let checked = detect::check_template(settings, context.clock.now());
-    findings.take("template", checked, "the cart message can be rendered");
+fn look_at_campaigns(context: &Context<'_>, settings: &Settings, ledger: &Records, findings: &mut Findings) {
     let Some(file) = &settings.campaigns.file else { return };
     let Some(definitions) =
         findings.take("campaigns", run_campaigns::definitions(settings), format!("{} is read", file.display()))
@@ -218,19 +249,36 @@ fn look_at_messages(context: &Context<'_>, settings: &Settings, findings: &mut F
     for broken in &definitions.broken {
         findings.fail("campaigns", broken.problem.clone(), "correct that definition");
     }
+    let now = context.clock.now();
     for campaign in &definitions.campaigns {
         let id = &campaign.id;
-        if let Err(failure) = Template::load(Some(campaign.template.as_path()), &campaign.subject) {
-            findings.fail("campaigns", format!("{id}: {}", failure.what), failure.next);
-        }
-        if let Audience::Csv(path) | Audience::JsonLines(path) = &campaign.audience
-            && let Err(err) = std::fs::File::open(path)
-        {
-            findings.warn(
+        let opened = ledger.campaign(id).ok().flatten().is_some_and(|state| state.last_run.is_some());
+        let next = campaign.schedule.next_after(now);
+        let after = next.and_then(|next| campaign.schedule.next_after(next));
+        match (next, after) {
+            (None, _) if opened => continue,
+            (None, _) => findings.warn(
                 "campaigns",
-                format!("{id}: the audience {} cannot be read: {err}", path.display()),
-                "it must be there, for the user cron runs as, when the campaign falls due",
-            );
+                format!("{id} has never run and never will: its time has passed"),
+                "set `at` to a time to come, or take it out",
+            ),
+            (Some(next), Some(after)) if after - next <= OFTEN => findings.warn(
+                "campaigns",
+                format!("{id} runs every {}", span::spoken(after - next)),
+                "is that meant? In a cron expression the first field is the minute: `0 9 * * *` is every day at nine",
+            ),
+            _ => {}
+        }
+        // As an opening would, on the audience as it is now.
+        if let Err(err) = trial::sample(settings, ledger, campaign, next.unwrap_or(now), context) {
+            let remedy = "it must be so when the campaign falls due, for the user cron runs as";
+            match err.downcast::<Failure>() {
+                Ok(failure) if failure.exit == Exit::NeedsAPerson => {
+                    findings.warn("campaigns", format!("{id}: {}", failure.what), remedy);
+                }
+                Ok(failure) => findings.fail("campaigns", format!("{id}: {}", failure.what), failure.next),
+                Err(err) => findings.warn("campaigns", format!("{id}: {err:#}"), remedy),
+            }
         }
     }
 }
@@ -274,7 +322,7 @@ fn look_at_permissions(settings: &Settings, findings: &mut Findings) {
 }
 
 fn look_at_room(settings: &Settings, findings: &mut Findings) {
-    let Some(room) = room(&settings.ledger) else { return };
+    let Ok(room) = fs2::available_space(&settings.ledger) else { return };
     let said = format!("{} MB are free for the ledger", room >> 20);
     match room {
         ..LEAST_ROOM => findings.fail("disk", said, "make room: a full disk ends every run with exit 74"),
@@ -283,7 +331,7 @@ fn look_at_room(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-fn look_at_lock(settings: &Settings, ledger: &Ledger, record: Option<Found>, findings: &mut Findings) {
+fn look_at_lock(settings: &Settings, ledger: &Records, record: Option<Found>, findings: &mut Findings) {
     match RunLock::current_holder(&settings.ledger) {
         None => findings.ok("lock", "no run is under way"),
         Some(holder) => {
@@ -307,7 +355,7 @@ fn look_at_lock(settings: &Settings, ledger: &Ledger, record: Option<Found>, fin
 fn look_at_history(
     context: &Context<'_>,
     settings: &Settings,
-    ledger: &Ledger,
+    ledger: &Records,
     args: &cli::Doctor,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
@@ -324,9 +372,7 @@ fn look_at_history(
     for command in ["detect", "run-campaigns"].into_iter().take(1 + usize::from(with_campaigns)) {
         // Good: it came to its end, and met nothing that needs a person.
         let good = runs.iter().filter(|run| run.command == command);
-        let good = good.filter(|run| {
-            run.ending.as_deref().is_some_and(|end| !end.starts_with("needs") && !end.starts_with("failed"))
-        });
+        let good = good.filter(|run| run.ending.is_some() && !run.needs_a_person());
         let ended = good.filter_map(|run| run.ended_at.as_deref());
         let ended =
             ended.chain(idle.iter().filter(|idle| idle.command == command).map(|idle| idle.latest_ended_at.as_str()));
@@ -354,26 +400,26 @@ fn look_at_history(
             }
         }
     }
-    let in_doubt = ledger.in_doubt()?;
-    let old = in_doubt.iter().filter(|message| now - message.armed_at > LONG_IN_DOUBT).count() as u64;
-    if old > 0 {
-        let what = format!("{} in doubt for more than a day", count(old, "message"));
-        findings.warn(
+    match ledger.in_doubt()?.len() as u64 {
+        0 => findings.ok("in doubt", "no message is in doubt"),
+        in_doubt => findings.warn(
             "in doubt",
-            what,
+            format!("{} in doubt", count(in_doubt, "message")),
             "`mailonce resolve` lists them; settle them by the mail server's log or by hand",
-        );
-    } else {
-        findings
-            .ok("in doubt", format!("{} in doubt, none for more than a day", count(in_doubt.len() as u64, "message")));
+        ),
     }
-    let standing = ledger.notices()?.len() as u64;
+    match ledger.count_refused(now - A_DAY)? {
+        0 => findings.ok("refused", "no message was refused in the last day"),
+        refused => findings.warn(
+            "refused",
+            format!("{} refused in the last day", count(refused, "message")),
+            "`mailonce log --state refused --since 24h` says why, and how to go on",
+        ),
+    }
+    let standing = ledger.open_notices()?.len() as u64;
     match standing {
-        0 => findings.ok("standing", "nothing that a person was told of still stands"),
-        _ => {
-            let what = format!("{} that a person was told of still stands", count(standing, "thing"));
-            findings.warn("standing", what, "`mailonce status` lists them");
-        }
+        0 => findings.ok("open issues", "no open issues"),
+        _ => findings.warn("open issues", count(standing, "open issue"), "`mailonce status` lists them"),
     }
     Ok(())
 }
@@ -386,14 +432,4 @@ fn is_writable(path: &Path) -> bool {
     let Ok(name) = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()) else { return false };
     // SAFETY: the pointer is valid for the call.
     unsafe { libc::access(name.as_ptr(), libc::W_OK) == 0 }
-}
-
-/// Bytes that this user may still write on the disk of `path`.
-fn room(path: &Path) -> Option<u64> {
-    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
-    // SAFETY: statvfs is plain data, and both pointers are valid for the call.
-    unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(name.as_ptr(), &mut stat) == 0).then(|| stat.f_bavail * stat.f_frsize)
-    }
 }

@@ -6,31 +6,43 @@ use serde_json::json;
 
 use super::Context;
 use crate::cli;
+use crate::domain::message_key;
+use crate::domain::state::State;
 use crate::failure::Exit;
-use crate::ledger::{Access, LogFilter};
+use crate::ledger::{LogFilter, MessageRow, Records};
 
 pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
     let settings = context.settings()?;
-    let ledger = context.ledger(&settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let filter = LogFilter {
         user_id: args.user.clone(),
         folded_address: args.address.as_ref().map(|address| address.folded().to_owned()),
         cart_id: args.cart.clone(),
         state: args.state,
-        since: args.since,
+        since: args.since.map(|since| since.from(context.clock.now())),
         limit: args.limit,
     };
     let episodes = ledger.episodes(&filter)?;
     let messages = ledger.messages(&filter)?;
     context.output.document(&json!({ "episodes": episodes, "messages": messages }));
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["planned", "state", "recipient", "cart", "armed", "attempts", "last reply"]);
+    table.load_style(NOTHING).set_header([
+        "id",
+        "planned",
+        "state",
+        "recipient",
+        "cart",
+        "armed",
+        "attempts",
+        "last reply",
+    ]);
     for message in &messages {
         let state = match message.reason {
             Some(reason) => format!("{}: {reason}", message.state),
             None => message.state.spoken().to_owned(),
         };
         table.add_row([
+            message_key::short_id(&message.message_id).to_owned(),
             message.planned_at.clone(),
             state,
             message.recipient.clone(),
@@ -43,6 +55,7 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
     let old: Vec<_> = episodes.iter().filter(|episode| episode.message.is_none()).collect();
     for episode in &old {
         table.add_row([
+            String::new(),
             episode.created_at.clone(),
             if episode.email_sent { "sent (older system)".into() } else { "not sent (older system)".into() },
             episode.email.clone().unwrap_or_else(|| episode.identity.clone()),
@@ -60,5 +73,30 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
             context.output.print(format!("the newest {}; --limit shows more", args.limit));
         }
     }
+    for line in next_commands(&messages) {
+        context.output.print(line);
+    }
     Ok(Exit::Done)
+}
+
+/// How to go on from what is listed, as it is typed.
+fn next_commands(messages: &[MessageRow]) -> Vec<String> {
+    let first = |state: State, is_cart: bool| {
+        messages.iter().find(|message| message.state == state && message.cart_id.is_some() == is_cart)
+    };
+    let mut lines = Vec::new();
+    if first(State::InDoubt, true).or_else(|| first(State::InDoubt, false)).is_some() {
+        lines.push("in doubt: mailonce resolve".to_owned());
+    }
+    if let Some(message) = first(State::Refused, true) {
+        let id = message_key::short_id(&message.message_id);
+        lines.push(format!(
+            "refused, to be tried again: mailonce resolve {id} --resend --reason \"…\"; all of them: mailonce resolve --state \
+             refused --since 24h --resend --reason \"…\""
+        ));
+    }
+    if let Some(id) = first(State::Refused, false).and_then(|message| message.campaign_id.as_deref()) {
+        lines.push(format!("refused, to be tried again: mailonce campaign retry {id} --state refused"));
+    }
+    lines
 }

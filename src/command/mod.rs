@@ -17,6 +17,7 @@ mod sending;
 mod source;
 mod status;
 mod suppress;
+mod trial;
 
 use anyhow::Result;
 
@@ -41,14 +42,10 @@ impl Context<'_> {
         Settings::read(self.global.config.as_deref())
     }
 
-    /// Opens the ledger for a command that takes no lock. One that writes brings an older schema up to date first, and
+    /// Opens the ledger for a command that writes and takes no lock. An older schema is brought up to date first, which
     /// needs the lock for that moment.
-    fn ledger(&self, settings: &Settings, access: Access) -> Result<Ledger, Failure> {
-        let ledger = Ledger::open(settings.place(), access)?;
-        if access != Access::Write {
-            return Ok(ledger);
-        }
-        let ledger = self.may_write(ledger)?;
+    fn ledger(&self, settings: &Settings) -> Result<Ledger, Failure> {
+        let ledger = self.may_write(Ledger::open(settings.place(), Access::Write)?)?;
         if !ledger.is_of_an_older_schema() {
             return Ok(ledger);
         }
@@ -58,18 +55,18 @@ impl Context<'_> {
                 let path = settings.ledger.display();
                 failure.what = format!("{path} is to be brought up to date first, and {}", failure.what);
                 failure.next = "once that run has ended, start the same command again; --wait 30s waits for it".into();
-                // What a person asked for was not done, under cron too.
-                failure.quiet = false;
             }
             failure
         })?;
         self.ledger_locked(settings, &lock)
     }
 
-    /// Takes the run lock of a ledger that is there, for a command that changes it.
+    /// Takes the run lock of a ledger that is there, for a command that changes it. Whoever types it is told, into a pipe
+    /// too, when another run holds it.
     fn lock(&self, settings: &Settings, command: &str) -> Result<RunLock, Failure> {
         Ledger::check_path(settings.place())?;
         RunLock::take(&settings.ledger, command, self.global.wait.unwrap_or_default())
+            .map_err(|failure| Failure { quiet: false, ..failure })
     }
 
     /// The run lock, and the ledger in this version's schema.
@@ -94,18 +91,10 @@ impl Context<'_> {
     ) -> Result<(Option<RunLock>, Option<OldLog>), Failure> {
         if dry_run {
             Ledger::check_path(settings.place())?;
-            return Ok((None, OldLog::open(settings.place(), Access::Read)?));
+            return Ok((None, OldLog::open(settings.place(), false)?));
         }
         let lock = self.lock(settings, command)?;
-        Ok((Some(lock), OldLog::open(settings.place(), Access::Write)?))
-    }
-
-    /// The ledger that the file is by now.
-    fn ledger_of_log(&self, settings: &Settings, lock: Option<&RunLock>) -> Result<Ledger, Failure> {
-        match lock {
-            None => self.ledger(settings, Access::Read),
-            Some(lock) => self.ledger_locked(settings, lock),
-        }
+        Ok((Some(lock), OldLog::open(settings.place(), true)?))
     }
 
     /// The ledger, unless `--now` would write invented instants into a live one.

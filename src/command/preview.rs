@@ -7,52 +7,86 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
+use super::run_campaigns::definitions;
+use super::trial::sample;
 use crate::cli;
+use crate::domain::cart::Cart;
 use crate::domain::message_key;
 use crate::failure::{Exit, Failure};
+use crate::ledger::Records;
 use crate::letters::cart::CartLetters;
-use crate::mail::template::example_cart;
+use crate::mail::template::{Rendered, example_cart};
+use crate::settings::Settings;
 use crate::source::{self, Look};
 
 pub fn run(context: &Context<'_>, args: &cli::Preview) -> Result<Exit> {
     let settings = context.settings()?;
-    let cart = match &args.cart_id {
-        None => example_cart(&settings.shop, context.clock.now()),
-        Some(cart_id) => match source::open(&settings.source)?.cart(cart_id)? {
-            Look::Cart(cart) => *cart,
-            Look::Gone => {
-                return Err(Failure::data(
-                    format!("the shop has no cart {cart_id:?}"),
-                    "name one that `mailonce detect --dry-run` lists, or none for an example",
-                )
-                .into());
-            }
-            Look::Bad(bad) => {
-                return Err(Failure::data(
-                    format!("{}: {}", bad.place, bad.problem),
-                    "fix it in the shop, then try again",
-                )
-                .into());
-            }
-        },
-    };
+    match args.what.as_slice() {
+        [] => show_cart(context, &settings, args, example_cart(&settings.shop, context.clock.now())),
+        [cart_id] => {
+            let cart = in_the_shop(&settings, cart_id)?;
+            show_cart(context, &settings, args, cart)
+        }
+        [what, id] if what == "campaign" => show_campaign(context, &settings, args, id),
+        _ => Err(Failure::usage("one cart, or `campaign` and the id of one", "`mailonce preview campaign ID`").into()),
+    }
+}
+
+fn in_the_shop(settings: &Settings, cart_id: &str) -> Result<Cart> {
+    match source::open(&settings.source)?.cart(cart_id)? {
+        Look::Cart(cart) => Ok(*cart),
+        Look::Gone => Err(Failure::data(
+            format!("the shop has no cart {cart_id:?}"),
+            "name one that `mailonce detect --dry-run` lists, or none for an example",
+        )
+        .into()),
+        Look::Bad(bad) => {
+            Err(Failure::data(format!("{}: {}", bad.place, bad.problem), "fix it in the shop, then try again").into())
+        }
+    }
+}
+
+fn show_cart(context: &Context<'_>, settings: &Settings, args: &cli::Preview, cart: Cart) -> Result<Exit> {
     // Any token will do: nothing is sent.
     let token = message_key::token("preview", &cart.cart_id);
     let message_id = message_key::message_id(&token, settings.mail.from.address.domain());
-    let letters = CartLetters::load(&settings)?;
+    let letters = CartLetters::load(settings)?;
     let (outgoing, rendered) = letters.write_and_show(&cart, &message_id, context.clock.now()).map_err(|problem| {
         Failure::config(
             format!("the message for cart {} cannot be rendered: {problem}", cart.cart_id),
             "correct the template, then try again",
         )
     })?;
-    let files = [
-        ("message.html", rendered.html.as_bytes()),
-        ("message.txt", rendered.text.as_bytes()),
-        ("message.eml", &outgoing.bytes),
-    ];
+    show(context, args, ("cart_id", &cart.cart_id), &rendered, Some(&outgoing.bytes))
+}
+
+/// The message to the first of a campaign's audience.
+fn show_campaign(context: &Context<'_>, settings: &Settings, args: &cli::Preview, id: &str) -> Result<Exit> {
+    let definitions = definitions(settings)?;
+    let Some(campaign) = definitions.campaigns.iter().find(|campaign| campaign.id == id) else {
+        return Err(
+            Failure::usage(format!("no campaign {id:?} is defined"), "`mailonce campaign list` names them").into()
+        );
+    };
+    let ledger = Records::open(settings.place())?;
+    let sample = sample(settings, &ledger, campaign, context.clock.now(), context)?;
+    let Some(rendered) = sample.rendered else {
+        return Err(Failure::data(format!("the audience of {id} is empty"), "put someone into it").into());
+    };
+    show(context, args, ("campaign_id", id), &rendered, None)
+}
+
+fn show(
+    context: &Context<'_>,
+    args: &cli::Preview,
+    (of, id): (&str, &str),
+    rendered: &Rendered,
+    message: Option<&[u8]>,
+) -> Result<Exit> {
+    let mut files = vec![("message.html", rendered.html.as_bytes()), ("message.txt", rendered.text.as_bytes())];
+    files.extend(message.map(|bytes| ("message.eml", bytes)));
     let written: Vec<_> = files.iter().map(|(name, bytes)| write(&args.out, name, bytes)).collect::<Result<_, _>>()?;
-    context.output.document(&json!({ "cart_id": cart.cart_id, "subject": rendered.subject, "files": written }));
+    context.output.document(&json!({ of: id, "subject": rendered.subject, "files": written }));
     context.output.print(format!("Subject: {}", rendered.subject));
     for file in &written {
         context.output.print(file.display().to_string());

@@ -41,6 +41,8 @@ pub(super) struct Delivered {
     /// Messages a dead run had armed, now held.
     pub recovered_in_doubt: u64,
     pub put_back: u64,
+    /// Made due before its next try by `--retry-now`.
+    pub retried_now: u64,
     /// Refused by mistake, as a breaker found: planned again, and not counted as refused.
     pub planned_again: u64,
     pub skipped: BTreeMap<String, u64>,
@@ -106,7 +108,7 @@ impl<'a> Sending<'a> {
         delivered.news.extend_from_slice(&untold);
         let needs_a_person = delivered.alarm(self);
         if !untold.is_empty() {
-            run.ledger.mark_told(self.context.clock.now())?;
+            run.ledger.notices().mark_told(self.context.clock.now())?;
         }
         run.end(&delivered.ending(), idle, delivered.armed)?;
         output.document(&report);
@@ -169,7 +171,7 @@ impl Sending<'_> {
                 address::masked(&reply)
             ),
         });
-        if ledger.note_once("only deferrals", notice.as_ref(), now)?
+        if ledger.notices().note_once("only deferrals", notice.as_ref(), now)?
             && let Some(notice) = notice
         {
             delivered.news.push(format!(
@@ -192,8 +194,8 @@ impl Delivered {
         if let Some((first, messages)) = summary.unrenderable {
             self.unrenderable = messages;
             self.news.push(format!(
-                "{} refused: {}\n next: correct the template or what it is filled with; `mailonce log --state refused \
-                 --json` lists them, `mailonce resolve MESSAGE_ID --resend --reason \"…\"` plans a cart's again, and `mailonce \
+                "{} refused: {}\n next: correct the template or what it is filled with; `mailonce log --state refused` \
+                 lists them, `mailonce resolve --state refused --since 2h --resend --reason \"…\"` plans carts' again, and `mailonce \
                  campaign retry ID --state refused --template` a campaign's, with its template as it is then",
                 count(messages, "message"),
                 address::masked(&first)
@@ -214,6 +216,7 @@ impl Delivered {
             + self.in_doubt
             + self.recovered_in_doubt
             + self.put_back
+            + self.retried_now
             + self.planned_again;
         touched == 0 && self.skipped.is_empty() && self.trouble.is_empty() && self.stopped.is_none()
     }
@@ -263,7 +266,7 @@ impl Delivered {
             match trouble.starts_with("error:") {
                 true => output.alarm(trouble),
                 false => output.alarm(format!(
-                    "error: {trouble}\n kept: {}\n next: check the server, then `mailonce {}` again; it sends only what is still due",
+                    "error: {trouble}\n kept: {}\n next: check the server, then `mailonce {} --retry-now`; it sends only what was not sent",
                     self.kept(sending.transport.past_tense()),
                     sending.command
                 )),

@@ -1,108 +1,102 @@
 //! `status`: open issues, counts, runs.
 
 use anyhow::Result;
-use serde_json::{Map, Value, json};
 
 use super::Context;
-use crate::domain::instant;
 use crate::domain::state::State;
 use crate::failure::Exit;
-use crate::ledger::{Access, EVENT_KINDS, StateCount};
+use crate::ledger::{OpenNotice, Records, RunRow, Waiting};
 use crate::output::count;
-use crate::run_lock::RunLock;
+use crate::report::{Status, Verdict};
 use crate::settings::TransportSettings;
 
-const RUNS_SHOWN: u32 = 10;
 const NOTICES_SHOWN: usize = 20;
 
 pub fn run(context: &Context<'_>) -> Result<Exit> {
     let settings = context.settings()?;
-    let ledger = context.ledger(&settings, Access::Read)?;
-    let now = context.clock.now();
-    let counts = ledger.count_by_state()?;
-    let of = |state: State| counts.iter().filter(|count| count.state == state).map(|count| count.messages).sum::<u64>();
-    let due = json!({ "cart": ledger.count_due_carts(now)?, "campaign": ledger.count_due_recipients(now, None)? });
-    let runs = ledger.newest_runs(RUNS_SHOWN)?;
-    let idle = ledger.idle_runs()?;
-    let notices = ledger.notices()?;
-    let holder = RunLock::current_holder(&settings.ledger);
-    let states: Map<String, Value> =
-        State::ALL.iter().map(|state| (state.word().to_owned(), json!(of(*state)))).collect();
-    context.output.document(&json!({
-        "ledger": ledger.path(),
-        "ledger_id": ledger.id(),
-        "kind": ledger.kind().word(),
-        "now": instant::text(now),
-        "born_at": instant::text(ledger.born_at()?),
-        "states": states,
-        "by_reason": counts,
-        "due": due,
-        "suppressed_addresses": ledger.count_suppressed()?,
-        "lock": holder,
-        "runs": runs,
-        "idle_runs": idle,
-        "standing": notices.iter().map(|(kind, line, since)| json!({ "kind": kind, "line": line, "since": since })).collect::<Vec<_>>(),
-    }));
-    let written = matches!(settings.transport, TransportSettings::File { .. });
-    let out = |line: String| context.output.print(line);
-    out(format!("{} ledger {}", ledger.kind().word(), ledger.path().display()));
-    for state in State::ALL.iter().copied() {
-        if of(state) > 0 || state == State::Sent {
-            let name = match state {
-                State::Sent if written => "written",
-                other => other.spoken(),
-            };
-            out(format!("  {:<9} {:>9}{}", name, of(state), reasons(&counts, state)));
-        }
-    }
-    out(format!("  due now   {:>9}", due["cart"].as_u64().unwrap_or(0) + due["campaign"].as_u64().unwrap_or(0)));
-    if of(State::InDoubt) > 0 {
-        out("in doubt: the body went out and no trustworthy reply came; `mailonce resolve` lists them".into());
-    }
-    match holder {
-        Some(holder) => out(format!("running now: {holder}")),
-        None => out("no run under way".into()),
-    }
-    for run in &runs {
-        let ending = match (&run.ending, &run.ended_at) {
-            (Some(ending), _) => ending.lines().next().unwrap_or_default().to_owned(),
-            (None, _) => "did not end: under way, or died".into(),
-        };
-        let mut did = format!("{} {}", if written { "written" } else { "sent" }, run.sent);
-        for (number, what) in [(run.deferred, "deferred"), (run.refused, "refused"), (run.in_doubt, "in doubt")] {
-            if number > 0 {
-                did.push_str(&format!(", {what} {number}"));
-            }
-        }
-        out(format!("  run {} {} at {}: {did}; {ending}", run.run, run.command, run.started_at));
-    }
-    for idle in &idle {
-        let runs = count(idle.runs, "run");
-        out(format!(
-            "  {}: {runs} with nothing to do, the latest run {} at {}",
-            idle.command, idle.latest_run, idle.latest_started_at
-        ));
-    }
-    for (kind, line, since) in notices.iter().take(NOTICES_SHOWN) {
-        out(format!("{kind}, since {since}: {line}"));
-    }
-    if notices.len() > NOTICES_SHOWN {
-        out(format!("and {} more; --json lists all", notices.len() - NOTICES_SHOWN));
-    }
-    if notices.iter().any(|(kind, ..)| EVENT_KINDS.contains(&kind.as_str())) {
-        out("`mailonce resolve` lists these until each is settled, with the command that accepts it".into());
+    let status = Status::read(&Records::open(settings.place())?, context.clock.now())?;
+    context.output.document(&status);
+    let sent = if matches!(settings.transport, TransportSettings::File { .. }) { "written" } else { "sent" };
+    for line in prose(&status, sent) {
+        context.output.print(line);
     }
     Ok(Exit::Done)
 }
 
-/// ` (3 ordered, 1 expired)` for the skipped; nothing for others.
-fn reasons(counts: &[StateCount], state: State) -> String {
-    let mut by_reason = std::collections::BTreeMap::new();
-    for count in counts.iter().filter(|count| count.state == state) {
-        if let Some(reason) = &count.reason {
-            *by_reason.entry(reason).or_insert(0) += count.messages;
+/// `sent` is what a message that was sent is called here.
+fn prose(status: &Status, sent: &str) -> Vec<String> {
+    let Verdict { line, run, .. } = &status.verdict;
+    let mut lines = vec![match run {
+        Some(command) => format!("{line} Run: {command}"),
+        None => line.clone(),
+    }];
+    lines.push(format!("{} ledger {}", status.kind, status.ledger.display()));
+    for state in State::ALL.iter().copied() {
+        let messages = status.messages_in(state);
+        if messages > 0 || state == State::Sent {
+            let name = if state == State::Sent { sent } else { state.spoken() };
+            lines.push(format!("  {name:<9} {messages:>9}{}", reasons(status, state)));
         }
     }
-    let parts: Vec<String> = by_reason.iter().map(|(reason, messages)| format!("{messages} {reason}")).collect();
+    lines.push(format!("  due now   {:>9}", status.due.cart + status.due.campaign));
+    for (waiting, command) in [(&status.waiting.cart, "detect"), (&status.waiting.campaign, "run-campaigns")] {
+        lines.extend(waits(waiting, command));
+    }
+    if status.messages_in(State::InDoubt) > 0 {
+        lines.push("in doubt: the body went out and no trustworthy reply came; `mailonce resolve` lists them".into());
+    }
+    lines.push(match &status.lock {
+        Some(holder) => format!("running now: {holder}"),
+        None => "no run under way".into(),
+    });
+    lines.extend(status.runs.iter().map(|run| line_of(run, sent)));
+    lines.extend(status.idle_runs.iter().map(|idle| {
+        let runs = count(idle.runs, "run");
+        format!(
+            "  {}: {runs} with nothing to do, the latest run {} at {}",
+            idle.command, idle.latest_run, idle.latest_started_at
+        )
+    }));
+    let open = &status.open_issues;
+    lines.extend(
+        open.iter().take(NOTICES_SHOWN).map(|open| format!("{}, since {}: {}", open.kind, open.since, open.line)),
+    );
+    if open.len() > NOTICES_SHOWN {
+        lines.push(format!("and {} more; --json lists all", open.len() - NOTICES_SHOWN));
+    }
+    if open.iter().any(OpenNotice::is_event) {
+        lines.push("`mailonce resolve` lists these until each is settled, with the command that accepts it".into());
+    }
+    lines
+}
+
+/// How many wait for their next try, until when, and why.
+fn waits(waiting: &Waiting, command: &str) -> Option<String> {
+    let next_at = waiting.next_at?;
+    let why = waiting.last_reply.as_deref().map_or_else(String::new, |reply| format!(" ({reply})"));
+    Some(format!(
+        "  waiting   {:>9}  the first until {next_at}{why}; `mailonce {command} --retry-now` tries them at once",
+        waiting.messages
+    ))
+}
+
+fn line_of(run: &RunRow, sent: &str) -> String {
+    let ending = match (&run.ending, &run.ended_at) {
+        (Some(ending), _) => ending.lines().next().unwrap_or_default(),
+        (None, _) => "did not end: under way, or died",
+    };
+    let mut did = format!("{sent} {}", run.sent);
+    for (number, what) in [(run.deferred, "deferred"), (run.refused, "refused"), (run.in_doubt, "in doubt")] {
+        if number > 0 {
+            did.push_str(&format!(", {what} {number}"));
+        }
+    }
+    format!("  run {} {} at {}: {did}; {ending}", run.run, run.command, run.started_at)
+}
+
+/// `  (3 ordered, 1 expired)` for the skipped; nothing for others.
+fn reasons(status: &Status, state: State) -> String {
+    let reasons = status.reasons_of(state);
+    let parts: Vec<String> = reasons.iter().map(|(reason, messages)| format!("{messages} {reason}")).collect();
     if parts.is_empty() { String::new() } else { format!("  ({})", parts.join(", ")) }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Context;
 use crate::cli::Suppress;
 use crate::failure::{Exit, Failure};
-use crate::ledger::Access;
+use crate::ledger::Records;
 use crate::output::count;
 
 /// In characters.
@@ -17,35 +17,41 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
     match args {
         Suppress::Add { addresses, reason } => {
             check_reason(reason)?;
-            let mut ledger = context.ledger(&settings, Access::Write)?;
+            let mut ledger = context.ledger(&settings)?;
             let rows: Vec<_> = addresses.iter().map(|address| (address.clone(), reason.clone())).collect();
-            let added = ledger.suppress(&rows, "by hand", context.clock.now())?;
+            let added = ledger.suppressions().add(&rows, "by hand", context.clock.now())?;
             context.output.document(&json!({ "added": added, "already_listed": addresses.len() as u64 - added }));
-            context.output.tell(format!(
+            context.output.print(format!(
                 "{} added, {} listed already",
                 count(added, "address"),
                 addresses.len() as u64 - added
             ));
         }
         Suppress::Remove { addresses } => {
-            let mut ledger = context.ledger(&settings, Access::Write)?;
+            let mut ledger = context.ledger(&settings)?;
             let mut removed = 0;
             for address in addresses {
-                removed += u64::from(ledger.unsuppress(address)?);
+                removed += u64::from(ledger.suppressions().remove(address)?);
             }
             let unknown = addresses.len() as u64 - removed;
             context.output.document(&json!({ "removed": removed, "not_listed": unknown }));
-            context.output.tell(format!("{} removed, {unknown} not on the list", count(removed, "address")));
+            context.output.print(format!("{} removed, {unknown} not on the list", count(removed, "address")));
         }
         Suppress::List => {
-            let ledger = context.ledger(&settings, Access::Read)?;
-            let mut all = Vec::new();
-            ledger.each_suppression(|row| match context.output.json {
-                true => all.push(row),
-                false => {
-                    context.output.print(format!("{}  {}  {} ({})", row.address, row.added_at, row.reason, row.origin))
+            let ledger = Records::open(settings.place())?;
+            let (mut all, mut listed) = (Vec::new(), 0);
+            ledger.each_suppression(|row| {
+                listed += 1;
+                match context.output.json {
+                    true => all.push(row),
+                    false => context
+                        .output
+                        .print(format!("{}  {}  {} ({})", row.address, row.added_at, row.reason, row.origin)),
                 }
             })?;
+            if listed == 0 {
+                context.output.print("the list is empty");
+            }
             context.output.document(&all);
         }
     }

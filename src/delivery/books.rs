@@ -1,7 +1,7 @@
 //! What a run knows and has not yet recorded, and its commit.
 
 use super::conversation::CANNOT_BE_RENDERED;
-use super::{Delivery, Summary};
+use super::{Delivery, Label, Summary};
 use crate::clock;
 use crate::domain::fate::Fate;
 use crate::failure::Failure;
@@ -16,12 +16,12 @@ pub(super) struct Books {
 struct Noted {
     outcome: Outcome,
     /// How `-v` names its message.
-    label: String,
+    label: Label,
 }
 
 impl Books {
     /// Notes how one try ended; `armed` says whether its body had been begun.
-    pub fn note(&mut self, id: i64, label: String, armed: bool, fate: Fate) {
+    pub fn note(&mut self, id: i64, label: Label, armed: bool, fate: Fate) {
         self.noted.push(Noted { outcome: Outcome { id, armed, fate }, label });
     }
 
@@ -40,7 +40,7 @@ impl Books {
             return Ok(Vec::new());
         }
         let at = At { now: delivery.clock.now(), real_second: clock::real_second() };
-        let answers = delivery.ledger.arm(delivery.epoch, requests, at)?;
+        let answers = delivery.ledger.books().arm(delivery.epoch, requests, at)?;
         let granted = answers.iter().filter(|answer| **answer == Armed::Granted).count() as u64;
         delivery.armed += granted;
         if granted > 0 {
@@ -56,7 +56,7 @@ impl Books {
         let mut unrecorded = Vec::new();
         for Noted { outcome, label } in self.noted.drain(..) {
             let now = delivery.clock.now();
-            match delivery.ledger.settle(delivery.epoch, &outcome, now, delivery.retry_after) {
+            match delivery.ledger.books().settle(delivery.epoch, &outcome, now, delivery.retry_after) {
                 Ok(settled) => tell(delivery, summary, &label, &outcome.fate, settled),
                 Err(failure) => {
                     let fate = &outcome.fate;
@@ -70,7 +70,7 @@ impl Books {
 }
 
 /// Counts one outcome and says it.
-fn tell(delivery: &Delivery<'_>, summary: &mut Summary, label: &str, fate: &Fate, settled: Settled) {
+fn tell(delivery: &Delivery<'_>, summary: &mut Summary, label: &Label, fate: &Fate, settled: Settled) {
     if settled == Settled::NotOurs {
         let why = format!("{label}: {} ({}), but another run or person had taken it over", fate.word(), fate.reply());
         summary.trouble.push(why);
@@ -80,22 +80,22 @@ fn tell(delivery: &Delivery<'_>, summary: &mut Summary, label: &str, fate: &Fate
     match fate {
         Fate::Sent { .. } => {
             summary.sent += 1;
-            delivery.output.decision(format!("Marked {label} as processed"));
+            delivery.output.decision(format!("Marked {label} as processed{}", label.behind));
         }
         Fate::Deferred { reply } => {
             summary.deferred += 1;
-            delivery.output.decision(format!("Deferred {label} - {reply}"));
+            delivery.output.decision(format!("Deferred {label} - {reply}{}", label.behind));
         }
         Fate::Refused { reply } => {
             summary.refused += 1;
             if reply.starts_with(CANNOT_BE_RENDERED) {
                 summary.unrenderable.get_or_insert_with(|| (format!("{label} {reply}"), 0)).1 += 1;
             }
-            delivery.output.decision(format!("Refused {label} - {reply}"));
+            delivery.output.decision(format!("Refused {label} - {reply}{}", label.behind));
         }
         Fate::InDoubt { why } => {
             summary.in_doubt += 1;
-            delivery.output.decision(format!("In doubt {label} - {why}"));
+            delivery.output.decision(format!("In doubt {label} - {why}{}", label.behind));
         }
     }
 }

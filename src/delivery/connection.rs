@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant as Monotonic};
 
+use super::Label;
 use super::connections::Handle;
 use super::orders::{Answer, Job, Order};
 use crate::domain::fate::Fate;
@@ -30,7 +31,7 @@ pub(super) struct Connection {
 /// A message that was judged, if replies are in step.
 pub(super) struct Unproven {
     pub id: i64,
-    pub label: String,
+    pub label: Label,
     /// Its body was begun.
     pub armed: bool,
     pub fate: Fate,
@@ -39,7 +40,7 @@ pub(super) struct Unproven {
 /// A message, as the coordinator knows it.
 pub(super) struct Message {
     pub id: i64,
-    pub label: String,
+    pub label: Label,
     fresh_until: Option<Monotonic>,
     /// It was looked at just before it was begun, however long the server takes to greet.
     begun_at_once: bool,
@@ -104,7 +105,7 @@ impl Connection {
     }
 
     /// Ends what is in hand, and says which message it was. What was to follow is in hand now.
-    pub fn finish(&mut self) -> (i64, String) {
+    pub fn finish(&mut self) -> (i64, Label) {
         self.idle_since = Monotonic::now();
         let next = self.prepared.take().map(InHand::Message);
         match std::mem::replace(&mut self.in_hand, next) {
@@ -114,7 +115,7 @@ impl Connection {
                 }
                 (message.id, message.label)
             }
-            _ => (0, String::new()),
+            _ => (0, Label::default()),
         }
     }
 
@@ -171,7 +172,7 @@ impl Connection {
     }
 
     /// The messages whose body is out and whose outcome is not recorded: id and label.
-    pub fn bodies_out(&self) -> impl Iterator<Item = (i64, String)> + '_ {
+    pub fn bodies_out(&self) -> impl Iterator<Item = (i64, Label)> + '_ {
         let in_hand = self.message_in_hand().filter(|message| message.armed);
         let unproven = self.unproven.iter().filter(|one| one.armed).map(|one| (one.id, one.label.clone()));
         in_hand.map(|message| (message.id, message.label.clone())).into_iter().chain(unproven)

@@ -117,7 +117,7 @@ impl<S: Session> Conversation<S> {
     }
 }
 
-/// Tells the coordinator when the task panics, so that it does not wait for ever.
+/// Tells the coordinator when the task panics, so that it does not wait endlessly.
 struct DeathWatch {
     number: usize,
     events: Sender<(usize, Event)>,

@@ -83,7 +83,7 @@ impl Coordinator<'_, '_> {
     fn put_back(&mut self, id: i64, why: &str) -> Result<(), Failure> {
         self.summary.put_back += 1;
         let not_before = self.delivery.clock.now() + self.delivery.retry_after;
-        self.delivery.ledger.put_back(id, not_before, why)
+        self.delivery.ledger.books().put_back(id, not_before, why)
     }
 
     fn take_proof(&mut self, number: usize, in_step: &InStep) -> Result<(), Failure> {
@@ -112,7 +112,7 @@ impl Coordinator<'_, '_> {
 
     pub fn deny(&mut self, number: usize, denied: Denied) {
         let connection = &mut self.connections[number];
-        let label = connection.message_in_hand().map_or_else(String::new, |message| message.label.clone());
+        let label = connection.message_in_hand().map_or_else(String::new, |message| message.label.to_string());
         connection.answer(Answer::Denied);
         match denied {
             Denied::Suppressed => self.summary.skip(Reason::Suppressed.word()),

@@ -34,7 +34,7 @@ use crate::run_lock::RunLock;
 use crate::settings::Limits;
 use crate::stop::Stop;
 use coordinator::Coordinator;
-pub use orders::Job;
+pub use orders::{Job, Label};
 
 /// Where the messages of one command come from.
 pub trait Feed {
@@ -106,7 +106,7 @@ impl Delivery<'_> {
     /// # Errors
     /// Exit 74 when the ledger failed, 75 when a newer run took it over: the run ends at once, what is armed stays armed.
     pub fn run(&mut self, feed: &mut dyn Feed, summary: &mut Summary) -> Result<(), Failure> {
-        self.ledger.prune_pace(clock::real_second())?;
+        self.ledger.books().prune_pace(clock::real_second())?;
         Coordinator::begin(self, feed, summary)?.run()?;
         // That others went through tells that the server was not in the way.
         if let Some((_, why)) = summary.ended.take_if(|_| summary.sent == 0 && summary.trouble.is_empty()) {

@@ -1,5 +1,6 @@
 //! What the coordinator and the conversations say to each other.
 
+use std::fmt;
 use std::time::Instant as Monotonic;
 
 use crate::domain::fate::{Fate, Unusable};
@@ -8,12 +9,25 @@ use crate::mail::session::{InStep, Opened, Outgoing};
 /// One message to deliver. What it takes to write it is done where it is sent, not where the ledger is.
 pub struct Job {
     pub id: i64,
-    /// How `-v` names it, without personal data: `cart u1_9f86d081`.
-    pub label: String,
+    /// How `-v` names it.
+    pub label: Label,
     /// What the last look at it found does not count after this instant; `None` when arming itself looks again.
     pub fresh_until: Option<Monotonic>,
     /// Renders and composes; the error says why that cannot be done.
     pub compose: Box<dyn FnOnce() -> Result<Outgoing, String> + Send>,
+}
+
+/// How a message is named without personal data: `cart u1_9f86d081`, and behind what is said of it ` (cart c7)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Label {
+    pub name: String,
+    pub behind: String,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 impl Job {

@@ -80,7 +80,7 @@ impl Verdicts {
         if messages.is_empty() {
             return Ok(());
         }
-        let planned = delivery.ledger.plan_again(&messages, delivery.clock.now(), delivery.retry_after)?;
+        let planned = delivery.ledger.books().plan_again(&messages, delivery.clock.now(), delivery.retry_after)?;
         summary.planned_again += planned.len() as u64;
         let of_this_run = planned.iter().filter(|id| self.refused.contains(id)).count() as u64;
         summary.refused = summary.refused.saturating_sub(of_this_run);

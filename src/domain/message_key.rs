@@ -4,6 +4,9 @@ use sha2::{Digest, Sha256};
 
 use super::instant::{self, Instant};
 
+/// Digits.
+const SHORT_ID: usize = 8;
+
 /// The key of a cart message: `cart/<identity>/<cart_hash>/<episode created_at>`.
 pub fn cart(identity: &str, cart_hash: &str, created_at: Instant) -> String {
     format!("cart/{identity}/{cart_hash}/{}", instant::text(created_at))
@@ -42,4 +45,15 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The token inside a Message-ID that [`message_id`] made.
 pub fn token_of(message_id: &str) -> &str {
     message_id.trim_start_matches('<').split('@').next().unwrap_or_default()
+}
+
+/// How people name a message: the first 8 digits of its token.
+pub fn short_id(message_id: &str) -> &str {
+    let token = token_of(message_id);
+    token.get(..SHORT_ID).unwrap_or(token)
+}
+
+/// Whether a text can be the beginning of a token that tells messages apart.
+pub fn is_short_id(name: &str) -> bool {
+    (SHORT_ID..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

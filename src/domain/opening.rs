@@ -96,7 +96,7 @@ pub fn judge_length(audience: AudienceLength) -> LengthVerdict {
 /// Decides about a campaign at `now`.
 ///
 /// Of several instants due only the newest opens, none later than `max_lateness`, none within `min_gap` of the last
-/// opening, and a one-off once for ever. After the schedule was edited, none opens on the local day of the last opening,
+/// opening, and a one-off once only. After the schedule was edited, none opens on the local day of the last opening,
 /// neither by the zone that it had nor by the one that it has.
 pub fn decide(schedule: &Schedule, memory: &Memory, limits: Limits, now: Instant) -> Decision {
     let one_off = matches!(schedule.recurrence, Recurrence::Once(_));

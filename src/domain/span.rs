@@ -16,3 +16,15 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 pub fn delta(span: Duration) -> TimeDelta {
     TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
 }
+
+/// `40s`, `59m`, `3h 20m`, `4d 2h`; a time to come is `-5m`.
+pub fn spoken(span: TimeDelta) -> String {
+    let sign = if span < TimeDelta::zero() { "-" } else { "" };
+    let (seconds, minutes) = (span.num_seconds().abs(), span.num_minutes().abs());
+    match minutes {
+        0 => format!("{sign}{seconds}s"),
+        1..60 => format!("{sign}{minutes}m"),
+        60..1440 => format!("{sign}{}h {}m", minutes / 60, minutes % 60),
+        _ => format!("{sign}{}d {}h", minutes / 1440, minutes / 60 % 24),
+    }
+}

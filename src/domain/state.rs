@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_schema_knows_the_same_words() {
-        let schema = include_str!("../ledger/schema.sql");
+        let schema = include_str!("../ledger/sqlite/schema.sql");
         let listed = |after: &str| -> Vec<String> {
             let list = schema.split(after).nth(1).unwrap().split(')').next().unwrap();
             list.split('\'').skip(1).step_by(2).map(str::to_owned).collect()

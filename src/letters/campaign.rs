@@ -2,8 +2,9 @@
 
 use minijinja::Value;
 
-use super::{SentAs, compose};
+use super::{SentAs, compose, marked_as_test};
 use crate::domain::address::{self, Address, Mailbox};
+use crate::domain::instant::Instant;
 use crate::domain::message_key;
 use crate::failure::Failure;
 use crate::ledger::{DueRecipient, OpenOccurrence};
@@ -67,6 +68,12 @@ impl CampaignLetters {
         let rendered = self.render(&address, values, token)?;
         let sent_as = SentAs { from: &self.from, message_id: &due.message_id, date: due.planned_at };
         compose(&self.mail, sent_as, &address, name.as_deref(), &rendered)
+    }
+
+    /// The same to another address, marked as a test.
+    pub fn write_test(&self, to: &Address, values: Row, message_id: &str, date: Instant) -> Result<Outgoing, String> {
+        let rendered = marked_as_test(self.render(to, values, message_key::token_of(message_id))?);
+        compose(&self.mail, SentAs { from: &self.from, message_id, date }, to, None, &rendered)
     }
 
     /// Renders one recipient's message; `values` is the row of the audience.

@@ -1,6 +1,6 @@
 //! Letters about carts.
 
-use super::{SentAs, compose};
+use super::{SentAs, compose, marked_as_test};
 use crate::domain::cart::Cart;
 use crate::domain::instant::Instant;
 use crate::domain::message_key;
@@ -51,12 +51,24 @@ impl CartLetters {
 
     /// The same, also as it was rendered.
     pub fn write_and_show(&self, cart: &Cart, message_id: &str, date: Instant) -> Result<(Outgoing, Rendered), String> {
+        let rendered = self.render(cart, message_id)?;
+        Ok((self.compose(cart, message_id, date, &rendered)?, rendered))
+    }
+
+    /// The same, marked as a test.
+    pub fn write_test(&self, cart: &Cart, message_id: &str, date: Instant) -> Result<Outgoing, String> {
+        self.compose(cart, message_id, date, &marked_as_test(self.render(cart, message_id)?))
+    }
+
+    fn render(&self, cart: &Cart, message_id: &str) -> Result<Rendered, String> {
         let token = message_key::token_of(message_id);
         let unsubscribe = self.mail.unsubscribe.first().map(String::as_str);
         let context = template::cart_context(cart, &self.shop, unsubscribe, token);
-        let rendered = self.template.render(context).map_err(|err| err.to_string())?;
+        self.template.render(context).map_err(|err| err.to_string())
+    }
+
+    fn compose(&self, cart: &Cart, message_id: &str, date: Instant, rendered: &Rendered) -> Result<Outgoing, String> {
         let sent_as = SentAs { from: &self.mail.from, message_id, date };
-        let outgoing = compose(&self.mail, sent_as, &cart.email, cart.name.as_deref(), &rendered)?;
-        Ok((outgoing, rendered))
+        compose(&self.mail, sent_as, &cart.email, cart.name.as_deref(), rendered)
     }
 }

@@ -19,6 +19,11 @@ struct SentAs<'a> {
     date: Instant,
 }
 
+/// So that no one takes a test for the real thing.
+fn marked_as_test(rendered: Rendered) -> Rendered {
+    Rendered { subject: format!("[test] {}", rendered.subject), ..rendered }
+}
+
 /// Composes a rendered letter, with its envelope.
 fn compose(
     mail: &MailSettings,

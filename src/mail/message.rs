@@ -177,7 +177,7 @@ fn encoded_words(text: &str, used: usize) -> String {
 fn part(content_type: ContentType, text: &str) -> SinglePart {
     let text = with_crlf(text);
     let part = SinglePart::builder().header(content_type);
-    // As octets, lettre does not look for line ends to mend.
+    // As octets, lettre does not look for line ends to correct.
     if text.is_ascii() { part.body(text.into_bytes()) } else { part.body(text) }
 }
 

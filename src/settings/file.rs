@@ -436,6 +436,11 @@ impl Checker<'_> {
                     "write mailto:address, or https://…; {email} and {token} in it are filled in for each message";
                 return Err(self.wrong("mail.unsubscribe", format!("{link:?} is no link"), next));
             }
+            let unfilled = link.replace("{email}", "").replace("{token}", "");
+            if unfilled.contains(['{', '}']) {
+                let next = "only {email} and {token} are filled in; write any other brace as %7B or %7D";
+                return Err(self.wrong("mail.unsubscribe", format!("{link:?} has an unknown placeholder"), next));
+            }
         }
         let mut envelope = None;
         if let Some(pattern) = &mail.envelope {

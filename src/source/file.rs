@@ -200,7 +200,7 @@ pub(super) fn file_name(path: &Path) -> String {
 /// Demands that there is a file at the path, before anything tries to open it.
 ///
 /// # Errors
-/// Exit 78 when there is none or it is something else (a pipe would wait for ever); exit 1 when that cannot be told.
+/// Exit 78 when there is none or it is something else (a pipe would wait endlessly); exit 1 when that cannot be told.
 pub(super) fn require_file(path: &Path) -> Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(()),

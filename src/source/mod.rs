@@ -57,7 +57,7 @@ pub struct BadRow {
     pub problem: String,
     /// The same for the same problem in later readings, wherever the row has moved to: report each key once.
     ///
-    /// All carts without an address share one key: most shops have them, and no one mends them.
+    /// All carts without an address share one key: most shops have them, and no one corrects them.
     pub key: String,
     /// The cart has no address: an anonymous shopper's, usually.
     pub is_anonymous: bool,

@@ -13,10 +13,11 @@ use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
 use super::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
 use super::raw::{field_of_float, is_absent, printable};
 use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
-use super::{sqlite, text};
+use super::{server, sqlite, text};
 use crate::domain::column;
 use crate::domain::old_log::{Column, Columns, Field, Flaw, OldRow, Reader, shown};
 use crate::failure::Failure;
+use crate::settings::{SourceKind, SourceSettings};
 
 /// A row of the dump: understood, with its other columns as JSON; or where it stands and why it cannot be used.
 pub type DumpRow = Result<(OldRow, Option<String>), (String, Flaw)>;
@@ -54,6 +55,21 @@ pub fn read(path: &Path, table: &str, reader: &Reader, each: Each<'_>) -> Result
     Ok(())
 }
 
+/// Reads the table of an older system's log that the shop's own database has.
+///
+/// # Errors
+/// As [`read`], and as for every question to the shop. Also what `each` returns.
+pub fn read_source(settings: &SourceSettings, table: &str, reader: &Reader, each: Each<'_>) -> anyhow::Result<()> {
+    match &settings.kind {
+        SourceKind::Sqlite(path) => Ok(read_table(path, table, reader, each)?),
+        SourceKind::Server(server) => server::old_log::read(server, table, reader, each),
+        SourceKind::JsonLines(path) | SourceKind::Csv(path) => {
+            let what = format!("the source {} is no database", path.display());
+            Err(Failure::usage(what, "name the log's own file: `mailonce import log FILE`").into())
+        }
+    }
+}
+
 fn unreadable(path: &Path, problem: &dyn std::fmt::Display) -> Failure {
     Failure::data(
         format!("could not read {}: {problem}", path.display()),
@@ -62,7 +78,7 @@ fn unreadable(path: &Path, problem: &dyn std::fmt::Display) -> Failure {
     .kept("nothing was imported")
 }
 
-fn understand<'a>(
+pub(super) fn understand<'a>(
     reader: &Reader,
     columns: &Columns,
     place: impl Fn() -> String,
@@ -210,7 +226,7 @@ fn read_table(path: &Path, table: &str, reader: &Reader, each: Each<'_>) -> Resu
 }
 
 /// Bytes that are no text, as hex digits: nothing is lost.
-fn json_of(value: rusqlite::types::ValueRef<'_>) -> Value {
+pub(super) fn json_of(value: rusqlite::types::ValueRef<'_>) -> Value {
     use rusqlite::types::ValueRef;
     match value {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Value::from(crate::domain::message_key::hex(bytes)),

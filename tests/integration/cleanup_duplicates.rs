@@ -202,7 +202,7 @@ fn a_dry_run_writes_nothing_and_takes_no_lock() {
     lock.lock().unwrap();
     world.ok([&BERLIN[..], &["--dry-run"]].concat());
     world.exits(75, BERLIN);
-    drop(lock);
+    lock.unlock().unwrap();
     world.ok(BERLIN);
     world.ok(BERLIN).says("no duplicates");
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::support::{Act, Cart, Plan, Server, Stage, World, definition, people};
 
-const SCHEMA: &str = include_str!("../../src/ledger/schema.sql");
+const SCHEMA: &str = include_str!("../../src/ledger/sqlite/schema.sql");
 
 /// What a guard says when it forbids something.
 #[derive(Debug, Clone, Copy)]

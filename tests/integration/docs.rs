@@ -437,7 +437,7 @@ fn the_exit_codes_are_the_same_on_every_page() {
 
 #[test]
 fn the_states_and_reasons_are_those_of_the_ledger() {
-    let schema = page("src/ledger/schema.sql");
+    let schema = page("src/ledger/sqlite/schema.sql");
     let check = |name: &str| {
         let text = schema.split(&format!("CONSTRAINT {name}")).nth(1).expect("the constraint");
         let text = text.split("),\n").next().unwrap_or_default();

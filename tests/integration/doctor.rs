@@ -50,6 +50,8 @@ fn a_sound_set_up_fails_nothing_and_nothing_is_sent_or_written() {
     world.configure("mail.envelope", "bounce+{token}@shop.example");
     world.configure("mail.unsubscribe", "mailto:stop@shop.example");
     world.configure("mail.limits.per_second", 10);
+    world.configure("shop.name", "Lamps");
+    world.configure("mail.from", "Lamps <lamps@shop.example>");
     world.ok(["detect"]);
     let before = (world.report_of_ledger(), server.accepted().len(), server.reached(Stage::Mail));
     let ran = world.ok(["doctor"]);
@@ -135,7 +137,7 @@ fn each_hole_in_the_set_up_is_named_with_its_remedy() {
 
     let definition = "[[campaign]]\nid = \"spring\"\nsubject = \"x\"\ntemplate = \"cart.html\"\naudience = \"nobody.csv\"\nevery = \"day\"\ntime = \"09:00\"\n";
     std::fs::write(world.path("campaigns.toml"), definition).unwrap();
-    finds(&world, "warn", "campaigns", "nobody.csv cannot be read");
+    finds(&world, "warn", "campaigns", "could not read the audience");
     finds(&world, "warn", "cron", "`mailonce run-campaigns` has never");
     std::fs::write(world.path("campaigns.toml"), definition.replace("every", "evry")).unwrap();
     finds(&world, "fail", "campaigns", "evry");
@@ -174,10 +176,10 @@ fn what_waits_for_a_person_is_brought_up() {
     world.set_now("2026-03-02T12:00:01Z");
     let good = accepting();
     world.send_to(&good);
-    finds(&world, "warn", "in doubt", "1 message in doubt for more than a day");
+    finds(&world, "warn", "in doubt", "1 message in doubt");
     world.put(Cart::of("bad").currency("EURO").updated("2026-03-02T10:00:00Z"));
     world.exits(1, ["detect"]);
-    finds(&world, "warn", "standing", "still stands");
+    finds(&world, "warn", "open issues", "1 open issue");
 }
 
 #[test]

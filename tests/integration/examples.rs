@@ -143,7 +143,7 @@ fn the_exit_codes_are_those_of_the_readme() {
     let codes: Vec<i32> = first_cells(&page("README.md"), "| exit |")
         .into_iter()
         .map(|code| code.parse().unwrap())
-        // A fault of mailonce: whoever knows how to bring it about mends it.
+        // A fault of mailonce: whoever knows how to bring it about fixes it.
         .filter(|code| *code != 70)
         .collect();
     let world = World::new().cart(Cart::of("c1")).init();
@@ -162,7 +162,7 @@ fn the_exit_codes_are_those_of_the_readme() {
     let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
     lock.lock().unwrap();
     end(75, &["detect"]);
-    drop(lock);
+    lock.unlock().unwrap();
     world.configure("detect.idle", "soon");
     end(78, &["detect"]);
     assert_eq!(seen, codes);

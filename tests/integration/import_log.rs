@@ -222,7 +222,7 @@ fn it_takes_the_lock_and_a_kill_leaves_all_or_nothing() {
     let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
     lock.lock().unwrap();
     world.exits(75, IMPORT);
-    drop(lock);
+    lock.unlock().unwrap();
     let wal = format!("{}-wal", world.ledger_file().display());
     for grown in [1, 1_000_000, 2_000_000] {
         let mut run = world.spawn(IMPORT);

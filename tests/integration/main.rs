@@ -24,6 +24,7 @@ mod import_suppressions;
 mod init;
 mod judged;
 mod ledger_place;
+mod next_steps;
 mod presets;
 mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

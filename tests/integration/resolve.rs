@@ -351,7 +351,7 @@ mod refused {
             .set("detect.subject", "{% if cart_id == \"c1\" %}{{ nmae }}{% endif %}Hi");
         let world = world.init();
         let ran = world.exits(1, ["detect"]);
-        ran.says("1 message refused").says("`mailonce resolve MESSAGE_ID --resend");
+        ran.says("1 message refused").says("`mailonce resolve --state refused --since 2h --resend");
         world.configure("detect.subject", "Hello");
         world.set_now("2026-03-01T12:01:00Z");
         world.ok(["detect"]).is_silent();
@@ -431,8 +431,10 @@ fn nothing_is_settled_under_a_run_or_by_a_wrong_clock() {
     let world = in_doubt();
     let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
     lock.lock().unwrap();
-    world.exits(75, ["resolve", "--all", "--sent", "--reason", "x"]).is_silent();
-    drop(lock);
+    world.exits(75, ["resolve", "--all", "--sent", "--reason", "x"]).says("another run");
+    log(&world, "mail.log", &fixture("lost.log"));
+    world.exits(75, by_log(&[])).is_silent();
+    lock.unlock().unwrap();
     world.set_now("2026-03-01T11:00:00Z");
     world.exits(74, ["resolve", "--all", "--sent", "--reason", "x"]).says("the clock says");
     world.has([("in_doubt", 1)]);

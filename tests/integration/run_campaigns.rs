@@ -883,7 +883,7 @@ mod delivery {
         let server = Server::start(Plan::accepting().at(Stage::Mail, no));
         let world = seen_by(&server, &definition("daily", NINE));
         let ran = world.campaigns_at("2026-03-02T09:00:00Z", 1);
-        ran.says("<s…@example.com>: not from here").says("`mailonce run-campaigns` again");
+        ran.says("<s…@example.com>: not from here").says("`mailonce run-campaigns --retry-now`");
         assert!(!format!("{ran}").contains("somebody.else"), "{ran}");
         world.has([("planned", 1)]);
     }

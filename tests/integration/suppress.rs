@@ -20,12 +20,12 @@ fn an_address_is_listed_once_however_it_is_spelt() {
 }
 
 #[test]
-fn it_is_silent_off_a_terminal_and_counted_in_status() {
+fn it_is_counted_in_status() {
     let world = World::new().init();
-    world.ok(["suppress", "add", "ada@example.com"]).is_silent();
+    world.ok(["suppress", "add", "ada@example.com"]);
     assert_eq!(world.ok(["status", "--json"]).json()["suppressed_addresses"], 1);
-    world.ok(["suppress", "remove", "ada@example.com"]).is_silent();
-    world.ok(["suppress", "list"]).is_silent();
+    world.ok(["suppress", "remove", "ada@example.com"]);
+    assert_eq!(world.ok(["status", "--json"]).json()["suppressed_addresses"], 0);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn what_is_no_address_or_no_reason_changes_nothing() {
     world.exits(2, ["suppress", "add", "bob@example.com", "nobody"]).says("the address has no @");
     world.exits(2, ["suppress", "add", "bob@example.com", "--reason", "two\nlines"]);
     world.exits(2, ["suppress", "add"]);
-    world.ok(["suppress", "list"]).is_silent();
+    world.ok(["suppress", "list"]).says("the list is empty");
 }
 
 #[test]

@@ -135,6 +135,43 @@ fn every_command_works_on_an_older_schema() {
 }
 
 #[test]
+fn a_copy_of_the_older_ledger_stays_beside_it() {
+    for old in &OLDS {
+        let server = Server::start(Plan::accepting());
+        let world = old.world(&server);
+        let before = world.states();
+        world.run(["detect"]);
+        let copy = world.path(format!("mailonce.db.schema-{}", old.schema));
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions()) & 0o777, 0o600);
+        let kept = Connection::open(&copy).unwrap();
+        let number = |sql: &str| kept.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(number("PRAGMA user_version"), old.schema);
+        assert_eq!(number("SELECT count(*) FROM message"), before.values().sum::<usize>() as i64);
+        assert!(!world.path(format!("mailonce.db.schema-{}.part", old.schema)).exists());
+        // It is an old copy, and is noticed as one where it is put back.
+        std::fs::copy(&copy, world.ledger_file()).unwrap();
+        let _ = std::fs::remove_file(world.path("mailonce.db-wal"));
+        world.exits(74, ["detect"]);
+    }
+}
+
+#[test]
+fn without_a_copy_nothing_is_changed_until_a_person_says_there_is_one() {
+    for old in &OLDS {
+        let server = Server::start(Plan::accepting());
+        let world = old.world(&server);
+        let name = format!("mailonce.db.schema-{}", old.schema);
+        // A folder in its place: no copy can be made there, by whomever.
+        std::fs::create_dir(world.path(format!("{name}.part"))).unwrap();
+        world.exits(74, ["detect"]).says("no copy of it could be kept").says("kept: nothing was changed").says(&name);
+        assert_eq!((schema(&world), server.connections()), (old.schema, 0));
+        std::fs::write(world.path(&name), "").unwrap();
+        world.run(["detect"]);
+        assert_eq!(schema(&world), NEWEST);
+    }
+}
+
+#[test]
 fn a_command_without_the_lock_that_meets_an_older_schema_waits_for_the_run_under_way() {
     for old in &OLDS {
         let server = Server::start(Plan::accepting());

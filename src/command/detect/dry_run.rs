@@ -10,7 +10,7 @@ use crate::cli;
 use crate::domain::cart::short_hash;
 use crate::domain::state::Reason;
 use crate::failure::Exit;
-use crate::ledger::{Access, Ledger};
+use crate::ledger::Records;
 use crate::letters::cart::CartLetters;
 use crate::output::count;
 use crate::settings::Settings;
@@ -56,11 +56,11 @@ struct DryRun {
 pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect) -> Result<Exit> {
     let now = context.clock.now();
     CartLetters::load_and_try(settings, now)?;
-    let mut ledger = Ledger::open(settings.place(), Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
-    let found = look.read(source.as_mut(), &mut ledger)?;
-    let decided = look.decide(source.as_mut(), &mut ledger, &plan_rules(&settings.detect), u64::MAX)?;
+    let found = look.read(source.as_mut(), &ledger)?;
+    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(&settings.detect), u64::MAX)?;
     let to_plan = decided.map_or(0, |decided| decided.to_plan);
     let mut report = DryRun {
         would_send: Vec::new(),

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 
 use super::Context;
 use crate::clock::Clock;
-use crate::delivery::{Feed, FeedError, Job, Summary};
+use crate::delivery::{Feed, FeedError, Job, Label, Summary};
 use crate::domain::address::Address;
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::instant::{self, Instant};
@@ -17,7 +17,7 @@ use crate::domain::money::Currency;
 use crate::domain::span;
 use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Due, Ledger};
+use crate::ledger::{Due, Ledger, Records};
 use crate::letters::cart::CartLetters;
 use crate::output::Output;
 use crate::settings::DetectSettings;
@@ -65,7 +65,7 @@ impl<'a> CartFeed<'a> {
         }
     }
 
-    fn next_due(&mut self, ledger: &Ledger) -> Result<Option<Due>, Failure> {
+    fn next_due(&mut self, ledger: &Records) -> Result<Option<Due>, Failure> {
         if self.queue.is_empty() {
             self.queue = ledger.due_carts(self.due_at, self.after, PAGE)?.into();
         }
@@ -99,7 +99,7 @@ impl Feed for CartFeed<'_> {
             match look {
                 LastLook::Same(cart) => {
                     if due.missing_since.is_some() {
-                        ledger.found_again(due.id).map_err(FeedError::Ledger)?;
+                        ledger.books().found_again(due.id).map_err(FeedError::Ledger)?;
                     }
                     match ledger.busy_with(&due).map_err(FeedError::Ledger)? {
                         None => return Ok(Some(self.job(&due, cart))),
@@ -112,23 +112,19 @@ impl Feed for CartFeed<'_> {
                 LastLook::Missing => {
                     let since = due.missing_since.unwrap_or(now);
                     if now - since >= GONE_AFTER {
-                        ledger.skip(due.id, Reason::Empty, now).map_err(FeedError::Ledger)?;
+                        ledger.books().skip(due.id, Reason::Empty, now).map_err(FeedError::Ledger)?;
                         summary.skip(Reason::Empty.word());
-                        self.output.decision(format!(
-                            "Skipping {} - empty: gone since {}",
-                            label(&due),
-                            instant::text(since)
-                        ));
+                        self.say_skipped(&due, &format!("empty: gone since {}", instant::text(since)));
                         continue;
                     }
-                    ledger.put_back_missing(due.id, again_at, since).map_err(FeedError::Ledger)?;
+                    ledger.books().put_back_missing(due.id, again_at, since).map_err(FeedError::Ledger)?;
                     summary.put_back += 1;
-                    self.output.decision(format!("Skipping {} - the shop does not show it now", label(&due)));
+                    self.say_skipped(&due, "the shop does not show it now");
                 }
                 LastLook::Skip(reason) => {
-                    ledger.skip(due.id, reason, now).map_err(FeedError::Ledger)?;
+                    ledger.books().skip(due.id, reason, now).map_err(FeedError::Ledger)?;
                     summary.skip(reason.word());
-                    self.output.decision(format!("Skipping {} - {reason}", label(&due)));
+                    self.say_skipped(&due, reason.word());
                 }
                 LastLook::Unreadable(problem) => self.put_back(ledger, &due, &problem, summary)?,
             }
@@ -152,10 +148,15 @@ impl CartFeed<'_> {
     /// Leaves a message for a later run, and says why.
     fn put_back(&self, ledger: &mut Ledger, due: &Due, why: &str, summary: &mut Summary) -> Result<(), FeedError> {
         let again_at = self.clock.now() + span::delta(self.detect.retry_after);
-        ledger.put_back(due.id, again_at, why).map_err(FeedError::Ledger)?;
+        ledger.books().put_back(due.id, again_at, why).map_err(FeedError::Ledger)?;
         summary.put_back += 1;
-        self.output.decision(format!("Skipping {} - {why}", label(due)));
+        self.say_skipped(due, why);
         Ok(())
+    }
+
+    fn say_skipped(&self, due: &Due, why: &str) {
+        let label = label(due);
+        self.output.decision(format!("Skipping {label} - {why}{}", label.behind));
     }
 
     /// Reads the cart again, just before the dialogue.
@@ -214,7 +215,7 @@ fn stand_in(due: &Due) -> Option<Cart> {
 }
 
 /// How logs name a message without an address in it: user id (or `guest`) and the first digits of the hash.
-fn label(due: &Due) -> String {
+fn label(due: &Due) -> Label {
     let who = due.identity.strip_prefix("u:").unwrap_or("guest");
-    format!("cart {who}_{}", short_hash(&due.cart_hash))
+    Label { name: format!("cart {who}_{}", short_hash(&due.cart_hash)), behind: format!(" (cart {})", due.cart_id) }
 }

@@ -10,13 +10,13 @@ use anyhow::Result;
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use super::Context;
 use super::sending::{Delivered, Report, Sending, phrase};
+use super::{Context, trial};
 use crate::cli;
 use crate::delivery::Summary;
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{News, Notice, PlanRules};
+use crate::ledger::{News, Notice, PlanRules, WaitingFor};
 use crate::letters::cart::CartLetters;
 use crate::output::{Output, count};
 use crate::run::Run;
@@ -95,6 +95,9 @@ pub fn run(context: &Context<'_>, args: &cli::Detect) -> Result<Exit> {
     if args.dry_run {
         return dry_run::run(context, &settings, args);
     }
+    if let Some(to) = &args.test_to {
+        return trial::send_cart(context, &settings, to);
+    }
     let letters = CartLetters::load_and_try(&settings, context.clock.now())?;
     let sending = Sending::new("detect", context, &settings, args.time_budget)?;
     sending.run(args.accept_clock, CartReport::default(), |run, report| {
@@ -110,10 +113,13 @@ fn find_and_deliver(
     report: &mut CartReport,
 ) -> Result<()> {
     let now = sending.context.clock.now();
-    let expired = run.ledger.expire_carts(now)?;
+    let expired = run.ledger.plans().expire_carts(now)?;
     let mut summary = Summary::default();
     if expired > 0 {
         summary.skipped.insert("expired".into(), expired);
+    }
+    if args.retry_now {
+        report.delivered.retried_now = run.ledger.books().retry_now(WaitingFor::Carts, now)?;
     }
     let mut source = match look_at_shop(sending, args, run, report) {
         Ok(source) => source,
@@ -154,7 +160,7 @@ fn tell_of_a_long_look(
         )
     });
     let now = sending.context.clock.now();
-    if run.ledger.note_lasting("long look", line.as_deref(), LONG_LOOK_IS_TOLD_AFTER, now)?
+    if run.ledger.notices().note_lasting("long look", line.as_deref(), LONG_LOOK_IS_TOLD_AFTER, now)?
         && let Some(line) = line
     {
         report.delivered.news.push(format!(
@@ -201,27 +207,27 @@ fn look_at_shop(
     let mut source = source::open(&settings.source)?;
     let rules = plan_rules(&settings.detect);
     let look = Look { settings, now, output: context.output, record_left_out: false, stop: Some(stop) };
-    let mut found = look.read(source.as_mut(), &mut run.ledger)?;
+    let mut found = look.read(source.as_mut(), &run.ledger)?;
     report.carts_seen = found.carts_seen;
     report.bad_rows = found.bad_rows;
     report.left_out = found.left_out;
-    let news = run.ledger.note("bad row", &found.notices, now)?;
+    let news = run.ledger.notices().note("bad row", &found.notices, now)?;
     report.delivered.news.extend(bad_row_lines(&news, found.bad_rows));
     if let Some(mut first) = found.first_anonymous.take() {
         let place = std::mem::take(&mut first.line);
         let carts = report.left_out.get(NO_ADDRESS).copied().unwrap_or(0);
         first.line = format!("{}, the first: {place}", count(carts, "cart"));
-        if run.ledger.note_once(NO_ADDRESS, Some(&first), now)? {
+        if run.ledger.notices().note_once(NO_ADDRESS, Some(&first), now)? {
             report
                 .delivered
                 .news
                 .push(format!("{place}: {NO_ADDRESS}; row skipped; such carts are only counted from now on"));
         }
     } else {
-        run.ledger.note_once(NO_ADDRESS, None, now)?;
+        run.ledger.notices().note_once(NO_ADDRESS, None, now)?;
     }
     let most = settings.detect.max_per_run.max(args.allow.unwrap_or(0));
-    let Some(decided) = look.decide(source.as_mut(), &mut run.ledger, &rules, most)? else { return Ok(source) };
+    let Some(decided) = look.decide(source.as_mut(), &run.ledger, &rules, most)? else { return Ok(source) };
     for (verdict, carts) in decided.left_out {
         *report.left_out.entry(verdict).or_default() += carts;
     }
@@ -235,12 +241,12 @@ fn look_at_shop(
         standing.push(Notice { key: "max_per_run".into(), line });
         *report.left_out.entry("more than max_per_run".into()).or_default() += to_plan;
     } else if to_plan > 0 || report.left_out.contains_key("superseded") {
-        report.planned = run.ledger.plan_candidates(&rules, now, settings.mail.from.address.domain())?;
+        report.planned = run.ledger.plans().plan_candidates(&rules, now, settings.mail.from.address.domain())?;
     }
     if to_plan <= most {
         report.undecided = decided.undecided;
     }
-    let news = run.ledger.note("max_per_run", &standing, now)?;
+    let news = run.ledger.notices().note("max_per_run", &standing, now)?;
     let again = news.reminder.map(|_| standing[0].line.clone());
     report.delivered.news.extend(news.new.into_iter().chain(again));
     Ok(source)

@@ -9,7 +9,7 @@ use crate::domain::cart::{Cart, short_hash};
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::domain::standing::Standing;
-use crate::ledger::{Candidate, Ledger, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules};
+use crate::ledger::{Candidate, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules, Records};
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::source::{self, Row, Source, Touched};
@@ -45,7 +45,7 @@ pub(super) const NO_ADDRESS: &str = "no address";
 
 impl Look<'_> {
     /// Reads the carts; those that could be written to become candidates.
-    pub fn read(&self, source: &mut dyn Source, ledger: &mut Ledger) -> Result<Found> {
+    pub fn read(&self, source: &mut dyn Source, ledger: &Records) -> Result<Found> {
         let detect = &self.settings.detect;
         let since = ledger.carts_count_from(detect.since)?;
         let oldest = self.now - span::delta(detect.max_age) + TimeDelta::seconds(1);
@@ -75,26 +75,30 @@ impl Look<'_> {
                         found.notices.push(Notice { key: bad.key, line });
                     }
                 }
-                Row::Cart(cart) => match (self.out_of_reach(&cart, since), self.left_out_at_once(&cart)) {
-                    (None, None) => ledger.add_candidate(&candidate(&cart), None)?,
-                    (Some((NOT_IDLE_YET, detail)), left_out) if left_out.is_none() || self.record_left_out => {
-                        ledger.add_candidate(&candidate(&cart), Some((NOT_IDLE_YET, &detail)))?;
-                    }
-                    (Some((NOT_IDLE_YET, _)), _) => {}
-                    (Some((verdict, detail)), _) | (None, Some((verdict, detail))) => {
-                        *found.left_out.entry(verdict.to_owned()).or_default() += 1;
-                        if self.record_left_out {
-                            ledger.add_candidate(&candidate(&cart), Some((verdict, &detail)))?;
-                        } else if self.output.verbose {
-                            self.say_left_out(&cart.hash(), verdict);
+                Row::Cart(cart) => {
+                    let (reach, itself) = (self.out_of_reach(&cart, since), self.left_out_at_once(&cart));
+                    // Another cart of that shopper waits for one that is not idle yet, unless that gets no mail anyway.
+                    let is_waited_for = itself.is_none() && matches!(reach, Some((NOT_IDLE_YET, _)));
+                    match reach.or(itself) {
+                        None => ledger.add_candidate(&candidate(&cart), None)?,
+                        Some((verdict, detail)) => {
+                            *found.left_out.entry(verdict.to_owned()).or_default() += 1;
+                            if self.record_left_out || is_waited_for {
+                                ledger.add_candidate(&candidate(&cart), Some((verdict, &detail)))?;
+                            }
+                            self.say_left_out(&cart.cart_id, &cart.hash(), verdict);
                         }
                     }
-                },
+                }
             }
             Ok(())
         });
         ledger.end_candidates()?;
-        found.carts_seen = read?.carts_seen;
+        let read = read?;
+        found.carts_seen = read.carts_seen;
+        if read.outside > 0 {
+            *found.left_out.entry("out of reach".to_owned()).or_default() += read.outside;
+        }
         Ok(found)
     }
 
@@ -102,7 +106,7 @@ impl Look<'_> {
     fn out_of_reach(&self, cart: &Cart, since: Instant) -> Option<Verdict> {
         let detect = &self.settings.detect;
         let untouched_for = self.now - cart.updated_at;
-        let ago = || format!("touched {} ago", spoken(untouched_for));
+        let ago = || format!("touched {} ago", span::spoken(untouched_for));
         if untouched_for < span::delta(detect.idle) {
             return Some((NOT_IDLE_YET, ago()));
         }
@@ -139,7 +143,7 @@ impl Look<'_> {
     pub fn decide(
         &self,
         source: &mut dyn Source,
-        ledger: &mut Ledger,
+        ledger: &Records,
         rules: &PlanRules,
         most: u64,
     ) -> Result<Option<Decided>> {
@@ -171,7 +175,7 @@ impl Look<'_> {
     fn decide_one(
         &self,
         source: &mut dyn Source,
-        ledger: &Ledger,
+        ledger: &Records,
         rules: &PlanRules,
         cart: Candidate,
         standing: Standing,
@@ -196,10 +200,17 @@ impl Look<'_> {
         };
         decided.undecided -= 1;
         match verdict {
-            PLAN => decided.to_plan += 1,
+            PLAN => {
+                decided.to_plan += 1;
+                self.output.decision(format!(
+                    "Planning cart {}... (cart {})",
+                    short_hash(&cart.cart_hash),
+                    cart.cart_id
+                ));
+            }
             _ => {
                 *decided.left_out.entry(verdict.to_owned()).or_default() += 1;
-                self.say_left_out(&cart.cart_hash, verdict);
+                self.say_left_out(&cart.cart_id, &cart.cart_hash, verdict);
             }
         }
         if self.record_left_out || matches!(verdict, PLAN | SUPERSEDED) {
@@ -208,8 +219,10 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn say_left_out(&self, cart_hash: &str, verdict: &str) {
-        self.output.decision(format!("Skipping cart {}... - {verdict}", short_hash(cart_hash)));
+    fn say_left_out(&self, cart_id: &str, cart_hash: &str, verdict: &str) {
+        if self.output.verbose && !self.record_left_out {
+            self.output.decision(format!("Skipping cart {}... - {verdict} (cart {cart_id})", short_hash(cart_hash)));
+        }
     }
 
     /// The cart as it is now, unless it was ordered or changed since the batch it was in was read.
@@ -272,7 +285,7 @@ fn against(standing: Standing) -> Option<Verdict> {
 
 /// The same by the names under which an older version knew the shopper.
 fn against_formerly(
-    ledger: &Ledger,
+    ledger: &Records,
     rules: &PlanRules,
     now: Instant,
     cart: &Candidate,
@@ -295,16 +308,5 @@ fn candidate(cart: &Cart) -> Candidate {
         cart_value: cart.value().map_or_else(String::new, |value| value.decimal()),
         currency: cart.currency.code().to_owned(),
         touched_at: cart.updated_at,
-    }
-}
-
-/// `59m`, `3h 20m`, `4d 2h`; a time to come is `-5m`.
-fn spoken(span: TimeDelta) -> String {
-    let sign = if span < TimeDelta::zero() { "-" } else { "" };
-    let minutes = span.num_minutes().abs();
-    match minutes {
-        0..60 => format!("{sign}{minutes}m"),
-        60..1440 => format!("{sign}{}h {}m", minutes / 60, minutes % 60),
-        _ => format!("{sign}{}d {}h", minutes / 1440, minutes / 60 % 24),
     }
 }

@@ -13,9 +13,9 @@ use crate::failure::Exit;
 use crate::ledger::no_zone;
 use crate::output::count;
 use crate::progress;
-use crate::source::old_log;
+use crate::source::old_log::{self, DumpRow};
 
-pub(super) fn run(context: &Context<'_>, file: &Path, zone: Option<Tz>, table: &str) -> Result<Exit> {
+pub(super) fn run(context: &Context<'_>, file: Option<&Path>, zone: Option<Tz>, table: &str) -> Result<Exit> {
     let settings = context.settings()?;
     let (_lock, mut ledger) = super::ledger_to_fill(context, &settings)?;
     let now = context.clock.now();
@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context<'_>, file: &Path, zone: Option<Tz>, table: &
     let bar = progress::bar("rows", None, context.output.json);
     let (mut rows, mut bad, mut without_shopper) = (0_u64, 0_u64, 0_u64);
     let imported = ledger.import_log(now, |take| {
-        old_log::read(file, table, &reader, &mut |row| {
+        let mut each = |row: DumpRow| {
             rows += 1;
             bar.inc(1);
             match row {
@@ -38,7 +38,11 @@ pub(super) fn run(context: &Context<'_>, file: &Path, zone: Option<Tz>, table: &
                 }
             }
             Ok(())
-        })
+        };
+        match file {
+            Some(file) => Ok(old_log::read(file, table, &reader, &mut each)?),
+            None => old_log::read_source(&settings.source, table, &reader, &mut each),
+        }
     })?;
     bar.finish_and_clear();
     if bad > MOST_BAD_ROWS_NAMED {

@@ -25,7 +25,7 @@ const MOST_BAD_ROWS_NAMED: u64 = 20;
 pub fn run(context: &Context<'_>, args: &Import) -> Result<Exit> {
     match args {
         Import::Suppressions { file, reason } => suppressions(context, file, reason),
-        Import::Log { file, timezone, table } => log::run(context, file, *timezone, table),
+        Import::Log { file, timezone, table, .. } => log::run(context, file.as_deref(), *timezone, table),
         Import::Schedules { file, timezone } => schedules::run(context, file, *timezone),
     }
 }
@@ -35,7 +35,7 @@ fn ledger_to_fill(context: &Context<'_>, settings: &Settings) -> Result<(RunLock
     // With `--now` it would have to be one for rehearsals, which only `init --rehearsal` makes.
     if !Ledger::exists(&settings.ledger) && !context.clock.is_frozen() {
         let made = super::init::make_ledger(context, settings, Kind::Live, "import")?;
-        context.output.tell(format!("made the ledger {}", settings.ledger.display()));
+        context.output.print(format!("made the ledger {}", settings.ledger.display()));
         return Ok(made);
     }
     Ok(context.lock_and_ledger(settings, "import")?)
@@ -65,7 +65,7 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
             rows.push((address, reason));
         }
         if rows.len() >= BATCH {
-            added += ledger.suppress(&rows, "import", context.clock.now())?;
+            added += ledger.suppressions().add(&rows, "import", context.clock.now())?;
             rows.clear();
         }
         Ok(())
@@ -74,7 +74,7 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
         0 => failure,
         added => failure.kept(format!("{} added before", count(added, "address"))),
     })?;
-    added += ledger.suppress(&rows, "import", context.clock.now())?;
+    added += ledger.suppressions().add(&rows, "import", context.clock.now())?;
     progress.finish_and_clear();
     if bad > MOST_BAD_ROWS_NAMED {
         context.output.alarm(format!("and {} more bad rows", bad - MOST_BAD_ROWS_NAMED));

@@ -96,7 +96,7 @@ pub(super) fn run(context: &Context<'_>, file: &Path, zone: Tz) -> Result<Exit> 
             }
         })
         .collect();
-    ledger.import_campaigns(&states, now)?;
+    ledger.campaigns().import(&states, now)?;
     if !new.is_empty() {
         replace(&target, &text)?;
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Context;
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Kind, Ledger};
+use crate::ledger::{Kind, Ledger, Records};
 use crate::mail::template::BUILT_IN_CART;
 use crate::output::count;
 use crate::run_lock::RunLock;
@@ -57,26 +57,21 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
     {
         made.push(template.clone());
     }
-    let ledger = match Ledger::exists(&settings.ledger) {
-        true => {
-            let ledger = Ledger::open(settings.place(), crate::ledger::Access::Read)?;
-            if ledger.kind() != kind {
-                return Err(Failure::config(
-                    format!("{} is a {} ledger already, permanently", settings.ledger.display(), ledger.kind().word()),
-                    "name another ledger in the configuration, or leave --rehearsal as it was",
-                )
-                .into());
-            }
-            ledger
+    if Ledger::exists(&settings.ledger) {
+        let found = Records::open(settings.place())?.kind();
+        if found != kind {
+            return Err(Failure::config(
+                format!("{} is a {} ledger already, permanently", settings.ledger.display(), found.word()),
+                "name another ledger in the configuration, or leave --rehearsal as it was",
+            )
+            .into());
         }
-        false => {
-            let (_lock, ledger) = make_ledger(context, &settings, kind, "init")?;
-            made.push(settings.ledger.clone());
-            ledger
-        }
-    };
+    } else {
+        make_ledger(context, &settings, kind, "init")?;
+        made.push(settings.ledger.clone());
+    }
     context.output.document(&json!({
-        "config": config, "ledger": settings.ledger, "kind": ledger.kind().word(), "made": made, "grants": grants,
+        "config": config, "ledger": settings.ledger, "kind": kind.word(), "made": made, "grants": grants,
     }));
     for path in &made {
         context.output.print(format!("made {}", path.display()));

@@ -9,17 +9,17 @@ use crate::domain::evidence::MAY_STILL_ARRIVE;
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Decision, InDoubt, Ledger, Named, PlannedAgain, Resolution, Resolved};
+use crate::ledger::{Decision, InDoubt, Ledger, Named, PlannedAgain, Records, Resolution, Resolved};
 use crate::output::count;
 use crate::settings::Settings;
 
 const PLANNED: &str = "planned: the next run sends it";
 
 pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> Result<Exit> {
-    if args.messages.is_empty() && !args.all {
+    if args.messages.is_empty() && !args.all && args.state.is_none() {
         return Err(Failure::usage(
             "which messages?",
-            "name message keys or Message-IDs as `mailonce resolve` lists them, or say --all",
+            "name ids as `mailonce resolve` lists them, or say --all, or --state refused --since 2h",
         )
         .into());
     }
@@ -28,11 +28,12 @@ pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> R
         (false, true) => Decision::Resend,
         (false, false) => Decision::Refused,
     };
-    let (_lock, mut ledger) = open_to_settle(context, settings)?;
-    let (in_doubt, refused) = chosen(&ledger, args)?;
+    let lock = context.lock(settings, "resolve")?;
+    let mut ledger = open_to_settle(context, settings, &lock)?;
+    let now = context.clock.now();
+    let (in_doubt, refused) = chosen(&ledger, args, now)?;
     let resolution =
         Resolution { decision, who: who(), reason: args.reason.clone().unwrap_or_default(), evidence: None };
-    let now = context.clock.now();
     let mut settled = Vec::new();
     let mut left = Vec::new();
     for message in &in_doubt {
@@ -73,7 +74,7 @@ fn settle(
         let (begun, from) = (instant::text(message.armed_at), instant::text(from));
         return Ok(Err(format!("its body was begun at {begun} and may still arrive; from {from} on")));
     }
-    Ok(match ledger.resolve(message, resolution, now)? {
+    Ok(match ledger.books().resolve(message, resolution, now)? {
         Resolved::Done => Ok(match resolution.decision {
             Decision::Sent => "sent",
             Decision::Resend => PLANNED,
@@ -95,7 +96,7 @@ fn plan_again(
     now: Instant,
 ) -> Result<Result<&'static str, String>, Failure> {
     let words = format!("planned again by {}: {}", resolution.who, resolution.reason);
-    Ok(match ledger.plan_refused_again(message.id, &words, now)? {
+    Ok(match ledger.books().plan_refused_again(message.id, &words, now)? {
         PlannedAgain::Done => Ok(PLANNED),
         PlannedAgain::Expired => Err("its time has passed".into()),
         PlannedAgain::AnotherTookItsPlace => {
@@ -106,43 +107,57 @@ fn plan_again(
     })
 }
 
-/// The messages that are named: those in doubt, and, to be sent again, refused ones of carts. Anything else, and nothing
+/// The messages that are meant: those in doubt, and, to be sent again, refused ones of carts. Anything else, and nothing
 /// is settled.
-fn chosen(ledger: &Ledger, args: &cli::Resolve) -> Result<(Vec<InDoubt>, Vec<Named>), Failure> {
+fn chosen(ledger: &Records, args: &cli::Resolve, now: Instant) -> Result<(Vec<InDoubt>, Vec<Named>), Failure> {
+    let since = args.since.map(|since| since.from(now));
     let mut in_doubt = ledger.in_doubt()?;
-    let mut refused: Vec<Named> = Vec::new();
-    if args.all {
-        return Ok((in_doubt, refused));
-    }
-    let is_named = |message: &InDoubt, name: &str| {
-        message.message_key == name || message.message_id.trim_matches(['<', '>']) == name.trim_matches(['<', '>'])
-    };
-    for name in &args.messages {
-        if in_doubt.iter().any(|message| is_named(message, name)) {
-            continue;
+    match args.state {
+        Some(State::Refused) if args.resend => return Ok((Vec::new(), ledger.refused_carts(since)?)),
+        Some(State::Refused) => {
+            let what = "what was refused can only be sent again";
+            return Err(Failure::usage(what, "`--resend`; campaigns: `mailonce campaign retry ID --state refused`"));
         }
-        let (what, next) = match ledger.named(name)? {
-            Some(named) if named.state == State::Refused && args.resend && named.is_cart => {
+        Some(_) => {
+            in_doubt.retain(|message| since.is_none_or(|since| message.armed_at >= since));
+            return Ok((in_doubt, Vec::new()));
+        }
+        None if args.all => return Ok((in_doubt, Vec::new())),
+        None => {}
+    }
+    let mut refused: Vec<Named> = Vec::new();
+    let mut chosen = Vec::new();
+    for name in &args.messages {
+        let mut named = ledger.named(name)?;
+        let (what, next) = match (named.pop(), named.is_empty()) {
+            (Some(named), true) if named.state == State::InDoubt => {
+                chosen.push(named.id);
+                continue;
+            }
+            (Some(named), true) if named.state == State::Refused && args.resend && named.is_cart => {
                 refused.push(named);
                 continue;
             }
-            Some(named) if named.state == State::Refused && args.resend => {
+            (Some(named), true) if named.state == State::Refused && args.resend => {
                 (format!("{name} is refused"), "`mailonce campaign retry ID --state refused` plans such ones again")
             }
-            Some(named) if named.reason == Some(Reason::HeldBack) => (
+            (Some(named), true) if named.reason == Some(Reason::HeldBack) => (
                 format!(
                     "{name} was held back when an old copy of the ledger was put back: it may have gone out already"
                 ),
                 "it is never sent again; a cart touched since then gets a message of its own",
             ),
-            Some(named) => {
-                (format!("{name} is {}, not in doubt", named.state), "`mailonce resolve` lists those in doubt")
+            (Some(named), true) => {
+                (format!("{name} is {}, not in doubt", named.state.spoken()), "`mailonce resolve` lists those in doubt")
             }
-            None => (format!("there is no message {name}"), "`mailonce resolve` lists those in doubt"),
+            (Some(_), false) => {
+                (format!("{name} may mean several messages"), "name more digits, or the whole Message-ID")
+            }
+            (None, _) => (format!("there is no message {name}"), "`mailonce resolve` lists those in doubt"),
         };
         return Err(Failure::data(what, next).kept("nothing was settled"));
     }
-    in_doubt.retain(|message| args.messages.iter().any(|name| is_named(message, name)));
+    in_doubt.retain(|message| chosen.contains(&message.id));
     refused.sort_by_key(|named| named.id);
     refused.dedup();
     Ok((in_doubt, refused))

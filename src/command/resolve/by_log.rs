@@ -13,9 +13,10 @@ use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::state::State;
 use crate::failure::Exit;
-use crate::ledger::{Access, Decision, InDoubt, Ledger, Notice, Resolution, Resolved};
+use crate::ledger::{Decision, InDoubt, Ledger, Notice, Records, Resolution, Resolved};
 use crate::mail_log::{Covered, MailLog, READ_BACK, Sink, Zone};
 use crate::output::count;
+use crate::run_lock::RunLock;
 use crate::settings::Settings;
 
 /// What `notice` calls the messages that a person must look at.
@@ -48,9 +49,9 @@ enum Finding {
 pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> Result<Exit> {
     let now = context.clock.now();
     let zone = args.timezone.map_or(Zone::System, Zone::Named);
-    let ledger = context.ledger(settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let in_doubt = ledger.in_doubt()?;
-    let told = ledger.notices()?.iter().any(|(kind, ..)| kind == NOTICE);
+    let told = ledger.open_notices()?.iter().any(|open| open.kind == NOTICE);
     drop(ledger);
     let oldest = in_doubt.iter().map(|message| message.armed_at).min().unwrap_or(now);
     let log = MailLog::open(&args.mail_log, zone, now, oldest - READ_BACK)?;
@@ -63,13 +64,15 @@ pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> R
     let mut findings = Findings(in_doubt.iter().map(|message| (token(message), Vec::new())).collect());
     let covered = log.read(&mut findings)?;
     // Reading may take long; the lock is held for the settling only, which looks again.
-    let (_lock, mut ledger) = open_to_settle(context, settings)?;
+    // Under cron another run in the way is no news, as for the runs themselves.
+    let lock = RunLock::take(&settings.ledger, "resolve", context.global.wait.unwrap_or_default())?;
+    let mut ledger = open_to_settle(context, settings, &lock)?;
     let mut report = Report::default();
     for message in &in_doubt {
         let facts = findings.0.get(&token(message)).map_or(&[][..], Vec::as_slice);
         settle(&mut ledger, message, look_at(message, facts, covered, now), now, &mut report)?;
     }
-    let news = ledger.note(NOTICE, &report.standing, now)?;
+    let news = ledger.notices().note(NOTICE, &report.standing, now)?;
     report.say(context, covered, &news.new);
     Ok(if news.new.is_empty() { Exit::Done } else { Exit::NeedsAPerson })
 }
@@ -128,7 +131,7 @@ fn settle(
     let (why, tell_at_once) = match finding {
         Finding::StaysInDoubt { why, tell_at_once } => (why, tell_at_once),
         Finding::Settles(resolution) => {
-            let state = match (ledger.resolve(message, &resolution, now)?, resolution.decision) {
+            let state = match (ledger.books().resolve(message, &resolution, now)?, resolution.decision) {
                 (Resolved::NoLongerInDoubt, _) => return Ok(()),
                 (Resolved::AnotherIsPlanned, _) => None,
                 (Resolved::Expired, _) => Some(State::Skipped),

@@ -12,9 +12,10 @@ use super::Context;
 use crate::cli;
 use crate::domain::evidence::MAY_STILL_ARRIVE;
 use crate::domain::instant;
+use crate::domain::message_key;
 use crate::domain::state::State;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, InDoubt, Ledger, LogFilter};
+use crate::ledger::{Access, InDoubt, Ledger, LogFilter, Records};
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
 use crate::settings::Settings;
@@ -34,7 +35,7 @@ pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
         (false, _) => list(context, &settings),
         (true, false) => {
             let remembered = RunLock::peek(&settings.ledger).unwrap_or(Found::Empty);
-            list_planned(context, &context.ledger(&settings, Access::Read)?, &remembered)
+            list_planned(context, &Records::open(settings.place())?, &remembered)
         }
         (true, true) => {
             let lock = context.lock(&settings, "resolve")?;
@@ -44,12 +45,12 @@ pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
     }
 }
 
-/// The lock and the ledger for settling. What stops sending stops this too: in an old copy, or by a wrong clock, a
+/// The ledger for settling. What stops sending stops this too: in an old copy, or by a wrong clock, a
 /// message would be planned again that has long gone out.
-fn open_to_settle(context: &Context<'_>, settings: &Settings) -> Result<(RunLock, Ledger), Failure> {
-    let (lock, ledger) = context.lock_and_ledger(settings, "resolve")?;
+fn open_to_settle(context: &Context<'_>, settings: &Settings, lock: &RunLock) -> Result<Ledger, Failure> {
+    let ledger = context.ledger_locked(settings, lock)?;
     ledger.check_clock(context.clock.now())?;
-    Ok((lock, ledger))
+    Ok(ledger)
 }
 
 /// The user who decides: the name of the process's own, and who stands behind a sudo.
@@ -69,19 +70,30 @@ fn who() -> String {
 }
 
 fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
-    let ledger = context.ledger(settings, Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let (messages, events) = (ledger.in_doubt()?, ledger.events()?);
     let now = context.clock.now();
-    context.output.document(&json!({ "messages": messages, "events": events }));
+    let armed = match RunLock::current_holder(ledger.path()) {
+        Some(_) => 0,
+        None => ledger.count_by_state()?.iter().filter(|count| count.state == State::Armed).map(|it| it.messages).sum(),
+    };
+    context.output.document(&json!({ "messages": messages, "events": events, "begun_by_a_dead_run": armed }));
     for message in &messages {
         describe(context, message, now);
     }
     context.output.print(format!("{} in doubt", count(messages.len() as u64, "message")));
-    if context.output.is_watched() && !messages.is_empty() {
-        context.output.print(
-            "settle them by the mail server's log: `mailonce resolve --mail-log /var/log/mail.log`; or, when you know \
-             what became of one: `mailonce resolve MESSAGE --sent|--resend|--refused --reason \"…\"`",
-        );
+    if let Some(message) = messages.first() {
+        let id = message_key::short_id(&message.message_id);
+        context.output.print("  by the mail server's log: mailonce resolve --mail-log /var/log/mail.log");
+        context.output.print(format!("  it arrived:               mailonce resolve {id} --sent --reason \"…\""));
+        context.output.print(format!("  it did not, send again:   mailonce resolve {id} --resend --reason \"…\""));
+        context.output.print(format!("  it did not, let it be:    mailonce resolve {id} --refused --reason \"…\""));
+    }
+    if armed > 0 {
+        context.output.print(format!(
+            "{} more begun by a run that was killed: in doubt from the next run on, `mailonce detect`",
+            count(armed, "message")
+        ));
     }
     for event in &events {
         context.output.print(format!("{}, since {}: {}", event.kind, event.since, event.line));
@@ -92,9 +104,9 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
 
 /// Takes off the list what a person finds right as it is. It takes no lock: no run reads that list.
 fn accept(context: &Context<'_>, settings: &Settings, keys: &[String]) -> Result<Exit> {
-    let mut ledger = context.ledger(settings, Access::Write)?;
+    let mut ledger = context.ledger(settings)?;
     let all = keys.iter().any(|key| key == "all");
-    let accepted = ledger.accept_events((!all).then_some(keys))?;
+    let accepted = ledger.notices().accept((!all).then_some(keys))?;
     let left = ledger.events()?;
     context.output.document(&json!({ "accepted": accepted, "events": left }));
     for key in &accepted {
@@ -106,7 +118,7 @@ fn accept(context: &Context<'_>, settings: &Settings, keys: &[String]) -> Result
 
 fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
     let out = |line: String| context.output.print(line);
-    out(format!("{}  {}", message.recipient, message.message_id));
+    out(format!("{}  {}  {}", message_key::short_id(&message.message_id), message.recipient, message.message_id));
     out(format!("  key       {}", message.message_key));
     match (&message.cart_id, &message.campaign_id) {
         (Some(cart_id), _) => out(format!("  cart      {cart_id}")),
@@ -135,7 +147,7 @@ fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
     }
 }
 
-fn list_planned(context: &Context<'_>, ledger: &Ledger, remembered: &Found) -> Result<Exit> {
+fn list_planned(context: &Context<'_>, ledger: &Records, remembered: &Found) -> Result<Exit> {
     let filter = LogFilter { state: Some(State::Planned), limit: u64::from(u32::MAX), ..LogFilter::default() };
     let messages = ledger.messages(&filter)?;
     context.output.document(&json!({ "messages": messages, "newest_at": instant::text(ledger.newest_at()?) }));
@@ -166,7 +178,7 @@ fn hold_back(context: &Context<'_>, lock: &RunLock, mut ledger: Ledger) -> Resul
     let newer_epoch = if let Found::Record(record) = found { record.epoch } else { 0 };
     let copy_of = ledger.newest_at()?;
     let now = context.clock.now();
-    let held = ledger.hold_back_planned(newer_epoch, now)?;
+    let held = ledger.runs().hold_back_planned(newer_epoch, now)?;
     let record = ledger.record_of(ledger.epoch_and_armed()?.0, Some(now), 0);
     lock.write_record(&record, true)?;
     context.output.document(&json!({ "held_back": held, "copy_of": instant::text(copy_of) }));

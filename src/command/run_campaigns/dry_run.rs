@@ -4,14 +4,14 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
-use super::opening::{Gathered, check_length, gather, letters_now, limits, memory};
+use super::opening::{check_length, limits, memory};
 use crate::cli;
-use crate::domain::campaign::Campaign;
-use crate::domain::instant::{self, Instant};
+use crate::command::trial::sample;
+use crate::domain::instant::{self};
 use crate::domain::opening::{self, Decision, Memory};
 use crate::domain::recurrence::Recurrence;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Access, Ledger};
+use crate::ledger::Records;
 use crate::output::count;
 use crate::settings::Settings;
 use crate::settings::campaigns::Definitions;
@@ -25,7 +25,7 @@ pub(super) fn run(
 ) -> Result<Exit> {
     let only = args.campaign.as_deref();
     let now = context.clock.now();
-    let mut ledger = Ledger::open(settings.place(), Access::Read)?;
+    let ledger = Records::open(settings.place())?;
     let mut documents = Vec::new();
     let mut exit = Exit::Done;
     for broken in &definitions.broken {
@@ -50,7 +50,7 @@ pub(super) fn run(
             _ => (campaign.schedule.next_after(now), false),
         };
         let when = next.map_or_else(|| "never again".to_owned(), |at| campaign.local(at));
-        let sample = sample(settings, &mut ledger, campaign, next.unwrap_or(now), context).and_then(|sample| {
+        let sample = sample(settings, &ledger, campaign, next.unwrap_or(now), context).and_then(|sample| {
             if next.is_some() && !args.accept_audience {
                 check_length(&ledger, campaign, sample.gathered.rows, now)?;
             }
@@ -69,8 +69,10 @@ pub(super) fn run(
                 for line in &sample.gathered.bad {
                     context.output.print(format!("  {line}"));
                 }
-                context.output.print(format!("  Subject: {}", sample.subject));
-                for line in sample.text.lines() {
+                let (subject, text) =
+                    sample.rendered.map(|rendered| (rendered.subject, rendered.text)).unwrap_or_default();
+                context.output.print(format!("  Subject: {subject}"));
+                for line in text.lines() {
                     context.output.print(format!("  | {line}"));
                 }
                 if sample.gathered.bad_rows > 0 {
@@ -79,7 +81,7 @@ pub(super) fn run(
                 documents.push(json!({
                     "campaign_id": campaign.id, "status": status, "next_run": next.map(instant::text), "due": due,
                     "recipients": sample.gathered.recipients, "repeated": sample.gathered.repeated, "bad_rows": sample.gathered.bad,
-                    "sample": { "subject": sample.subject, "text": sample.text },
+                    "sample": { "subject": subject, "text": text },
                 }));
             }
             Err(err) => {
@@ -98,26 +100,4 @@ pub(super) fn run(
     }
     context.output.document(&json!({ "campaigns": documents }));
     Ok(exit)
-}
-
-struct Sample {
-    gathered: Gathered,
-    subject: String,
-    text: String,
-}
-
-fn sample(
-    settings: &Settings,
-    ledger: &mut Ledger,
-    campaign: &Campaign,
-    planned_at: Instant,
-    context: &Context<'_>,
-) -> Result<Sample> {
-    let (_, letters) = letters_now(settings, campaign, planned_at)?;
-    let from = campaign.from.as_ref().unwrap_or(&settings.mail.from);
-    let gathered = gather(settings, ledger, campaign, planned_at, from.address.domain(), context.output.json)?;
-    match letters.try_on(&gathered.trial)? {
-        Some(rendered) => Ok(Sample { gathered, subject: rendered.subject, text: rendered.text }),
-        None => Ok(Sample { gathered, subject: String::new(), text: String::new() }),
-    }
 }

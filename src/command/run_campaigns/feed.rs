@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::clock::Clock;
-use crate::delivery::{Feed, FeedError, Job, Summary};
+use crate::delivery::{Feed, FeedError, Job, Label, Summary};
 use crate::domain::instant::Instant;
 use crate::domain::message_key;
 use crate::domain::state::Reason;
 use crate::failure::Failure;
-use crate::ledger::{DueRecipient, Ledger, OpenOccurrence};
+use crate::ledger::{DueRecipient, Ledger, OpenOccurrence, Records};
 use crate::letters::campaign::CampaignLetters;
 use crate::output::Output;
 use crate::settings::Settings;
@@ -36,7 +36,7 @@ impl<'a> RecipientFeed<'a> {
     pub fn new(
         context: &Context<'_>,
         settings: &'a Settings,
-        ledger: &Ledger,
+        ledger: &Records,
         due_at: Instant,
         only: Option<&str>,
     ) -> Result<Self, Failure> {
@@ -55,7 +55,7 @@ impl<'a> RecipientFeed<'a> {
     }
 
     /// The next due message, of this occurrence or the next one whose campaign is running.
-    fn next_due(&mut self, ledger: &Ledger) -> Result<Option<DueRecipient>, Failure> {
+    fn next_due(&mut self, ledger: &Records) -> Result<Option<DueRecipient>, Failure> {
         loop {
             if let Some((occurrence, _)) = &self.current {
                 // A pause or a suppression takes effect within one message: what was read is read again after any change
@@ -92,9 +92,10 @@ impl Feed for RecipientFeed<'_> {
         while let Some(due) = self.next_due(ledger).map_err(FeedError::Ledger)? {
             let Some((occurrence, letters)) = &self.current else { return Ok(None) };
             let token = message_key::token_of(&due.message_id);
-            let label = format!("{} {}", occurrence.campaign_id, &token[..token.len().min(8)]);
+            let name = format!("{} {}", occurrence.campaign_id, &token[..token.len().min(8)]);
+            let label = Label { name, behind: String::new() };
             if due.suppressed {
-                ledger.skip(due.id, Reason::Suppressed, self.clock.now()).map_err(FeedError::Ledger)?;
+                ledger.books().skip(due.id, Reason::Suppressed, self.clock.now()).map_err(FeedError::Ledger)?;
                 summary.skip(Reason::Suppressed.word());
                 self.output.decision(format!("Skipping {label} - suppressed"));
                 continue;

@@ -16,7 +16,7 @@ use super::sending::{Delivered, Report, Sending};
 use crate::cli;
 use crate::delivery::Summary;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{News, Notice};
+use crate::ledger::{News, Notice, WaitingFor};
 use crate::output::{Output, count};
 use crate::run::Run;
 use crate::settings::Settings;
@@ -108,6 +108,7 @@ pub fn run(context: &Context<'_>, args: &cli::RunCampaigns) -> Result<Exit> {
         sending: &sending,
         only: args.campaign.as_deref(),
         accept_audience: args.accept_audience,
+        retry_now: args.retry_now,
         definitions: &definitions,
     };
     sending.run(args.accept_clock, CampaignReport::default(), |run, report| round.open_and_deliver(run, report))
@@ -135,6 +136,7 @@ struct Round<'a> {
     only: Option<&'a str>,
     /// It opens although its audience has fewer than half the rows of the last opening.
     accept_audience: bool,
+    retry_now: bool,
     definitions: &'a Definitions,
 }
 
@@ -144,16 +146,21 @@ impl Round<'_> {
         let now = context.clock.now();
         report.campaigns = self.definitions.campaigns.len() as u64;
         let mut summary = Summary::default();
-        for (reason, messages) in
-            [("cancelled", run.ledger.finish_cancellations(now)?), ("expired", run.ledger.expire_recipients(now)?)]
-        {
+        for (reason, messages) in [
+            ("cancelled", run.ledger.campaigns().finish_cancellations(now)?),
+            ("expired", run.ledger.plans().expire_recipients(now)?),
+        ] {
             if messages > 0 {
                 summary.skipped.insert(reason.into(), messages);
             }
         }
+        if self.retry_now {
+            report.delivered.retried_now =
+                run.ledger.books().retry_now(WaitingFor::Campaigns { only: self.only }, now)?;
+        }
         self.pause_vanished(run)?;
         let broken_before =
-            run.ledger.notices()?.into_iter().filter(|(kind, ..)| kind == BROKEN).map(|(_, line, _)| line);
+            run.ledger.open_notices()?.into_iter().filter(|open| open.kind == BROKEN).map(|open| open.line);
         let broken_before: Vec<String> = broken_before.collect();
         self.tell_broken(run, report)?;
         opening::open_due(self, run, report, &broken_before)?;
@@ -165,7 +172,7 @@ impl Round<'_> {
         } else {
             report.delivered.take(summary);
         }
-        run.ledger.complete_campaigns()?;
+        run.ledger.campaigns().complete()?;
         Ok(())
     }
 
@@ -179,7 +186,7 @@ impl Round<'_> {
         let broken = self.definitions.broken.iter().filter_map(|broken| broken.id.as_deref());
         let defined: HashSet<&str> =
             self.definitions.campaigns.iter().map(|campaign| campaign.id.as_str()).chain(broken).collect();
-        run.ledger.pause_vanished(&defined, self.sending.context.clock.now())
+        run.ledger.campaigns().pause_vanished(&defined, self.sending.context.clock.now())
     }
 
     fn tell_broken(&self, run: &mut Run, report: &mut CampaignReport) -> Result<()> {
@@ -189,7 +196,7 @@ impl Round<'_> {
             .iter()
             .map(|broken| Notice { key: broken.problem.clone(), line: broken.problem.clone() })
             .collect();
-        let news = run.ledger.note(BROKEN, &notices, self.sending.context.clock.now())?;
+        let news = run.ledger.notices().note(BROKEN, &notices, self.sending.context.clock.now())?;
         report.delivered.news.extend(told(news, BROKEN));
         Ok(())
     }

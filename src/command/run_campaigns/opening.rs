@@ -15,7 +15,7 @@ use crate::domain::recurrence::Recurrence;
 use crate::domain::span;
 use crate::domain::state::CampaignStatus;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{CampaignState, Ledger, Missed, Notice, OpenOccurrence, Opened, Opening, OpeningKey};
+use crate::ledger::{CampaignState, Missed, Notice, OpenOccurrence, Opened, Opening, OpeningKey, Records};
 use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow};
 use crate::output::count;
 use crate::progress;
@@ -42,7 +42,7 @@ pub(super) fn open_due(
 ) -> Result<()> {
     let now = round.sending.context.clock.now();
     let known: HashMap<String, CampaignState> =
-        run.ledger.campaigns()?.into_iter().map(|state| (state.campaign_id.clone(), state)).collect();
+        run.ledger.all_campaigns()?.into_iter().map(|state| (state.campaign_id.clone(), state)).collect();
     let mut not_ready = Vec::new();
     let mut next: Option<(Instant, &Campaign)> = None;
     for campaign in &round.definitions.campaigns {
@@ -65,7 +65,7 @@ pub(super) fn open_due(
         let others = run.ledger.standing_of(NOT_OPENED)?.into_iter();
         not_ready.extend(others.filter(|notice| !notice.key.starts_with(&format!("{only}/"))));
     }
-    let news = run.ledger.note(NOT_OPENED, &not_ready, now)?;
+    let news = run.ledger.notices().note(NOT_OPENED, &not_ready, now)?;
     report.delivered.news.extend(told(news, NOT_OPENED));
     Ok(())
 }
@@ -95,18 +95,24 @@ fn attend(
         let decided = run.ledger.last_decision(&campaign.id, now)?.newest_at;
         // What is due stays due until it is decided about: a crash from here on loses no occurrence.
         let undecided = campaign.schedule.next_after(decided.map_or(first, |at| at.max(first))).unwrap_or(now);
-        run.ledger.see_campaign(&campaign.id, schedule, undecided, now)?;
+        run.ledger.campaigns().see(&campaign.id, schedule, undecided, now)?;
     }
     let Some(state) = run.ledger.campaign(&campaign.id)? else { return Ok(None) };
     let only_other = round.only.is_some_and(|only| only != campaign.id);
     let one_off = matches!(campaign.schedule.recurrence, Recurrence::Once(_));
-    // A one-off that opened is disabled for ever; one edited into a recurring campaign is another matter.
+    // A one-off that opened is disabled permanently; one edited into a recurring campaign is another matter.
     if state.cancelled_at.is_some() || (!state.enabled && one_off) {
         // What a person has cancelled, that person knows.
         let was_edited = known.is_some_and(|state| state.schedule != schedule) && state.cancelled_at.is_none();
         if let Some(at) = next_after_now.filter(|_| was_edited && campaign.enabled) {
             let line = Some(missed::line_of_no_more(campaign, at));
-            run.ledger.miss_occurrences(&campaign.id, &Missed { line, ..Missed::default() }, schedule, None, now)?;
+            run.ledger.plans().miss_occurrences(
+                &campaign.id,
+                &Missed { line, ..Missed::default() },
+                schedule,
+                None,
+                now,
+            )?;
         }
         return Ok(None);
     }
@@ -122,7 +128,7 @@ fn attend(
         let next_run = still.or(next_after_now);
         if !instants.is_empty() {
             let missed = Missed { instants, ..Missed::default() };
-            run.ledger.miss_occurrences(&campaign.id, &missed, schedule, next_run, now)?;
+            run.ledger.plans().miss_occurrences(&campaign.id, &missed, schedule, next_run, now)?;
         }
         return Ok(next_after_now);
     }
@@ -136,7 +142,7 @@ fn attend(
     };
     let (planned_at, missed) = match decision {
         Decision::Nothing => {
-            run.ledger.set_next_run(&campaign.id, next_after_now)?;
+            run.ledger.plans().set_next_run(&campaign.id, next_after_now)?;
             return Ok(next_after_now);
         }
         Decision::Wait { planned_at } => return Ok(Some(planned_at)),
@@ -146,7 +152,7 @@ fn attend(
             let ran_elsewhere = one_off && memory.last_opening.is_none() && state.last_run.is_some();
             let line = (!ran_elsewhere).then(|| missed::line(campaign, &instants, why, &known));
             let missed = Missed { instants, line, over_short_audience };
-            run.ledger.miss_occurrences(&campaign.id, &missed, schedule, next_after_now, now)?;
+            run.ledger.plans().miss_occurrences(&campaign.id, &missed, schedule, next_after_now, now)?;
             tell_missed(report, campaign, &missed.instants);
             return Ok(next_after_now);
         }
@@ -184,7 +190,7 @@ const TRIED_AGAIN: &str = "; not opened, tried again until";
 
 /// Finds what kept one of these instants from being opened; returns that one if its audience was too short.
 fn what_was_in_the_way(
-    ledger: &Ledger,
+    ledger: &Records,
     state: &CampaignState,
     instants: &[Instant],
     known: &mut Circumstances,
@@ -192,11 +198,11 @@ fn what_was_in_the_way(
     if instants.is_empty() {
         return Ok(None);
     }
-    let notices = ledger.notices()?;
+    let notices = ledger.open_notices()?;
     for at in instants.iter().rev() {
         let begins = format!("campaign {} {}: ", state.campaign_id, instant::text(*at));
-        let mut lines = notices.iter().filter(|(kind, ..)| kind == NOT_OPENED);
-        if let Some(rest) = lines.find_map(|(_, line, _)| line.strip_prefix(&begins)) {
+        let mut lines = notices.iter().filter(|open| open.kind == NOT_OPENED);
+        if let Some(rest) = lines.find_map(|open| open.line.strip_prefix(&begins)) {
             known.in_the_way = Some(rest.split(TRIED_AGAIN).next().unwrap_or_default().to_owned());
             return Ok(state.short_audience_rows.map(|_| *at));
         }
@@ -216,7 +222,7 @@ fn passed(decision: Decision) -> (Vec<Instant>, Option<Instant>) {
 
 /// What fell due while a campaign was paused: the instants that never open, and the one that opens with the next run.
 pub(in crate::command) fn due_meanwhile(
-    ledger: &Ledger,
+    ledger: &Records,
     state: &CampaignState,
     campaign: &Campaign,
     now: Instant,
@@ -233,7 +239,7 @@ pub(super) fn limits(campaign: &Campaign) -> Limits {
     Limits { min_gap: span::delta(campaign.min_gap), max_lateness: span::delta(campaign.max_lateness) }
 }
 
-pub(super) fn memory(ledger: &Ledger, state: &CampaignState, schedule: &str, now: Instant) -> Result<Memory, Failure> {
+pub(super) fn memory(ledger: &Records, state: &CampaignState, schedule: &str, now: Instant) -> Result<Memory, Failure> {
     let last = ledger.last_decision(&state.campaign_id, now)?;
     let first_seen_at = state.first_seen_at.0;
     // What fell due before an old copy was put back may have opened in the ledger that was lost.
@@ -262,7 +268,7 @@ fn tell_missed(report: &mut CampaignReport, campaign: &Campaign, missed: &[Insta
 }
 
 /// What was gathered of an audience.
-pub(super) struct Gathered {
+pub(in crate::command) struct Gathered {
     pub rows: u64,
     pub bad: Vec<String>,
     pub bad_rows: u64,
@@ -275,9 +281,9 @@ pub(super) struct Gathered {
 }
 
 /// Reads an audience into the ledger's temporary table, before any transaction.
-pub(super) fn gather(
+pub(in crate::command) fn gather(
     settings: &Settings,
-    ledger: &mut Ledger,
+    ledger: &Records,
     campaign: &Campaign,
     planned_at: Instant,
     sender_domain: &str,
@@ -332,7 +338,7 @@ pub(super) fn gather(
 }
 
 /// What an occurrence is written with as its definition says it now, seen to be sound.
-pub(super) fn letters_now(
+pub(in crate::command) fn letters_now(
     settings: &Settings,
     campaign: &Campaign,
     planned_at: Instant,
@@ -358,7 +364,7 @@ pub(super) fn letters_now(
 /// # Errors
 /// Exit 1: it has fewer than half the rows of last time, and may be half uploaded.
 pub(super) fn check_length(
-    ledger: &Ledger,
+    ledger: &Records,
     campaign: &Campaign,
     rows: u64,
     now: Instant,
@@ -410,7 +416,7 @@ fn open_one(
     let from = campaign.from.as_ref().unwrap_or(&round.sending.settings.mail.from);
     let gathered = gather(
         round.sending.settings,
-        &mut run.ledger,
+        &run.ledger,
         campaign,
         planned_at,
         from.address.domain(),
@@ -418,19 +424,19 @@ fn open_one(
     )?;
     let short_audience = match check_length(&run.ledger, campaign, gathered.rows, now) {
         Err(short) if !round.accept_audience => {
-            run.ledger.set_short_audience(&campaign.id, Some(gathered.rows))?;
+            run.ledger.plans().set_short_audience(&campaign.id, Some(gathered.rows))?;
             return Err(short.into());
         }
         // Who accepts it knows.
         Err(_) => None,
         Ok(told) => {
-            run.ledger.set_short_audience(&campaign.id, None)?;
+            run.ledger.plans().set_short_audience(&campaign.id, None)?;
             told
         }
     };
     letters.try_on(&gathered.trial)?;
     if !gathered.listed_formerly.is_empty() {
-        run.ledger.suppress(&gathered.listed_formerly, "import", now)?;
+        run.ledger.suppressions().add(&gathered.listed_formerly, "import", now)?;
     }
     let opening = Opening {
         campaign_id: campaign.id.clone(),
@@ -448,7 +454,7 @@ fn open_one(
         missed,
         short_audience,
     };
-    match run.ledger.open_occurrence(run.epoch, &opening, gathered.repeated, now)? {
+    match run.ledger.plans().open_occurrence(run.epoch, &opening, gathered.repeated, now)? {
         Opened::NotOurs => {}
         Opened::Planned { recipients } => {
             report.opened.push(OpenedNow {

@@ -103,6 +103,11 @@ struct Broken {
 }
 
 impl SmtpServer {
+    /// The name said in EHLO.
+    pub fn hello(&self) -> String {
+        self.server.hello.to_string()
+    }
+
     /// Reads what TLS needs, once for all sessions. Connects to nothing.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ fn read_file(path: &Path, read: fn(&File, &str, Each<'_>) -> Result<()>, each: E
             "check that the file is there and that the user who runs mailonce may read it; the next run tries again";
         not_ready(format!("could not read the audience {shown}: {err}"), next)
     };
-    // Looked at before it is opened: opening a pipe would wait for ever.
+    // Looked at before it is opened: opening a pipe would wait endlessly.
     let before = fs::metadata(path).map_err(unreadable)?;
     if !before.is_file() {
         return Err(not_ready(format!("the audience {shown} is not a file"), "name a .csv or .jsonl file").into());

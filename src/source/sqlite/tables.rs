@@ -261,7 +261,7 @@ impl CartTables {
             self.columns
         );
         let (carts, last) = self.select(connection, &sql, params_from_iter(parameters))?;
-        // NULL is greater than nothing: a batch of carts that all lack an id would come again for ever.
+        // NULL is greater than nothing: a batch of carts that all lack an id would come again endlessly.
         cursor.finished = carts.len() < CARTS_IN_A_LARGE_BATCH || matches!(last, Some((Stored::Null, _)));
         cursor.id = last.map(|(id, _)| id);
         Ok(carts)

@@ -3,6 +3,7 @@
 mod audiences;
 mod doctor;
 mod faults;
+mod old_log;
 mod pooler;
 mod queries;
 mod tls;

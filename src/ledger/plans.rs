@@ -1,0 +1,102 @@
+//! What falls due.
+
+use chrono::TimeDelta;
+
+use crate::domain::instant::Instant;
+
+/// What an opening fixes for all of its messages.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    pub campaign_id: String,
+    pub planned_at: Instant,
+    /// The schedule as written, to notice an edit later.
+    pub schedule: String,
+    pub subject: String,
+    /// The template's text, so that an edit does not reach messages that are planned.
+    pub template: String,
+    pub template_name: String,
+    /// `Name <address>`, as the header will have it.
+    pub sender: String,
+    pub expires_at: Instant,
+    /// A one-off never opens again.
+    pub one_off: bool,
+    pub next_run: Option<Instant>,
+    pub audience_rows: u64,
+    pub bad_rows: u64,
+    /// Instants before it that will never open.
+    pub missed: Missed,
+    /// What a person is told when it opens although its audience is short.
+    pub short_audience: Option<String>,
+}
+
+/// What came of an opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// So many messages were planned.
+    Planned { recipients: u64 },
+    /// Another run had decided about this occurrence already, or the campaign was paused meanwhile.
+    NotOurs,
+}
+
+/// What a recipient's message key and Message-ID are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct OpeningKey<'a> {
+    pub campaign_id: &'a str,
+    pub planned_at: Instant,
+    pub sender_domain: &'a str,
+}
+
+/// A cart that one look at the shop found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its row in the temporary table; 0 before it has one.
+    pub id: i64,
+    pub cart_id: String,
+    pub identity: String,
+    pub user_id: Option<String>,
+    /// As the envelope will have it.
+    pub recipient: String,
+    pub folded_address: String,
+    pub cart_hash: String,
+    pub cart_value: String,
+    pub currency: String,
+    pub touched_at: Instant,
+}
+
+/// Instants of a campaign that will never open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Oldest first.
+    pub instants: Vec<Instant>,
+    /// What a person is told; `None` where it was that person's own decision.
+    pub line: Option<String>,
+    /// The one of them that was due while the audience was held to be cut short.
+    pub over_short_audience: Option<Instant>,
+}
+
+/// The rules of planning that come from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanRules {
+    pub window: TimeDelta,
+    pub max_age: TimeDelta,
+    pub max_per_cart: u32,
+}
+
+/// A message that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    pub id: i64,
+    pub message_key: String,
+    /// As the envelope has it.
+    pub recipient: String,
+    pub folded_address: String,
+    pub message_id: String,
+    pub planned_at: Instant,
+    pub not_before: Instant,
+    pub identity: String,
+    pub cart_id: String,
+    pub cart_hash: String,
+    pub cart_touched_at: Instant,
+    /// Since when the shop has not shown the cart, as far as earlier looks found.
+    pub missing_since: Option<Instant>,
+}

@@ -1,0 +1,138 @@
+//! Opening an occurrence: its audience, gathered in a temporary table, becomes planned messages in one transaction.
+
+use super::missed::{record_missed, record_short_audience, settle_missed};
+use super::{Durability, Plans, Records};
+use crate::domain::address::Address;
+use crate::domain::instant::{self, Instant};
+use crate::domain::message_key;
+use crate::failure::{Exit, Failure};
+use crate::ledger::{Epoch, Opened, Opening, OpeningKey};
+
+impl Records {
+    /// Empties the audience table and opens a transaction on it, so that filling it is quick. It touches no ledger table.
+    pub fn begin_audience(&self) -> Result<(), Failure> {
+        self.scratch(|conn| {
+            conn.execute_batch(
+                "PRAGMA temp.cache_size = -16000;
+                 DROP TABLE IF EXISTS temp.audience;
+                 CREATE TEMP TABLE audience (
+                     folded_address TEXT PRIMARY KEY,
+                     recipient      TEXT NOT NULL,
+                     message_key    TEXT NOT NULL,
+                     message_id     TEXT NOT NULL,
+                     row_values     TEXT NOT NULL
+                 ) STRICT, WITHOUT ROWID;
+                 BEGIN",
+            )
+        })
+    }
+
+    /// Adds one recipient; `false` when the folded address was there already: the first counts.
+    pub fn add_recipient(
+        &self,
+        opening: &OpeningKey<'_>,
+        address: &Address,
+        row_values: &str,
+    ) -> Result<bool, Failure> {
+        let key = message_key::campaign(opening.campaign_id, opening.planned_at, address.folded());
+        let message_id = message_key::message_id(&message_key::token(&self.id, &key), opening.sender_domain);
+        self.scratch(|conn| {
+            conn.prepare_cached("INSERT INTO temp.audience VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
+                .execute((address.folded(), address.envelope(), key, message_id, row_values))
+                .map(|rows| rows == 1)
+        })
+    }
+
+    /// Ends the filling that [`Records::begin_audience`] began; says how many recipients there are.
+    pub fn end_audience(&self) -> Result<u64, Failure> {
+        self.scratch(|conn| {
+            conn.execute_batch("COMMIT")?;
+            conn.query_row("SELECT count(*) FROM temp.audience", [], |row| row.get(0))
+        })
+    }
+}
+
+impl Plans<'_> {
+    /// Opens an occurrence in one transaction: the schedule moves on, and every gathered recipient is planned once.
+    ///
+    /// # Errors
+    /// Exit 75 when a newer run has taken the ledger over; exit 74 when the disk fails. Nothing is planned then.
+    pub fn open_occurrence(
+        &mut self,
+        epoch: Epoch,
+        opening: &Opening,
+        repeated: u64,
+        now: Instant,
+    ) -> Result<Opened, Failure> {
+        let at = instant::text(now);
+        let planned_at = instant::text(opening.planned_at);
+        let outcome = self.0.write(Durability::Full, |tx| {
+            let newest: Epoch = tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))?;
+            if newest != epoch {
+                return Ok(Err(newest));
+            }
+            let may_open: bool = tx.query_row(
+                "SELECT (enabled OR NOT ?2) AND defined AND status NOT IN ('paused', 'cancelled') AND cancelled_at IS NULL
+                 FROM scheduled_campaign WHERE campaign_id = ?1",
+                (&opening.campaign_id, opening.one_off),
+                |row| row.get(0),
+            )?;
+            let decided = tx
+                .prepare("SELECT 1 FROM campaign_occurrence WHERE campaign_id = ?1 AND (planned_at = ?2 OR (?3 AND state = 'opened'))")?
+                .exists((&opening.campaign_id, &planned_at, opening.one_off))?;
+            if !may_open || decided {
+                return Ok(Ok(Opened::NotOurs));
+            }
+            record_missed(tx, &opening.campaign_id, &opening.missed, &at, &opening.schedule)?;
+            let recipients: u64 = tx.query_row("SELECT count(*) FROM temp.audience", [], |row| row.get(0))?;
+            tx.execute(
+                "INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule, subject, template,
+                     template_name, sender, expires_at, audience_rows, bad_rows, repeated, recipients)
+                 VALUES (?1, ?2, 'opened', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                (
+                    &opening.campaign_id,
+                    &planned_at,
+                    &at,
+                    &opening.schedule,
+                    &opening.subject,
+                    &opening.template,
+                    &opening.template_name,
+                    &opening.sender,
+                    instant::text(opening.expires_at),
+                    opening.audience_rows,
+                    opening.bad_rows,
+                    repeated,
+                    recipients,
+                ),
+            )?;
+            let occurrence = tx.last_insert_rowid();
+            tx.execute(
+                "INSERT INTO message (message_key, kind, state, recipient, folded_address, message_id, planned_at, not_before,
+                     expires_at, occurrence, recipient_values)
+                 SELECT message_key, 'campaign', 'planned', recipient, folded_address, message_id, ?1, ?1, ?2, ?3, row_values
+                 FROM temp.audience",
+                (&at, instant::text(opening.expires_at), occurrence),
+            )?;
+            tx.execute(
+                "UPDATE scheduled_campaign SET status = 'running', last_run = ?2, total_runs = total_runs + 1, next_run = ?3,
+                     enabled = NOT ?4, short_audience_rows = NULL WHERE campaign_id = ?1",
+                (&opening.campaign_id, &planned_at, opening.next_run.map(instant::text), opening.one_off),
+            )?;
+            if opening.one_off {
+                settle_missed(tx, &opening.campaign_id)?;
+            }
+            if let Some(line) = &opening.short_audience {
+                record_short_audience(tx, &opening.campaign_id, line, &at)?;
+            }
+            Ok(Ok(Opened::Planned { recipients }))
+        })?;
+        self.0.scratch(|conn| conn.execute_batch("DROP TABLE temp.audience"))?;
+        outcome.map_err(|newest| {
+            Failure::new(
+                Exit::AnotherRunHoldsTheLock,
+                format!("run {newest} has taken the ledger over from this run ({epoch}); nothing was opened"),
+                "find out why two runs could hold the lock: was the .lock file deleted or replaced?",
+            )
+        })
+    }
+}

@@ -1,0 +1,528 @@
+-- The ledger, schema 3. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
+
+CREATE TABLE ledger (
+    one            INTEGER PRIMARY KEY CONSTRAINT only_one CHECK (one = 1),
+    ledger_id      TEXT NOT NULL,
+    kind           TEXT NOT NULL CONSTRAINT ledger_kind CHECK (kind IN ('live', 'rehearsal')),
+    born_at        TEXT NOT NULL,
+    -- Raised by every run: only the newest may arm.
+    epoch          INTEGER NOT NULL,
+    -- The newest instant recorded as done, and the newest attempt it covers; the clock is compared with them.
+    newest_at      TEXT NOT NULL,
+    newest_attempt INTEGER NOT NULL DEFAULT 0,
+    -- Set when an old copy was put back: carts touched before are left alone.
+    held_back_at   TEXT,
+    -- How long one cart message keeps the next for the same shopper and contents away; the triggers use it.
+    window_seconds INTEGER NOT NULL CONSTRAINT window_is_positive CHECK (window_seconds > 0),
+    -- The shortest it ever was: `audit` holds the whole history to this one. NULL: as it is.
+    least_window_seconds INTEGER,
+    -- The machine that wrote last (NULL: one without an identity), its name for people, and since which run it does.
+    host_id        TEXT,
+    host_name      TEXT,
+    host_since     INTEGER
+) STRICT;
+
+CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger
+BEGIN
+    SELECT RAISE(ABORT, 'ledger_is_kept: what the ledger says of itself is never deleted');
+END;
+
+CREATE TABLE run (
+    epoch          INTEGER PRIMARY KEY,
+    command        TEXT NOT NULL,
+    started_at     TEXT NOT NULL,
+    -- NULL while it runs, and still when it died.
+    ended_at       TEXT,
+    ending         TEXT,
+    accepted_clock INTEGER NOT NULL DEFAULT 0,
+    -- The newest attempt when it started: its own come after.
+    attempt_after  INTEGER NOT NULL
+) STRICT;
+
+-- Runs that found nothing to do: a count and the latest, so that a cron line adds no row a minute.
+CREATE TABLE idle_run (
+    command           TEXT PRIMARY KEY,
+    runs              INTEGER NOT NULL,
+    first_started_at  TEXT NOT NULL,
+    latest_epoch      INTEGER NOT NULL,
+    latest_started_at TEXT NOT NULL,
+    latest_ended_at   TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE message (
+    id               INTEGER PRIMARY KEY,
+    message_key      TEXT NOT NULL CONSTRAINT message_key_once UNIQUE,
+    kind             TEXT NOT NULL CONSTRAINT message_kind CHECK (kind IN ('cart', 'campaign')),
+    state            TEXT NOT NULL CONSTRAINT message_state_known
+                     CHECK (state = 'planned' OR state = 'armed' OR state = 'sent'
+                            OR state = 'refused' OR state = 'skipped' OR state = 'in_doubt'),
+    reason           TEXT CONSTRAINT skipped_has_reason CHECK (
+                         (state = 'skipped') = (reason IS NOT NULL) AND (reason IS NULL OR reason IN
+                         ('ordered', 'changed', 'empty', 'superseded', 'suppressed', 'expired', 'cancelled', 'held_back'))),
+    recipient        TEXT NOT NULL,
+    folded_address   TEXT NOT NULL,
+    message_id       TEXT NOT NULL,
+    planned_at       TEXT NOT NULL,
+    not_before       TEXT NOT NULL,
+    expires_at       TEXT NOT NULL,
+    armed_at         TEXT,
+    settled_at       TEXT,
+    -- From when the window counts: it was armed, refused, suppressed, cancelled or held back then.
+    blocking_at      TEXT GENERATED ALWAYS AS (
+                         max(coalesce(armed_at, ''), CASE WHEN state = 'refused' OR reason IN ('suppressed', 'cancelled', 'held_back')
+                                                          THEN coalesce(settled_at, '') ELSE '' END)) VIRTUAL,
+    -- The run that armed it.
+    epoch            INTEGER,
+    last_reply       TEXT,
+    -- A cart message: which cart, what was in it, and when it had been touched last.
+    identity         TEXT,
+    cart_id          TEXT,
+    cart_hash        TEXT,
+    cart_touched_at  TEXT,
+    -- A campaign message: which opening it belongs to, and its row of the audience (JSON).
+    occurrence       INTEGER REFERENCES campaign_occurrence (id),
+    recipient_values TEXT,
+    -- A cart message: since when the shop has not shown its cart; NULL while it does.
+    missing_since    TEXT,
+    CONSTRAINT armed_has_epoch CHECK (state <> 'armed' OR (epoch IS NOT NULL AND armed_at IS NOT NULL)),
+    CONSTRAINT planned_is_unarmed CHECK (state <> 'planned' OR armed_at IS NULL),
+    CONSTRAINT sent_was_armed CHECK (state NOT IN ('sent', 'in_doubt') OR armed_at IS NOT NULL),
+    CONSTRAINT settled_has_instant CHECK ((state IN ('planned', 'armed')) = (settled_at IS NULL)),
+    CONSTRAINT cart_or_campaign CHECK (
+        (kind = 'cart' AND occurrence IS NULL AND identity IS NOT NULL AND cart_id IS NOT NULL
+            AND cart_hash IS NOT NULL AND cart_touched_at IS NOT NULL)
+        OR (kind = 'campaign' AND occurrence IS NOT NULL AND cart_id IS NULL AND cart_hash IS NULL))
+) STRICT;
+
+-- By state, each for who reads it: a message on its way costs a page of one each time it moves, so it leaves the first,
+-- passes through the second, and is in none once it is sent. The count of the sent is what remains of all.
+-- What is due.
+CREATE INDEX message_planned ON message (occurrence, not_before) WHERE state = 'planned';
+-- What a dead run left.
+CREATE INDEX message_armed ON message (id) WHERE state = 'armed';
+CREATE INDEX message_in_doubt ON message (id) WHERE state = 'in_doubt';
+-- What can be planned again.
+CREATE INDEX message_refused ON message (occurrence) WHERE state = 'refused';
+CREATE INDEX message_skipped ON message (occurrence, reason) WHERE state = 'skipped';
+CREATE INDEX message_of_shopper ON message (identity, cart_hash) WHERE cart_hash IS NOT NULL;
+CREATE INDEX message_of_address ON message (folded_address, cart_hash) WHERE cart_hash IS NOT NULL;
+CREATE INDEX message_of_cart ON message (cart_id, identity) WHERE cart_id IS NOT NULL;
+CREATE UNIQUE INDEX one_planned_per_address ON message (folded_address) WHERE kind = 'cart' AND state = 'planned';
+CREATE UNIQUE INDEX one_planned_per_cart ON message (cart_id) WHERE kind = 'cart' AND state = 'planned';
+CREATE UNIQUE INDEX one_per_occurrence_and_address ON message (occurrence, folded_address) WHERE kind = 'campaign';
+
+CREATE TABLE attempt (
+    id       INTEGER PRIMARY KEY,
+    message  INTEGER NOT NULL REFERENCES message (id),
+    epoch    INTEGER NOT NULL,
+    -- NULL when it ended before the body.
+    armed_at TEXT,
+    ended_at TEXT NOT NULL,
+    outcome  TEXT NOT NULL CONSTRAINT attempt_outcome
+             CHECK (outcome = 'sent' OR outcome = 'deferred' OR outcome = 'refused' OR outcome = 'in_doubt'),
+    reply    TEXT NOT NULL
+) STRICT;
+CREATE INDEX attempt_of_message ON attempt (message);
+
+-- How each doubt was settled: by whom, when, why, and on which lines of a mail log.
+CREATE TABLE resolution (
+    id         INTEGER PRIMARY KEY,
+    message    INTEGER NOT NULL REFERENCES message (id),
+    -- Which try it is about.
+    armed_at   TEXT NOT NULL,
+    decided_at TEXT NOT NULL,
+    decision   TEXT NOT NULL CONSTRAINT resolution_decision CHECK (decision IN ('sent', 'planned', 'refused')),
+    who        TEXT NOT NULL CONSTRAINT resolution_has_who CHECK (who <> ''),
+    reason     TEXT NOT NULL CONSTRAINT resolution_has_reason CHECK (reason <> ''),
+    evidence   TEXT
+) STRICT;
+CREATE INDEX resolution_of_message ON resolution (message);
+
+-- One row for each abandonment of a cart; rows without a message key come from an older system.
+CREATE TABLE cart_abandonment_log (
+    id           INTEGER PRIMARY KEY,
+    identity     TEXT NOT NULL,
+    user_id      TEXT,
+    email        TEXT,
+    cart_id      TEXT,
+    cart_hash    TEXT NOT NULL,
+    cart_value   TEXT,
+    currency     TEXT,
+    created_at   TEXT NOT NULL,
+    email_sent   INTEGER NOT NULL DEFAULT 0 CONSTRAINT email_sent_is_a_flag CHECK (email_sent IN (0, 1)),
+    last_sent_at TEXT,
+    message_key  TEXT CONSTRAINT episode_has_one_message UNIQUE REFERENCES message (message_key),
+    origin       TEXT NOT NULL,
+    -- The row's id in an older system, and its columns that mean nothing here (JSON; import log).
+    old_id       TEXT,
+    extra        TEXT
+) STRICT;
+CREATE UNIQUE INDEX idx_user_cart_unique ON cart_abandonment_log (user_id, cart_hash, created_at);
+-- The same for guests, who have no user_id; it also finds what is known of an identity.
+CREATE UNIQUE INDEX episode_once ON cart_abandonment_log (identity, cart_hash, created_at);
+CREATE INDEX episode_of_address ON cart_abandonment_log (lower(trim(email)));
+
+-- Rows of an older system that another row stands for. They still count as history: see the window's triggers.
+CREATE TABLE removed_duplicate (
+    identity     TEXT NOT NULL,
+    user_id      TEXT,
+    email        TEXT,
+    cart_id      TEXT,
+    cart_hash    TEXT NOT NULL,
+    cart_value   TEXT,
+    currency     TEXT,
+    created_at   TEXT NOT NULL,
+    email_sent   INTEGER NOT NULL,
+    last_sent_at TEXT,
+    origin       TEXT NOT NULL,
+    old_id       TEXT,
+    extra        TEXT,
+    -- Its id in cart_abandonment_log, if it was ever there; that of the row that stands for it; and when it was moved.
+    removed_row  INTEGER,
+    kept_row     INTEGER NOT NULL,
+    moved_aside_at   TEXT NOT NULL
+) STRICT;
+CREATE INDEX removed_duplicate_of_identity ON removed_duplicate (identity, cart_hash, created_at);
+CREATE INDEX removed_duplicate_of_address ON removed_duplicate (lower(trim(email)));
+
+CREATE TABLE suppression (
+    folded_address TEXT PRIMARY KEY,
+    reason         TEXT NOT NULL,
+    added_at       TEXT NOT NULL,
+    origin         TEXT NOT NULL
+) STRICT;
+
+-- What a person has been told and what still stands; `status` lists it. What was not told yet has no instant of it.
+CREATE TABLE notice (
+    notice_key  TEXT PRIMARY KEY,
+    kind        TEXT NOT NULL,
+    line        TEXT NOT NULL,
+    first_at    TEXT NOT NULL,
+    reported_at TEXT NOT NULL
+) STRICT;
+
+-- Bodies begun in each second of the real clock, for the limits; an hour is kept.
+CREATE TABLE pace (
+    second   INTEGER PRIMARY KEY,
+    messages INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE scheduled_campaign (
+    campaign_id   TEXT PRIMARY KEY,
+    next_run      TEXT,
+    last_run      TEXT,
+    total_runs    INTEGER NOT NULL DEFAULT 0,
+    status        TEXT NOT NULL CONSTRAINT campaign_status
+                  CHECK (status IN ('pending', 'running', 'completed', 'paused', 'cancelled')),
+    enabled       INTEGER NOT NULL CONSTRAINT enabled_is_a_flag CHECK (enabled IN (0, 1)),
+    -- When the ledger first saw it: nothing that fell due before ever opens.
+    first_seen_at TEXT NOT NULL,
+    -- Its schedule as last read, and whether it is in the definitions at all.
+    schedule      TEXT NOT NULL,
+    defined       INTEGER NOT NULL DEFAULT 1 CONSTRAINT defined_is_a_flag CHECK (defined IN (0, 1)),
+    -- Anything more that is known of it, from an import.
+    notes         TEXT,
+    -- When it was cancelled: from then on nothing opens, also while messages that were planned again are sent.
+    cancelled_at  TEXT,
+    -- It is paused only because its definition was gone: when that is back, it goes on.
+    paused_by_absence INTEGER NOT NULL DEFAULT 0 CONSTRAINT paused_by_absence_is_a_flag CHECK (paused_by_absence IN (0, 1)),
+    -- Rows of the audience that was held to be cut short, when it was seen last; NULL after an opening.
+    short_audience_rows INTEGER
+) STRICT;
+
+-- The instants a schedule yielded: opened, once each, or left because their time had passed.
+CREATE TABLE campaign_occurrence (
+    id           INTEGER PRIMARY KEY,
+    campaign_id  TEXT NOT NULL REFERENCES scheduled_campaign (campaign_id),
+    planned_at   TEXT NOT NULL,
+    state        TEXT NOT NULL CONSTRAINT occurrence_state CHECK (state IN ('opened', 'not_in_time')),
+    decided_at   TEXT NOT NULL,
+    -- What the opening fixed; later edits touch later occurrences only.
+    schedule     TEXT NOT NULL,
+    subject      TEXT,
+    template     TEXT,
+    template_name TEXT,
+    sender       TEXT,
+    expires_at   TEXT,
+    -- Rows of the audience, and how many of them were bad or repeated an address.
+    audience_rows INTEGER,
+    bad_rows     INTEGER,
+    repeated     INTEGER,
+    -- Messages planned when it opened: the counts by state add up to this.
+    recipients   INTEGER,
+    CONSTRAINT occurrence_opens_once UNIQUE (campaign_id, planned_at),
+    CONSTRAINT opened_is_complete CHECK (state <> 'opened' OR (subject IS NOT NULL AND template IS NOT NULL
+        AND sender IS NOT NULL AND expires_at IS NOT NULL AND recipients IS NOT NULL))
+) STRICT;
+
+CREATE TRIGGER occurrence_is_kept BEFORE DELETE ON campaign_occurrence WHEN OLD.state = 'opened'
+BEGIN
+    SELECT RAISE(ABORT, 'occurrence_is_kept: an opened occurrence is never deleted');
+END;
+
+CREATE TRIGGER occurrence_is_decided_once BEFORE UPDATE OF id, campaign_id, planned_at, state ON campaign_occurrence
+BEGIN
+    SELECT RAISE(ABORT, 'occurrence_is_decided_once: what was decided about an occurrence stands');
+END;
+
+CREATE TRIGGER message_begins_planned BEFORE INSERT ON message
+WHEN NOT (NEW.state = 'planned' OR (NEW.state = 'skipped' AND NEW.reason = 'superseded'))
+BEGIN
+    SELECT RAISE(ABORT, 'message_begins_planned: a message begins as planned, or as superseded');
+END;
+
+CREATE TRIGGER message_moves BEFORE UPDATE OF state ON message
+WHEN NOT (
+    (OLD.state = 'planned'
+        AND (NEW.state = 'planned' OR NEW.state = 'armed' OR NEW.state = 'refused' OR NEW.state = 'skipped'))
+    OR (OLD.state = 'armed'
+        AND (NEW.state = 'sent' OR NEW.state = 'planned' OR NEW.state = 'refused' OR NEW.state = 'in_doubt'))
+    OR (OLD.state = 'refused' AND NEW.state = 'planned')
+    OR (OLD.state = 'skipped' AND OLD.reason IN ('expired', 'cancelled') AND NEW.state = 'planned')
+    OR (OLD.state = 'in_doubt' AND NEW.state IN ('sent', 'planned', 'refused')))
+BEGIN
+    SELECT RAISE(ABORT, 'message_moves: this move between states is not allowed');
+END;
+
+CREATE TRIGGER doubt_is_settled_on_record BEFORE UPDATE OF state ON message
+WHEN OLD.state = 'in_doubt' AND NEW.state IN ('sent', 'planned', 'refused') AND NOT EXISTS (
+    SELECT 1 FROM resolution WHERE message = OLD.id AND armed_at = OLD.armed_at AND decision = NEW.state)
+BEGIN
+    SELECT RAISE(ABORT, 'doubt_is_settled_on_record: what is in doubt moves only with a resolution of this try');
+END;
+
+CREATE TRIGGER resolution_is_kept BEFORE DELETE ON resolution
+BEGIN
+    SELECT RAISE(ABORT, 'resolution_is_kept: resolutions are never deleted');
+END;
+
+CREATE TRIGGER resolution_stands BEFORE UPDATE ON resolution
+BEGIN
+    SELECT RAISE(ABORT, 'resolution_stands: a resolution is never changed');
+END;
+
+-- Only a running campaign is delivered: one that was done runs again when any of its messages is planned again.
+CREATE TRIGGER planned_again_runs_again AFTER UPDATE OF state ON message
+WHEN NEW.state = 'planned' AND NEW.occurrence IS NOT NULL
+BEGIN
+    UPDATE scheduled_campaign SET status = 'running'
+    WHERE status IN ('pending', 'completed')
+      AND campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = NEW.occurrence);
+END;
+
+-- Held back, because an old copy of the ledger was put back: it may have gone out, so that nothing plans it again.
+CREATE TRIGGER held_back_for_good BEFORE UPDATE OF reason ON message
+WHEN OLD.reason = 'held_back' AND NEW.state = 'skipped' AND NEW.reason IS NOT 'held_back'
+BEGIN
+    SELECT RAISE(ABORT, 'held_back_for_good: a message that was held back may have gone out');
+END;
+
+-- REPLACE deletes the row in its way, and no trigger on DELETE hears of it. So a row whose place is taken is refused before.
+-- Not on idle_run, notice and pace, which mailonce itself writes over; removed_duplicate has no key that could be taken.
+CREATE TRIGGER ledger_is_not_replaced BEFORE INSERT ON ledger
+WHEN EXISTS (SELECT 1 FROM ledger)
+BEGIN
+    SELECT RAISE(ABORT, 'ledger_is_not_replaced: a ledger says one thing of itself');
+END;
+
+CREATE TRIGGER run_is_not_replaced BEFORE INSERT ON run
+WHEN EXISTS (SELECT 1 FROM run WHERE epoch = NEW.epoch)
+BEGIN
+    SELECT RAISE(ABORT, 'run_is_not_replaced: there is a run of this epoch');
+END;
+
+CREATE TRIGGER run_is_itself BEFORE UPDATE OF epoch ON run
+BEGIN
+    SELECT RAISE(ABORT, 'run_is_itself: the epoch of a run never changes');
+END;
+
+CREATE TRIGGER message_is_not_replaced BEFORE INSERT ON message
+WHEN EXISTS (SELECT 1 FROM message WHERE message_key = NEW.message_key)
+    OR EXISTS (SELECT 1 FROM message WHERE id = NEW.id)
+    OR (NEW.kind = 'campaign' AND EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'campaign'
+            AND other.occurrence = NEW.occurrence AND other.folded_address = NEW.folded_address))
+    OR (NEW.kind = 'cart' AND NEW.state = 'planned' AND (
+            EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'cart' AND other.state = 'planned'
+                    AND other.folded_address = NEW.folded_address)
+            OR EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'cart' AND other.state = 'planned'
+                       AND other.cart_id = NEW.cart_id)))
+BEGIN
+    SELECT RAISE(ABORT, 'message_is_not_replaced: there is a message with this key, or in this place');
+END;
+
+CREATE TRIGGER planned_again_replaces_none BEFORE UPDATE OF state ON message
+WHEN NEW.state = 'planned' AND NEW.kind = 'cart' AND (
+    EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'cart' AND other.state = 'planned'
+            AND other.folded_address = NEW.folded_address AND other.id <> OLD.id)
+    OR EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'cart' AND other.state = 'planned'
+               AND other.cart_id = NEW.cart_id AND other.id <> OLD.id))
+BEGIN
+    SELECT RAISE(ABORT, 'planned_again_replaces_none: another message to this address, or about this cart, is planned');
+END;
+
+CREATE TRIGGER attempt_is_not_replaced BEFORE INSERT ON attempt
+WHEN EXISTS (SELECT 1 FROM attempt WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'attempt_is_not_replaced: there is a try with this id');
+END;
+
+CREATE TRIGGER attempt_is_kept BEFORE DELETE ON attempt
+BEGIN
+    SELECT RAISE(ABORT, 'attempt_is_kept: tries are never deleted');
+END;
+
+CREATE TRIGGER attempt_stands BEFORE UPDATE ON attempt
+BEGIN
+    SELECT RAISE(ABORT, 'attempt_stands: a try is never changed');
+END;
+
+CREATE TRIGGER resolution_is_not_replaced BEFORE INSERT ON resolution
+WHEN EXISTS (SELECT 1 FROM resolution WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'resolution_is_not_replaced: there is a resolution with this id');
+END;
+
+CREATE TRIGGER episode_is_not_replaced BEFORE INSERT ON cart_abandonment_log
+WHEN EXISTS (SELECT 1 FROM cart_abandonment_log WHERE id = NEW.id)
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log WHERE message_key = NEW.message_key)
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log
+               WHERE user_id = NEW.user_id AND cart_hash = NEW.cart_hash AND created_at = NEW.created_at)
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log
+               WHERE identity = NEW.identity AND cart_hash = NEW.cart_hash AND created_at = NEW.created_at)
+BEGIN
+    SELECT RAISE(ABORT, 'episode_is_not_replaced: there is a row with this id, or of this shopper, cart and second');
+END;
+
+CREATE TRIGGER episode_is_kept BEFORE DELETE ON cart_abandonment_log WHEN OLD.message_key IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'episode_is_kept: the row of a message is never deleted');
+END;
+
+CREATE TRIGGER episode_is_itself BEFORE UPDATE OF id, identity, user_id, cart_id, cart_hash, created_at, message_key ON cart_abandonment_log
+WHEN OLD.message_key IS NOT NULL OR NEW.message_key IS NOT NULL
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log AS other WHERE other.id <> OLD.id AND (other.id = NEW.id
+               OR (other.user_id = NEW.user_id AND other.cart_hash = NEW.cart_hash AND other.created_at = NEW.created_at)))
+    OR EXISTS (SELECT 1 FROM cart_abandonment_log AS other WHERE other.id <> OLD.id
+               AND other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.created_at = NEW.created_at)
+BEGIN
+    SELECT RAISE(ABORT, 'episode_is_itself: what identifies the row of a message never changes, and none takes the place of another');
+END;
+
+CREATE TRIGGER suppression_is_not_replaced BEFORE INSERT ON suppression
+WHEN EXISTS (SELECT 1 FROM suppression WHERE folded_address = NEW.folded_address)
+BEGIN
+    SELECT RAISE(ABORT, 'suppression_is_not_replaced: this address is on the list, with its first reason and date');
+END;
+
+CREATE TRIGGER suppression_is_itself BEFORE UPDATE OF folded_address ON suppression
+BEGIN
+    SELECT RAISE(ABORT, 'suppression_is_itself: remove the address and add the other');
+END;
+
+CREATE TRIGGER campaign_is_not_replaced BEFORE INSERT ON scheduled_campaign
+WHEN EXISTS (SELECT 1 FROM scheduled_campaign WHERE campaign_id = NEW.campaign_id)
+BEGIN
+    SELECT RAISE(ABORT, 'campaign_is_not_replaced: there is a campaign with this id');
+END;
+
+CREATE TRIGGER campaign_is_itself BEFORE UPDATE OF campaign_id ON scheduled_campaign
+BEGIN
+    SELECT RAISE(ABORT, 'campaign_is_itself: the id of a campaign never changes');
+END;
+
+CREATE TRIGGER campaign_is_kept BEFORE DELETE ON scheduled_campaign
+BEGIN
+    SELECT RAISE(ABORT, 'campaign_is_kept: what is known of a campaign is never deleted');
+END;
+
+CREATE TRIGGER occurrence_is_not_replaced BEFORE INSERT ON campaign_occurrence
+WHEN EXISTS (SELECT 1 FROM campaign_occurrence WHERE campaign_id = NEW.campaign_id AND planned_at = NEW.planned_at)
+    OR EXISTS (SELECT 1 FROM campaign_occurrence WHERE id = NEW.id)
+BEGIN
+    SELECT RAISE(ABORT, 'occurrence_is_not_replaced: something was decided about this occurrence already');
+END;
+
+CREATE TRIGGER message_is_kept BEFORE DELETE ON message
+BEGIN
+    SELECT RAISE(ABORT, 'message_is_kept: messages are never deleted');
+END;
+
+CREATE TRIGGER message_is_itself BEFORE UPDATE OF id, message_key, kind, message_id, identity, cart_hash, folded_address, occurrence ON message
+BEGIN
+    SELECT RAISE(ABORT, 'message_is_itself: what identifies a message never changes');
+END;
+
+CREATE TRIGGER arming_is_of_the_newest_run BEFORE UPDATE OF state ON message
+WHEN NEW.state = 'armed' AND NEW.epoch IS NOT (SELECT epoch FROM ledger)
+BEGIN
+    SELECT RAISE(ABORT, 'arming_is_of_the_newest_run: a newer run has taken over');
+END;
+
+CREATE TRIGGER settling_is_of_the_arming_run BEFORE UPDATE OF state ON message
+WHEN OLD.state = 'armed' AND NEW.state <> 'in_doubt' AND NEW.epoch IS NOT OLD.epoch
+BEGIN
+    SELECT RAISE(ABORT, 'settling_is_of_the_arming_run: another run armed it');
+END;
+
+-- The window: nothing for the same shopper (or address) and contents while one is open or in doubt, nor within the
+-- window of one that was armed, refused, suppressed, cancelled or held back; nor within it of an older system's row, whatever the
+-- contents, unless its hash is one of ours.
+CREATE TRIGGER window_on_planning BEFORE INSERT ON message
+WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'planned'
+BEGIN
+    SELECT RAISE(ABORT, 'window_on_planning: a message for this shopper and cart is open or was sent within the window')
+    WHERE EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash
+                    AND (other.state IN ('planned', 'armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger)))
+       OR EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash = NEW.cart_hash
+                    AND (other.state IN ('planned', 'armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger)))
+       OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
+                  WHERE old.identity = NEW.identity AND +old.message_key IS NULL
+                    AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
+                  WHERE lower(trim(old.email)) = NEW.folded_address AND +old.message_key IS NULL
+                    AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM removed_duplicate AS old
+                  WHERE old.identity = NEW.identity AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM removed_duplicate AS old
+                  WHERE lower(trim(old.email)) = NEW.folded_address AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger));
+END;
+
+CREATE TRIGGER window_on_arming BEFORE UPDATE OF state ON message
+WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'armed'
+BEGIN
+    SELECT RAISE(ABORT, 'window_on_arming: a message for this shopper and cart is open or was sent within the window')
+    WHERE EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.id <> NEW.id
+                    AND (other.state IN ('armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger)))
+       OR EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash = NEW.cart_hash AND other.id <> NEW.id
+                    AND (other.state IN ('armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger)))
+       OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
+                  WHERE old.identity = NEW.identity AND +old.message_key IS NULL
+                    AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
+                  WHERE lower(trim(old.email)) = NEW.folded_address AND +old.message_key IS NULL
+                    AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM removed_duplicate AS old
+                  WHERE old.identity = NEW.identity AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM removed_duplicate AS old
+                  WHERE lower(trim(old.email)) = NEW.folded_address AND (old.cart_hash = NEW.cart_hash OR old.cart_hash NOT GLOB 'v1:*')
+                    AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger));
+END;
+
+CREATE TRIGGER email_sent_means_sent BEFORE UPDATE OF email_sent ON cart_abandonment_log
+WHEN NEW.email_sent = 1 AND NEW.message_key IS NOT NULL
+    AND (SELECT state FROM message WHERE message_key = NEW.message_key) IS NOT 'sent'
+BEGIN
+    SELECT RAISE(ABORT, 'email_sent_means_sent: only a sent message counts as mailed');
+END;

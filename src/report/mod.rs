@@ -1,0 +1,5 @@
+//! Values that are gathered once and shown in several ways: as prose, as JSON, on a page.
+
+mod status;
+
+pub use status::{Status, Verdict};
