@@ -33,7 +33,7 @@ pub fn read(
         })?;
     let columns = Columns::find(found.iter().map(|column| column.name.clone()).collect())
         .map_err(|problem| Failure::data(format!("the table {table} {problem}"), "name another with --table"))?;
-    let question = Question { query: &query, columns: &found, together: None, values: &[] };
+    let question = Question { query: &query, columns: &found, values: &[] };
     let name = link.name().to_owned();
     let mut number = 0_u64;
     link.read(&question, &mut |row: Vec<Stored>| {
