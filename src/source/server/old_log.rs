@@ -9,7 +9,7 @@ use super::{Link, Question, Stored, queries};
 use crate::domain::old_log::{Column, Columns, Reader, shown};
 use crate::failure::Failure;
 use crate::settings::{Engine, ServerSettings};
-use crate::source::old_log::{DumpRow, json_of, understand};
+use crate::source::dump_row::{DumpRow, json_of, understand};
 
 /// Hands each row of a table to `each`. `table` may be preceded by its schema or database and a dot.
 ///
