@@ -160,11 +160,11 @@ impl Link {
             let mut begun = false;
             match question(connection.as_mut(), &mut begun) {
                 Err(Trouble::Fault(Fault { kind: FaultKind::Lost, .. })) if lay_idle && !begun => lay_idle = false,
-                // After anything else what is still on its way might be taken for the next answer.
                 Ok(answer) => {
                     self.connection = Some(connection);
                     return Ok(answer);
                 }
+                // The connection goes: what is still on its way might be taken for the next answer.
                 Err(trouble) => return Err(trouble),
             }
         }

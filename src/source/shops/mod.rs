@@ -166,7 +166,7 @@ pub static SHOPS: [Shop; 12] = [
     },
     Shop {
         name: "solidus",
-        title: "Solidus 3 and 4",
+        title: "Solidus 4",
         engines: &[Engine::Postgres],
         database: "solidus",
         times: Times::Utc,
@@ -186,7 +186,7 @@ pub static SHOPS: [Shop; 12] = [
     },
     Shop {
         name: "spree",
-        title: "Spree 5.2 to 5.6",
+        title: "Spree 5, up to 5.6",
         engines: &[Engine::Postgres],
         database: "spree",
         times: Times::Utc,
@@ -249,7 +249,7 @@ pub static SHOPS: [Shop; 12] = [
     },
     Shop {
         name: "saleor",
-        title: "Saleor 3.21 and later",
+        title: "Saleor 3.21",
         engines: &[Engine::Postgres],
         database: "saleor",
         times: Times::Utc,
