@@ -11,7 +11,7 @@ use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::domain::state::{Retried, State};
 use crate::output::LogFormat;
-use crate::source::shops::SHOPS;
+use crate::shops::SHOPS;
 
 /// Writes to people who left a cart behind, and sends scheduled campaigns: never the same message twice, none dropped in
 /// silence. Started by cron every minute.

@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod run_lock;
 mod settings;
+mod shops;
 mod source;
 mod stop;
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::domain::address::Address;
+use crate::domain::engine::Engine;
 use crate::domain::instant;
 use crate::domain::span;
 use crate::domain::web_address::is_web_address;

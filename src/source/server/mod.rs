@@ -7,10 +7,12 @@
 
 pub(super) mod audience;
 mod built_in;
+mod items;
 #[cfg(feature = "mysql")]
 mod mysql;
 pub(super) mod old_log;
 mod parameters;
+mod php;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod preset;
@@ -34,9 +36,10 @@ use super::rows::Gathering;
 use super::stored::{Stored, field};
 use super::{Advice, Look, ReadSummary, Row, Source, Touched, WALL_TIME, as_the_earliest_text, orders_since};
 use crate::domain::cart::Cart;
+use crate::domain::engine::Engine;
 use crate::domain::instant::Instant;
 use crate::failure::{Exit, Failure};
-use crate::settings::{Engine, ServerSettings, SourceSettings};
+use crate::settings::{ServerSettings, SourceSettings};
 
 /// How long a server may take to let one in.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -398,7 +401,7 @@ impl Source for ShopServer {
         let mut advice = survey::advice(&mut self.link, &self.queries)?;
         if let Some(finishing) = &self.finishing {
             advice.extend(survey::unserved(&mut self.link, finishing.preset())?);
-            advice.extend(finishing.preset().doubts(self.zone));
+            advice.extend(preset::doubts(finishing.preset(), self.zone));
         }
         Ok(advice)
     }
