@@ -404,7 +404,7 @@ pub enum Import {
         /// The file to read
         #[arg(required_unless_present = "source", conflicts_with = "source")]
         file: Option<PathBuf>,
-        /// Read it from the shop's own database, as [source] has it
+        /// Read it from the shop's own database, as `source` has it
         #[arg(long)]
         source: bool,
         /// The zone of times that have none of their own

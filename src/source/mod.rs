@@ -6,11 +6,9 @@
 pub mod audience;
 mod cart_index;
 mod copied;
-mod csv;
 pub mod dump_row;
-mod file;
+pub mod file;
 mod html_names;
-mod jsonl;
 pub mod old_log;
 mod query;
 mod raw;
@@ -21,8 +19,6 @@ mod server;
 mod sqlite;
 mod stored;
 pub mod suppressions;
-mod table;
-pub mod text;
 
 use anyhow::Result;
 use chrono::TimeDelta;
@@ -151,8 +147,10 @@ pub fn open(settings: &SourceSettings) -> Result<Box<dyn Source>> {
     let timezone = settings.timezone;
     let source: Box<dyn Source> = match &settings.kind {
         SourceKind::Sqlite(path) => Box::new(sqlite::ShopDatabase::open(path, settings)?),
-        SourceKind::JsonLines(path) => Box::new(file::FileSource::open(path.clone(), timezone, jsonl::JsonLines)?),
-        SourceKind::Csv(path) => Box::new(file::FileSource::open(path.clone(), timezone, csv::Csv)?),
+        SourceKind::JsonLines(path) => {
+            Box::new(file::FileSource::open(path.clone(), timezone, file::jsonl::JsonLines)?)
+        }
+        SourceKind::Csv(path) => Box::new(file::FileSource::open(path.clone(), timezone, file::csv::Csv)?),
         SourceKind::Server(server) => Box::new(server::ShopServer::open(server, settings)?),
     };
     Ok(if settings.html_names { Box::new(html_names::HtmlNames(source)) } else { source })

@@ -10,11 +10,12 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::{Map, Value};
 
 use super::dump_row::{DumpRow, json_of, understand};
+use super::file::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
+use super::file::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
+use super::file::text;
 use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
-use super::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
 use super::raw::{field_of_float, is_absent, printable};
-use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
-use super::{server, sqlite, text};
+use super::{server, sqlite};
 use crate::domain::column;
 use crate::domain::old_log::{Column, Columns, Field, Flaw, Reader, shown};
 use crate::failure::Failure;

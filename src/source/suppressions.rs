@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows};
-use super::text;
+use super::file::table::{Continuation, End, MOST_BROKEN_PLACES, Rows};
+use super::file::text;
 use crate::domain::address::{Address, AddressError};
 use crate::domain::column;
 use crate::failure::Failure;

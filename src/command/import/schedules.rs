@@ -19,7 +19,7 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::ImportedCampaign;
 use crate::output::count;
 use crate::settings::campaigns::{self, Definition};
-use crate::source::text;
+use crate::source::file::text;
 
 /// A list of campaigns is far smaller, in bytes.
 const LARGEST_LIST: u64 = 64 << 20;

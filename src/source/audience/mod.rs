@@ -13,12 +13,13 @@ use anyhow::Result;
 use csv::ByteRecord;
 use serde_json::{Map, Value};
 
+use super::file::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
+use super::file::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
+use super::file::text;
 use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
-use super::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
 pub use super::recipient::AudienceRow;
 use super::recipient::{Columns, RecipientRow, not_ready, recipient_of_object, row};
-use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
-use super::{server, sqlite, text};
+use super::{server, sqlite};
 use crate::domain::campaign::Audience;
 use crate::failure::Failure;
 use crate::settings::{SourceKind, SourceSettings};

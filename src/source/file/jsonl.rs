@@ -8,13 +8,13 @@ use anyhow::Result;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::file::{Format, LONGEST_LINE_IN_BYTES, unreadable};
-use super::raw::{MOST_LINES, Position, RawCart, RawField, RawHead, RawLine, field_of_float};
+use super::super::raw::{MOST_LINES, Position, RawCart, RawField, RawHead, RawLine, field_of_float};
+use super::{Format, LONGEST_LINE_IN_BYTES, unreadable};
 
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(in crate::source) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The format's name for [`super::file::FileSource`].
-pub(super) struct JsonLines;
+/// The format's name for [`super::FileSource`].
+pub(in crate::source) struct JsonLines;
 
 impl Format for JsonLines {
     fn carts(&self, file: &File, name: &str, each: &mut dyn FnMut(RawCart) -> Result<()>) -> Result<()> {
@@ -39,7 +39,7 @@ impl Format for JsonLines {
 }
 
 /// Reads a file line by line, holding at most [`LONGEST_LINE_IN_BYTES`] of each.
-pub(super) struct Lines<'a> {
+pub(in crate::source) struct Lines<'a> {
     /// As far as the file went when reading began: one that is appended to must not keep a reading from its end.
     reader: BufReader<Take<&'a File>>,
     next: Position,
@@ -107,7 +107,7 @@ fn read_line(line: &[u8], length: u64, position: Position) -> Option<RawCart> {
 }
 
 /// serde_json counts lines from 1 within the one line it was given, which would point to the wrong place.
-pub(super) fn without_line_number(err: &serde_json::Error) -> String {
+pub(in crate::source) fn without_line_number(err: &serde_json::Error) -> String {
     let text = err.to_string();
     let tail = format!(" at line {} column {}", err.line(), err.column());
     match text.strip_suffix(&tail) {

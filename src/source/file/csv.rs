@@ -5,17 +5,17 @@ use std::fs::File;
 use anyhow::Result;
 use csv::ByteRecord;
 
-use super::file::{Format, unreadable};
-use super::raw::{Position, RawCart, RawField, field_of_bytes};
-use super::rows::{Columns, Gathering};
+use super::super::raw::{Position, RawCart, RawField, field_of_bytes};
+use super::super::rows::{Columns, Gathering};
 use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows};
+use super::{Format, unreadable};
 use crate::failure::{Exit, Failure};
 
 const BESIDE_A_BROKEN_ROW: &str = "the row beside it cannot be read and may belong to it";
 const CONTINUATION: Continuation = Continuation::OfTheRow;
 
-/// The format's name for [`super::file::FileSource`].
-pub(super) struct Csv;
+/// The format's name for [`super::FileSource`].
+pub(in crate::source) struct Csv;
 
 impl Format for Csv {
     const TWICE: &'static str = "duplicate cart_id: the rows of one cart have to stand together";
@@ -93,7 +93,7 @@ struct Header {
 }
 
 impl Header {
-    fn split(&self, record: &ByteRecord) -> (super::raw::RawHead, super::raw::RawLine) {
+    fn split(&self, record: &ByteRecord) -> (super::super::raw::RawHead, super::super::raw::RawLine) {
         self.columns.read(|index| field(record.get(index)))
     }
 

@@ -1,5 +1,10 @@
 //! A file as a source: one pass in memory that does not grow, then single carts read again where they stand.
 
+pub(super) mod csv;
+pub(super) mod jsonl;
+pub(super) mod table;
+pub mod text;
+
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +15,7 @@ use chrono_tz::Tz;
 
 use super::cart_index::CartIndex;
 use super::raw::{Position, RawCart};
-use super::{Look, ReadSummary, Row, Source, Touched, orders_since, text};
+use super::{Look, ReadSummary, Row, Source, Touched, orders_since};
 use crate::domain::cart::Cart;
 use crate::failure::{Exit, Failure};
 

@@ -10,18 +10,18 @@ use std::io;
 
 use csv::ByteRecord;
 
-use super::file::LONGEST_LINE_IN_BYTES;
+use super::super::raw::Position;
+use super::LONGEST_LINE_IN_BYTES;
 use super::jsonl::{BYTE_ORDER_MARK, Lines};
-use super::raw::Position;
 
 /// Each place where a quote is left open costs another look at up to a mebibyte.
-pub(super) const MOST_BROKEN_PLACES: usize = 1000;
-pub(super) const START: Position = Position { offset: 0, line: 1 };
+pub(in crate::source) const MOST_BROKEN_PLACES: usize = 1000;
+pub(in crate::source) const START: Position = Position { offset: 0, line: 1 };
 const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 
 /// How reading one row ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::source) enum End {
     Row(Position),
     /// The row cannot be read; [`Rows::record`] holds the fields before the one that is wrong.
     Broken(Position, Cow<'static, str>),
@@ -30,7 +30,7 @@ pub(super) enum End {
 
 /// What lines are to which a quoted field with line breaks may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Continuation {
+pub(in crate::source) enum Continuation {
     /// A part of the broken row, when the field ends as RFC 4180 says and the row has as many fields as the first: what a
     /// shopper typed must not become a row that mail is sent by.
     OfTheRow,
@@ -39,7 +39,7 @@ pub(super) enum Continuation {
 }
 
 /// Reads rows, holding little more than [`LONGEST_LINE_IN_BYTES`] of each. Rows of nothing but empty fields are left out.
-pub(super) struct Rows<'a> {
+pub(in crate::source) struct Rows<'a> {
     file: &'a File,
     lines: Lines<'a>,
     delimiter: u8,
