@@ -20,3 +20,4 @@ pub mod refusal;
 pub mod span;
 pub mod standing;
 pub mod state;
+pub mod web_address;

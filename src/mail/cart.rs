@@ -8,6 +8,7 @@ use crate::domain::address::Address;
 use crate::domain::cart::{Cart, CartLine};
 use crate::domain::instant::Instant;
 use crate::domain::money::{Currency, Price};
+use crate::domain::web_address::is_web_address;
 use crate::settings::ShopSettings;
 
 use super::message::expand_unsubscribe;
@@ -77,12 +78,9 @@ fn item(line: &CartLine) -> Value {
     }
 }
 
-/// The address, when it is one of a page: `http:` or `https:`, and no white space or control character in it.
+/// The address, when it is one of a page: templates are given none that would not be a link.
 fn web_address(address: Option<&str>) -> Option<&str> {
-    let address = address?.trim();
-    let scheme = |scheme: &str| address.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    let sound = (scheme("https://") || scheme("http://")) && !address.contains(|c: char| c.is_control() || c == ' ');
-    sound.then_some(address)
+    address.map(str::trim).filter(|address| is_web_address(address))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::*;
 use crate::domain::address::Address;
 use crate::domain::instant;
 use crate::domain::span;
+use crate::domain::web_address::is_web_address;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -302,7 +303,7 @@ impl Checker<'_> {
                 return Err(self.wrong(key, "is empty or holds a control character", "write a value there"));
             }
         }
-        if !(file.shop.url.starts_with("https://") || file.shop.url.starts_with("http://")) {
+        if !is_web_address(&file.shop.url) {
             return Err(self.wrong("shop.url", format!("{:?} is no web address", file.shop.url), "write https://…"));
         }
         let source = self.source(file.source)?;
@@ -430,7 +431,7 @@ impl Checker<'_> {
             return Err(self.wrong("mail.unsubscribe", "has more than one page or more than one mailbox", next));
         }
         for link in &unsubscribe {
-            let sound = link.starts_with("mailto:") || link.starts_with("https://") || link.starts_with("http://");
+            let sound = link.starts_with("mailto:") || is_web_address(&link.replace('{', "").replace('}', ""));
             if !sound || link.chars().any(|c| c.is_control() || c.is_whitespace() || "<>".contains(c)) {
                 let next =
                     "write mailto:address, or https://…; {email} and {token} in it are filled in for each message";

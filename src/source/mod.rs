@@ -7,6 +7,7 @@ pub mod audience;
 mod cart_index;
 mod copied;
 mod csv;
+pub mod dump_row;
 mod file;
 mod html_names;
 mod jsonl;

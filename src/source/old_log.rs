@@ -9,18 +9,16 @@ use csv::ByteRecord;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Map, Value};
 
+use super::dump_row::{DumpRow, json_of, understand};
 use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
 use super::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
 use super::raw::{field_of_float, is_absent, printable};
 use super::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
 use super::{server, sqlite, text};
 use crate::domain::column;
-use crate::domain::old_log::{Column, Columns, Field, Flaw, OldRow, Reader, shown};
+use crate::domain::old_log::{Column, Columns, Field, Flaw, Reader, shown};
 use crate::failure::Failure;
 use crate::settings::{SourceKind, SourceSettings};
-
-/// A row of the dump: understood, with its other columns as JSON; or where it stands and why it cannot be used.
-pub type DumpRow = Result<(OldRow, Option<String>), (String, Flaw)>;
 
 type Each<'a> = &'a mut dyn FnMut(DumpRow) -> Result<(), Failure>;
 
@@ -76,19 +74,6 @@ fn unreadable(path: &Path, problem: &dyn std::fmt::Display) -> Failure {
         "name a CSV file whose first row names its columns, a file of JSON Lines, or an SQLite database",
     )
     .kept("nothing was imported")
-}
-
-pub(super) fn understand<'a>(
-    reader: &Reader,
-    columns: &Columns,
-    place: impl Fn() -> String,
-    field: &dyn Fn(usize) -> Field<'a>,
-    extra: impl Fn(usize) -> Value,
-) -> DumpRow {
-    let row = reader.row(&|column| columns.place(column).map_or(Ok(None), field)).map_err(|flaw| (place(), flaw))?;
-    let others: Map<String, Value> =
-        columns.others().map(|(at, name)| (name.to_owned(), extra(at))).filter(|(_, value)| !value.is_null()).collect();
-    Ok((row, (!others.is_empty()).then(|| Value::Object(others).to_string())))
 }
 
 fn read_csv(path: &Path, file: &File, reader: &Reader, each: Each<'_>) -> Result<(), Failure> {
@@ -223,15 +208,4 @@ fn read_table(path: &Path, table: &str, reader: &Reader, each: Each<'_>) -> Resu
         each(understand(reader, &columns, place, &field, extra))?;
     }
     Ok(())
-}
-
-/// Bytes that are no text, as hex digits: nothing is lost.
-pub(super) fn json_of(value: rusqlite::types::ValueRef<'_>) -> Value {
-    use rusqlite::types::ValueRef;
-    match value {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Value::from(crate::domain::message_key::hex(bytes)),
-        ValueRef::Real(number) => Value::from(number),
-        ValueRef::Integer(number) => Value::from(number),
-        ValueRef::Null => Value::Null,
-    }
 }

@@ -11,11 +11,10 @@ use crate::domain::identity;
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::domain::money::{Currency, Price, Quantity};
+use crate::domain::web_address::is_web_address;
 
 /// A longer text is no name, id or SKU, and would not be read in a mail.
 const LONGEST_TEXT_IN_CHARACTERS: usize = 1000;
-/// Signed links are long; browsers and mail programs take about this much.
-const LONGEST_URL_IN_CHARACTERS: usize = 2000;
 /// What is wrong with an anonymous shopper's cart.
 const NO_ADDRESS: &str = "no address";
 /// More lines than any shopper reads; it bounds what one cart can take of the memory.
@@ -330,16 +329,6 @@ fn picture(field: &RawField) -> Option<String> {
     let path = url[host_ends..].find(['/', '?', '#']).map_or(url.len(), |at| host_ends + at);
     let encoded = format!("{}{}", &url[..path], percent_encoding::utf8_percent_encode(&url[path..], ENCODED));
     is_web_address(&encoded).then_some(encoded)
-}
-
-/// Whether a text is an absolute http or https address with a host (RFC 3986 §3), fit for an `href`.
-pub(super) fn is_web_address(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else { return false };
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
-        && host.chars().any(char::is_alphanumeric)
-        && text.chars().nth(LONGEST_URL_IN_CHARACTERS).is_none()
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "\"<>\\^`{|}".contains(c))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use crate::failure::Exit;
 use crate::ledger::no_zone;
 use crate::output::count;
 use crate::progress;
-use crate::source::old_log::{self, DumpRow};
+use crate::source::dump_row::DumpRow;
+use crate::source::old_log;
 
 pub(super) fn run(context: &Context<'_>, file: Option<&Path>, zone: Option<Tz>, table: &str) -> Result<Exit> {
     let settings = context.settings()?;

@@ -9,7 +9,7 @@ use super::{Link, Question, Stored, queries};
 use crate::domain::old_log::{Column, Columns, Reader, shown};
 use crate::failure::Failure;
 use crate::settings::{Engine, ServerSettings};
-use crate::source::old_log::{DumpRow, json_of, understand};
+use crate::source::dump_row::{DumpRow, json_of, understand};
 
 /// Hands each row of a table to `each`. `table` may be preceded by its schema or database and a dot.
 ///
@@ -33,7 +33,7 @@ pub fn read(
         })?;
     let columns = Columns::find(found.iter().map(|column| column.name.clone()).collect())
         .map_err(|problem| Failure::data(format!("the table {table} {problem}"), "name another with --table"))?;
-    let question = Question { query: &query, columns: &found, together: None, values: &[] };
+    let question = Question { query: &query, columns: &found, values: &[] };
     let name = link.name().to_owned();
     let mut number = 0_u64;
     link.read(&question, &mut |row: Vec<Stored>| {

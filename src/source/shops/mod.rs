@@ -14,8 +14,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::items::Items;
 use super::Advice;
-use super::raw::{RawCart, RawField, RawLine, is_web_address};
+use super::raw::{RawCart, RawField, RawLine};
 use crate::domain::money::{Currency, Price};
+use crate::domain::web_address::is_web_address;
 use crate::settings::Engine;
 
 /// Which times a shop keeps.
