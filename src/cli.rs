@@ -10,7 +10,8 @@ use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::domain::state::{Retried, State};
-use crate::source::shops::SHOPS;
+use crate::output::LogFormat;
+use crate::shops::SHOPS;
 
 /// Writes to people who left a cart behind, and sends scheduled campaigns: never the same message twice, none dropped in
 /// silence. Started by cron every minute.
@@ -24,6 +25,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The configuration file [default: ./mailonce.toml, then /etc/mailonce/mailonce.toml]
     #[arg(long, global = true, env = "MAILONCE_CONFIG", value_name = "FILE")]
@@ -34,6 +36,9 @@ pub struct Global {
     /// Print each decision, on stderr
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// How lines on stderr look: for people, or one JSON object a line
+    #[arg(long, global = true, env = "MAILONCE_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
     /// Use this as the current time (rehearsal ledgers and --dry-run only)
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_instant)]
     pub now: Option<Instant>,

@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod run_lock;
 mod settings;
+mod shops;
 mod source;
 mod stop;
 
@@ -29,13 +30,18 @@ use failure::{Exit, Failure};
 
 fn main() -> ExitCode {
     keep_freed_memory();
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => return ExitCode::from(show(&asked) as u8),
+    };
+    let output = command::output(&cli);
     // A panic has printed its own line; what it means is said here.
     let run = std::panic::catch_unwind(|| command::run(&cli));
     let exit = run.unwrap_or_else(|_| Err(Failure::internal("it panicked, as the lines above say").into()));
-    let exit = exit.unwrap_or_else(|err| command::explain(&err));
+    let exit = exit.unwrap_or_else(|err| command::explain(output, &err));
     let exit = match output::lost() {
         Some(err) if exit == Exit::Done => command::explain(
+            output,
             &Failure::ledger(
                 format!("could not write to stdout: {err}"),
                 "the command itself is done: make room, then ask again with `mailonce status` or `mailonce log`",
@@ -45,6 +51,18 @@ fn main() -> ExitCode {
         _ => exit,
     };
     ExitCode::from(exit as u8)
+}
+
+/// Prints the help, the version, or what is wrong with the command line.
+fn show(asked: &clap::Error) -> Exit {
+    match (asked.use_stderr(), asked.print()) {
+        (true, _) => Exit::Usage,
+        (false, Err(err)) if err.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("{}", Failure::ledger(format!("could not write to stdout: {err}"), "make room, then ask again"));
+            Exit::LedgerOrDisk
+        }
+        (false, _) => Exit::Done,
+    }
 }
 
 /// glibc gives the end of its heap back to the system and asks for it again, for each message: a tenth of a run's time.

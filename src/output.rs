@@ -3,8 +3,12 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use serde::Serialize;
+
+use crate::domain::instant;
+use crate::failure::Failure;
 
 /// The first error of writing to stdout. A reader that went away (`| head`) is none.
 static LOST: OnceLock<io::Error> = OnceLock::new();
@@ -25,10 +29,36 @@ pub fn lost() -> Option<&'static io::Error> {
 }
 
 /// Where a command speaks. An error of writing never stops a run; [`lost`] tells of it when the command is over.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Output {
     pub json: bool,
     pub verbose: bool,
+    pub log_format: LogFormat,
+}
+
+/// How lines on stderr look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people, and for cron's mail.
+    #[default]
+    Text,
+    /// One JSON object a line, for programs that collect logs.
+    Json,
+}
+
+/// One line on stderr with `--log-format json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    at: String,
+    /// `info` for a decision, `warning` for what a person must hear of, `error` for why a command ended.
+    level: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kept: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    next: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<u8>,
 }
 
 impl Output {
@@ -40,7 +70,7 @@ impl Output {
     /// One decision; with `-v`, on stderr.
     pub fn decision(&self, line: impl AsRef<str>) {
         if self.verbose {
-            self.alarm(line);
+            self.line("info", line.as_ref());
         }
     }
 
@@ -60,7 +90,34 @@ impl Output {
 
     /// Something a person must hear of: on stderr, always.
     pub fn alarm(&self, line: impl AsRef<str>) {
-        let _ = writeln!(io::stderr(), "{}", line.as_ref());
+        self.line("warning", line.as_ref());
+    }
+
+    /// Why a command ended.
+    pub fn failure(&self, failure: &Failure) {
+        let Failure { exit, what, kept, next, .. } = failure;
+        match self.log_format {
+            LogFormat::Text => {
+                let _ = writeln!(io::stderr(), "{failure}");
+            }
+            LogFormat::Json => self.json_line("error", what, (kept, next), Some(*exit as u8)),
+        }
+    }
+
+    fn line(&self, level: &'static str, line: &str) {
+        match self.log_format {
+            LogFormat::Text => {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+            LogFormat::Json => self.json_line(level, line, ("", ""), None),
+        }
+    }
+
+    fn json_line(&self, level: &'static str, message: &str, (kept, next): (&str, &str), exit: Option<u8>) {
+        let line = Line { at: instant::text(SystemTime::now().into()), level, message, kept, next, exit };
+        if let Ok(line) = serde_json::to_string(&line) {
+            let _ = writeln!(io::stderr(), "{line}");
+        }
     }
 
     /// The one JSON document, with `--json`.

@@ -18,7 +18,7 @@ use crate::mail::smtp::SmtpServer;
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
 use crate::settings::{Settings, TransportSettings};
-use crate::source::{self, Advice};
+use crate::source::{self, Advice, Row, Source, Touched};
 
 /// Below this much room on the ledger's disk, nothing can be relied on.
 const LEAST_ROOM: u64 = 32 << 20;
@@ -93,7 +93,7 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
         look_at_placeholders(&settings, &mut findings);
         look_at_mail(&settings, &mut findings);
         look_at_server(&settings, &mut findings);
-        look_at_source(&settings, &mut findings);
+        look_at_source(context, &settings, &mut findings);
         let checked = detect::check_template(&settings, context.clock.now());
         findings.take("template", checked, "the cart message can be rendered");
         // Read first: the file may lag behind the ledger, never the other way round.
@@ -221,21 +221,101 @@ fn look_at_server(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-fn look_at_source(settings: &Settings, findings: &mut Findings) {
+fn look_at_source(context: &Context<'_>, settings: &Settings, findings: &mut Findings) {
     let described = settings.source.kind.described();
-    match source::open(&settings.source).and_then(|mut source| source.advice()) {
-        Ok(advice) if advice.is_empty() => {
-            findings.ok("source", format!("{described} has what carts are read from"));
-        }
-        Ok(advice) => {
+    let looked = source::open(&settings.source).and_then(|mut source| {
+        let advice = source.advice()?;
+        Ok((advice, CartsInReach::count(settings, source.as_mut(), context.clock.now())?))
+    });
+    match looked {
+        Ok((advice, carts)) => {
+            if advice.is_empty() {
+                findings.ok("source", format!("{described} has what carts are read from"));
+            }
             for Advice { what, remedy } in advice {
                 findings.warn("source", format!("{described} {what}"), remedy);
             }
+            carts.judge(settings, findings);
         }
         Err(err) => match err.downcast_ref::<Failure>() {
             Some(failure) => findings.fail("source", failure.what.clone(), failure.next.clone()),
             None => findings.fail("source", format!("{err:#}"), "check [source]"),
         },
+    }
+}
+
+/// The carts touched within `max_age`, to tell a query that finds too little or too much.
+#[derive(Default)]
+struct CartsInReach {
+    carts: u64,
+    /// Whose consent is not known.
+    without_consent: u64,
+    bad: u64,
+    /// How many were looked for among the orders, and how many were there.
+    looked_for: u64,
+    ordered: u64,
+}
+
+impl CartsInReach {
+    /// So many are looked for among the orders.
+    const MOST_LOOKED_FOR: usize = 200;
+    /// From so many on, chance is no explanation.
+    const TELLING: u64 = 20;
+
+    fn count(settings: &Settings, source: &mut dyn Source, now: Instant) -> Result<CartsInReach> {
+        let not_before = now - span::delta(settings.detect.max_age);
+        let touched = Touched { not_before, idle_before: now, fresh_until: now };
+        let mut found = CartsInReach::default();
+        let mut sample = Vec::new();
+        source.read_carts(&touched, &mut |row| {
+            match row {
+                Row::Cart(cart) => {
+                    found.carts += 1;
+                    found.without_consent += u64::from(cart.consent.is_none());
+                    if sample.len() < CartsInReach::MOST_LOOKED_FOR {
+                        sample.push(cart);
+                    }
+                }
+                Row::Bad(_) => found.bad += 1,
+            }
+            Ok(())
+        })?;
+        for cart in sample {
+            found.looked_for += 1;
+            found.ordered += u64::from(source.ordered(&cart)?);
+        }
+        Ok(found)
+    }
+
+    fn judge(&self, settings: &Settings, findings: &mut Findings) {
+        let CartsInReach { carts, without_consent, bad, looked_for, ordered } = *self;
+        let max_age = humantime::format_duration(settings.detect.max_age);
+        let said = format!(
+            "{} touched in the last {max_age}: {without_consent} without known consent, {ordered} of {looked_for} ordered, {}",
+            count(carts, "cart"),
+            count(bad, "bad row")
+        );
+        let shown = "`mailonce source carts --limit 3` shows what is read";
+        if carts + bad == 0 {
+            let remedy = format!("if the shop has some, a comparison of times is wrong, or source.timezone; {shown}");
+            findings.warn("carts", format!("no cart was touched in the last {max_age}"), remedy);
+        } else if bad >= CartsInReach::TELLING && carts == 0 {
+            findings.warn(
+                "carts",
+                format!("none can be used: {said}"),
+                format!("`mailonce status` names them; {shown}"),
+            );
+        } else if carts >= CartsInReach::TELLING && without_consent == carts && !settings.detect.consent_assumed {
+            let remedy =
+                "no one gets a mail: have `consent` read, or set detect.consent = \"assumed\" where the law lets you";
+            findings.warn("carts", format!("the consent of none is known: {said}"), remedy);
+        } else if looked_for >= CartsInReach::TELLING && (ordered == 0 || ordered == looked_for) {
+            let what = if ordered == 0 { "none was ordered" } else { "all were ordered" };
+            let remedy = format!("is that so? Else `source.ordered` compares the wrong columns or types; {shown}");
+            findings.warn("carts", format!("{what}: {said}"), remedy);
+        } else {
+            findings.ok("carts", said);
+        }
     }
 }
 

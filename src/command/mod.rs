@@ -21,7 +21,7 @@ mod trial;
 
 use anyhow::Result;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Global};
 use crate::clock::Clock;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, Kind, Ledger, OldLog};
@@ -108,11 +108,7 @@ impl Context<'_> {
 
 /// Runs the command that the command line names.
 pub fn run(cli: &Cli) -> Result<Exit> {
-    let context = Context {
-        global: &cli.global,
-        output: Output { json: cli.global.json, verbose: cli.global.verbose },
-        clock: Clock::new(cli.global.now),
-    };
+    let context = Context { global: &cli.global, output: output(cli), clock: Clock::new(cli.global.now) };
     match &cli.command {
         Command::Demo(args) => demo::run(&context, args),
         Command::Init(args) => init::run(&context, args),
@@ -133,14 +129,20 @@ pub fn run(cli: &Cli) -> Result<Exit> {
     }
 }
 
+/// Where the command that the command line names speaks.
+pub fn output(cli: &Cli) -> Output {
+    let Global { json, verbose, log_format, .. } = cli.global;
+    Output { json, verbose, log_format }
+}
+
 /// Prints why a command ended, and returns its exit code.
-pub fn explain(err: &anyhow::Error) -> Exit {
+pub fn explain(output: Output, err: &anyhow::Error) -> Exit {
     let failure = match err.downcast_ref::<Failure>() {
         Some(failure) => failure,
         None => &Failure::internal(format!("{err:#}")),
     };
     if !failure.quiet {
-        eprintln!("{failure}");
+        output.failure(failure);
     }
     failure.exit
 }
@@ -152,7 +154,10 @@ mod tests {
     #[test]
     fn what_no_one_foresaw_is_a_fault_of_mailonce_and_not_of_the_disk() {
         let slip = "x".parse::<i32>().unwrap_err();
-        assert_eq!(explain(&slip.into()), Exit::Internal);
-        assert_eq!(explain(&Failure::ledger("the disk is full", "make room").into()), Exit::LedgerOrDisk);
+        assert_eq!(explain(Output::default(), &slip.into()), Exit::Internal);
+        assert_eq!(
+            explain(Output::default(), &Failure::ledger("the disk is full", "make room").into()),
+            Exit::LedgerOrDisk
+        );
     }
 }

@@ -7,6 +7,7 @@ pub mod campaign;
 pub mod cart;
 pub mod column;
 pub mod duplicates;
+pub mod engine;
 pub mod evidence;
 pub mod fate;
 pub mod identity;

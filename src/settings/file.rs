@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::domain::address::Address;
+use crate::domain::engine::Engine;
 use crate::domain::instant;
 use crate::domain::span;
 use crate::domain::web_address::is_web_address;
@@ -431,7 +432,7 @@ impl Checker<'_> {
             return Err(self.wrong("mail.unsubscribe", "has more than one page or more than one mailbox", next));
         }
         for link in &unsubscribe {
-            let sound = link.starts_with("mailto:") || is_web_address(&link.replace('{', "").replace('}', ""));
+            let sound = link.starts_with("mailto:") || is_web_address(&link.replace(['{', '}'], ""));
             if !sound || link.chars().any(|c| c.is_control() || c.is_whitespace() || "<>".contains(c)) {
                 let next =
                     "write mailto:address, or https://…; {email} and {token} in it are filled in for each message";

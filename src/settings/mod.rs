@@ -14,9 +14,9 @@ use crate::domain::address::Mailbox;
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
 use crate::ledger::Place;
-use crate::source::shops::Preset;
+use crate::shops::Preset;
 
-pub use server::{Encryption, Endpoint, Engine, ServerSettings};
+pub use server::{Encryption, Endpoint, ServerSettings};
 
 /// Everything a command needs to know, checked. Paths are absolute or relative to the working directory.
 #[derive(Debug, Clone)]

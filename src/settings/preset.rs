@@ -1,8 +1,9 @@
 //! `[source]` of a shop that there is a preset for.
 
 use super::file::{Checker, Kind, Source};
-use super::{Engine, Failure, Tz};
-use crate::source::shops::{self, Preset, SHOPS, Times};
+use super::{Failure, Tz};
+use crate::domain::engine::Engine;
+use crate::shops::{self, Preset, SHOPS, Times};
 
 impl Checker<'_> {
     /// The preset that `source.shop` names.

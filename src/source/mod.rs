@@ -18,7 +18,6 @@ mod recipient;
 mod rows;
 #[cfg_attr(not(all(feature = "mysql", feature = "postgres")), allow(dead_code, reason = "what the other one needs"))]
 mod server;
-pub mod shops;
 mod sqlite;
 mod stored;
 pub mod suppressions;

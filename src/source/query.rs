@@ -2,10 +2,14 @@
 
 use crate::failure::Failure;
 
-/// The parameters of each query.
-pub(super) const OF_CARTS: [&str; 2] = [":idle_before", ":not_before"];
+/// The parameters of each query. Times come as texts, and in Unix seconds for shops that keep those.
+pub(super) const OF_CARTS: [&str; 4] = [":idle_before", ":not_before", ":idle_before_unix", ":not_before_unix"];
 pub(super) const OF_CART: [&str; 1] = [":cart_id"];
-pub(super) const OF_ORDERED: [&str; 4] = [":cart_id", ":user_id", ":email", ":since"];
+pub(super) const OF_ORDERED: [&str; 5] = [":cart_id", ":user_id", ":email", ":since", ":since_unix"];
+
+/// Before and after every time that a shop keeps, in Unix seconds: the years 0 and 9999.
+pub(super) const EARLIEST_UNIX: i64 = -62_167_219_200;
+pub(super) const LATEST_UNIX: i64 = 253_402_300_799;
 
 pub(super) fn misses_cart_id(key: &str) -> Failure {
     let next = "let it select the rows of one cart: `… WHERE cart_id = :cart_id`";

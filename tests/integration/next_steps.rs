@@ -244,3 +244,36 @@ fn doctor_names_what_a_first_set_up_forgets() {
     world.configure("mail.unsubscribe", "https://shop.example/stop?who={address}");
     world.exits(78, ["status"]).says("unknown placeholder").says("only {email} and {token} are filled in");
 }
+
+#[test]
+fn for_programs_each_line_on_stderr_is_one_json_object() {
+    let server = Server::start(Plan::accepting());
+    let world = World::new().cart(Cart::of("c1")).cart(Cart::of("bad").currency("EURO")).smtp(&server).init();
+    let lines = |ran: &crate::support::Ran| -> Vec<serde_json::Value> {
+        ran.stderr
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|err| panic!("{line}: {err}")))
+            .collect()
+    };
+    let ran = world.exits(1, ["detect", "-v", "--log-format", "json"]);
+    let all = lines(&ran);
+    let level_of = |words: &str| {
+        let line = all.iter().find(|line| line["message"].as_str().unwrap().contains(words));
+        line.unwrap_or_else(|| panic!("{words:?} in {ran}"))["level"].clone()
+    };
+    assert_eq!(level_of("as processed (cart c1)"), "info");
+    assert_eq!(level_of("row skipped"), "warning");
+    std::fs::remove_file(world.ledger_file()).unwrap();
+    let failed = lines(&world.exits(78, ["detect", "--log-format", "json"]));
+    assert_eq!((&failed[0]["level"], &failed[0]["exit"]), (&"error".into(), &78.into()));
+    assert!(failed[0]["next"].as_str().unwrap().contains("mailonce init"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn help_that_cannot_be_written_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status =
+        std::process::Command::new(env!("CARGO_BIN_EXE_mailonce")).arg("--help").stdout(full).status().unwrap();
+    assert_eq!(status.code(), Some(74));
+}

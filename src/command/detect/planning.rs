@@ -243,7 +243,7 @@ impl Look<'_> {
 
 /// Why a cart is not written to, as far as it and the clock tell.
 pub(in super::super) fn by_itself(settings: &Settings, now: Instant, cart: &Cart) -> Option<Verdict> {
-    let output = Output { json: false, verbose: false };
+    let output = Output::default();
     let look = Look { settings, now, output, record_left_out: true, stop: None };
     let since = settings.detect.since.unwrap_or(Instant::MIN_UTC);
     look.out_of_reach(cart, since).or_else(|| look.left_out_at_once(cart))

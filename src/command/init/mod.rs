@@ -18,7 +18,7 @@ use crate::mail::template::BUILT_IN_CART;
 use crate::output::count;
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
-use crate::source::shops;
+use crate::shops;
 
 const STARTER: &str = include_str!("mailonce.toml");
 

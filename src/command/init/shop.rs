@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::STARTER;
+use crate::domain::engine::Engine;
 use crate::failure::Failure;
-use crate::settings::{Engine, Settings, SourceKind};
-use crate::source::shops::{Shop, Times};
+use crate::settings::{Settings, SourceKind};
+use crate::shops::{Shop, Times};
 
 /// The file beside the configuration that holds the password of the shop's database.
 pub(super) const PASSWORD_FILE: &str = "shop.password";

@@ -7,9 +7,9 @@ use super::super::orders_since;
 use super::{Column, Kind, Link, Query, Stored, survey};
 use crate::domain::address::Address;
 use crate::domain::cart::Cart;
+use crate::domain::engine::Engine;
 use crate::domain::instant;
 use crate::failure::Failure;
-use crate::settings::Engine;
 
 /// Columns of `carts`, and whether one has to be there.
 const CART_COLUMNS: [(&str, bool); 9] = [

@@ -7,10 +7,12 @@
 
 pub(super) mod audience;
 mod built_in;
+mod items;
 #[cfg(feature = "mysql")]
 mod mysql;
 pub(super) mod old_log;
 mod parameters;
+mod php;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod preset;
@@ -28,14 +30,16 @@ use self::parameters::Query;
 use self::preset::Finishing;
 use self::queries::Queries;
 use super::copied::Copied;
+use super::query::{EARLIEST_UNIX, LATEST_UNIX};
 use super::raw::{RawCart, RawField, printable};
 use super::rows::Gathering;
 use super::stored::{Stored, field};
 use super::{Advice, Look, ReadSummary, Row, Source, Touched, WALL_TIME, as_the_earliest_text, orders_since};
 use crate::domain::cart::Cart;
+use crate::domain::engine::Engine;
 use crate::domain::instant::Instant;
 use crate::failure::{Exit, Failure};
-use crate::settings::{Engine, ServerSettings, SourceSettings};
+use crate::settings::{ServerSettings, SourceSettings};
 
 /// How long a server may take to let one in.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -310,6 +314,8 @@ impl Source for ShopServer {
         let values = [
             (":not_before", as_the_earliest_text(touched.not_before, *zone)),
             (":idle_before", as_the_latest_text(touched.fresh_until, *zone)),
+            (":not_before_unix", touched.not_before.timestamp().to_string()),
+            (":idle_before_unix", touched.fresh_until.timestamp().to_string()),
         ];
         let copied = link.copy(&carts.question(&values));
         let copied = copied.map_err(|trouble| link.told(carts.key, trouble, false))?;
@@ -345,6 +351,8 @@ impl Source for ShopServer {
             (":cart_id", cart_id.to_owned()),
             (":not_before", EARLIEST.to_owned()),
             (":idle_before", LATEST.to_owned()),
+            (":not_before_unix", EARLIEST_UNIX.to_string()),
+            (":idle_before_unix", LATEST_UNIX.to_string()),
         ];
         let (mut gathering, mut items) = (Gathering::default(), Ok(None));
         let read = link.read(&cart.question(&values), &mut |row| {
@@ -377,6 +385,7 @@ impl Source for ShopServer {
             (":cart_id", cart.cart_id.clone()),
             (":email", cart.email.folded().to_owned()),
             (":since", as_the_earliest_text(orders_since(cart), *zone)),
+            (":since_unix", orders_since(cart).timestamp().to_string()),
         ];
         values.extend(cart.user_id.clone().map(|user_id| (":user_id", user_id)));
         let mut found = false;
@@ -392,7 +401,7 @@ impl Source for ShopServer {
         let mut advice = survey::advice(&mut self.link, &self.queries)?;
         if let Some(finishing) = &self.finishing {
             advice.extend(survey::unserved(&mut self.link, finishing.preset())?);
-            advice.extend(finishing.preset().doubts(self.zone));
+            advice.extend(preset::doubts(finishing.preset(), self.zone));
         }
         Ok(advice)
     }

@@ -6,9 +6,10 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{Link, Question, Stored, queries};
+use crate::domain::engine::Engine;
 use crate::domain::old_log::{Column, Columns, Reader, shown};
 use crate::failure::Failure;
-use crate::settings::{Engine, ServerSettings};
+use crate::settings::ServerSettings;
 use crate::source::dump_row::{DumpRow, json_of, understand};
 
 /// Hands each row of a table to `each`. `table` may be preceded by its schema or database and a dot.

@@ -3,7 +3,7 @@
 //! A text is taken apart once: what stands in quotes is kept as it is, comments become a blank, and what is left of
 //! colons are parameters.
 
-use crate::settings::Engine;
+use crate::domain::engine::Engine;
 
 /// A query, taken apart at its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use chrono_tz::Tz;
 
 use super::super::query::{OF_CART, OF_CARTS, OF_ORDERED, misses_cart_id, unknown_parameter, wrong_columns};
 use super::super::rows::Columns;
-use super::super::shops::Preset;
 use super::built_in::{self, Tables};
 use super::{Column, Link, Query, Question, Stored};
 use crate::domain::cart::Cart;
 use crate::failure::Failure;
 use crate::settings::SourceSettings;
+use crate::shops::Preset;
 
 /// The queries, checked.
 pub(super) struct Queries {
@@ -58,7 +58,7 @@ impl Queries {
             (None, Some(text)) => check("source.carts", &text, &OF_CART)?,
             (None, None) => {
                 let text = format!("SELECT * FROM (\n{}\n) AS shop WHERE shop.cart_id = :cart_id", carts.query.named());
-                check("source.carts", &text, &[OF_CART[0], OF_CARTS[0], OF_CARTS[1]])?
+                check("source.carts", &text, &[&OF_CART[..], &OF_CARTS[..]].concat())?
             }
         };
         if !cart.query.parameters().contains(&":cart_id") {

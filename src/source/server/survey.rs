@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 
 use super::super::Advice;
-use super::super::shops::Preset;
 use super::{Link, Queries, Query, Question};
-use crate::settings::Engine;
+use crate::domain::engine::Engine;
+use crate::shops::Preset;
 
 /// The key of these queries, should one fail.
 const KEY: &str = "doctor";

@@ -5,7 +5,9 @@ use chrono::{Datelike, TimeDelta};
 use chrono_tz::Tz;
 use rusqlite::{Connection, Rows, Statement};
 
-use super::super::query::{OF_CART, OF_CARTS, OF_ORDERED, misses_cart_id, unknown_parameter, wrong_columns};
+use super::super::query::{
+    EARLIEST_UNIX, LATEST_UNIX, OF_CART, OF_CARTS, OF_ORDERED, misses_cart_id, unknown_parameter, wrong_columns,
+};
 use super::super::raw::{RawCart, RawField};
 use super::super::rows::{Columns, Gathering};
 use super::super::{Touched, as_the_earliest_text, orders_since};
@@ -98,8 +100,12 @@ impl CartsQuery {
         let key = "source.carts";
         let failed = |err: rusqlite::Error| query_failed(name, key, &err);
         let (not_before, idle_before) = wide(touched);
-        let mut bounds =
-            vec![(":idle_before", Stored::Text(idle_before.into())), (":not_before", Stored::Text(not_before.into()))];
+        let mut bounds = vec![
+            (":idle_before", Stored::Text(idle_before.into())),
+            (":not_before", Stored::Text(not_before.into())),
+            (":idle_before_unix", Stored::Integer(touched.fresh_until.timestamp())),
+            (":not_before_unix", Stored::Integer(touched.not_before.timestamp())),
+        ];
         let text = &self.text;
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(failed)?;
         if mode.eq_ignore_ascii_case("wal") {
@@ -183,6 +189,8 @@ impl CartQuery {
             (":as_number", as_number),
             (":not_before", Stored::Text(EARLIEST.into())),
             (":idle_before", Stored::Text(LATEST.into())),
+            (":not_before_unix", Stored::Integer(EARLIEST_UNIX)),
+            (":idle_before_unix", Stored::Integer(LATEST_UNIX)),
         ];
         let mut statement = prepare(connection, name, self.key, &self.sql)?;
         let mut rows = bound(&mut statement, &values).map_err(failed)?;
@@ -206,6 +214,7 @@ impl OrderedQuery {
             (":user_id", cart.user_id.clone().map_or(Stored::Null, |id| Stored::Text(id.into()))),
             (":email", Stored::Text(cart.email.folded().into())),
             (":since", Stored::Text(as_the_earliest_text(orders_since(cart), zone).into())),
+            (":since_unix", Stored::Integer(orders_since(cart).timestamp())),
         ];
         let mut statement = prepare(connection, name, "source.ordered", &self.sql)?;
         let mut rows = bound(&mut statement, &values).map_err(failed)?;

@@ -6,29 +6,19 @@ use rust_decimal::Decimal;
 
 use super::super::raw::{MOST_LINES, RawField, RawLine, field_of_bytes, field_of_float};
 use super::php::{self, Value};
+use crate::shops::Items;
 
 /// No cart takes more, packed or unpacked.
 const LARGEST_IN_BYTES: u64 = 4 << 20;
 /// Of a unit price that is worked out here; it is rounded to the currency afterwards.
 const DECIMALS: u32 = 10;
 
-/// How a shop keeps the lines of a cart. Its queries return them as the column `items`, in hexadecimal digits: a text would
-/// be changed by the character set of the connection, and its lengths inside would be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Items {
-    /// WooCommerce's cart: products by id, with what the line costs before tax and its tax. Names are looked up by the
-    /// query `product`.
-    CartFlows,
-    /// Shopware's tree of objects, plain or packed by zlib or zstd.
-    Shopware,
-}
-
 impl Items {
     /// The lines; nothing for a cart without any.
     ///
     /// # Errors
     /// Why it cannot be read, without anything that stands in it.
-    pub fn lines(self, items: &RawField) -> Result<Vec<RawLine>, String> {
+    pub(super) fn lines(self, items: &RawField) -> Result<Vec<RawLine>, String> {
         let items = items.as_ref().map_err(|why| format!("the column items {why}"))?;
         let packed = bytes(items.as_deref().unwrap_or_default()).ok_or("the column items is no HEX() of a cart")?;
         let data = unpacked(packed).map_err(|why| format!("the cart's items {why}"))?;
