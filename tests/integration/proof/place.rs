@@ -88,6 +88,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailonce"));
         command.args([self.scene.command, "--now", now]).current_dir(self.folder.path()).env_clear();
         command.env("HOME", self.folder.path()).env("PATH", "/usr/bin:/bin").env("SMTP_PASSWORD", "a password");
+        command.env("SHOP_PASSWORD", crate::support::database::PASSWORD);
         command.stdin(Stdio::null()).stdout(said.try_clone().expect("a descriptor")).stderr(said);
         command
     }

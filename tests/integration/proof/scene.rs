@@ -1,10 +1,11 @@
 //! The scenes in which runs are broken: a command, a way of sending, and a few messages due.
 
 use std::fs;
+use std::sync::Arc;
 
 use super::place::Place;
 use super::watch::{Body, KillAt};
-use crate::support::{Act, Cart, Kind, Plan, Server, Stage, World, definition, people};
+use crate::support::{Act, Cart, Database, Engine, Kind, Plan, Server, Stage, World, definition, people};
 
 /// How a scene sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ const PLAIN: Scene = Scene {
 };
 
 /// All of them; the first of each kind of command and transport is the one that tests in a hurry use.
-pub const SCENES: [Scene; 12] = [
+pub const SCENES: [Scene; 14] = [
     PLAIN,
     Scene { name: "detect, SMTP", way: Way::Smtp(1), ..PLAIN },
     Scene { name: "detect, SMTP, 3 connections", way: Way::Smtp(3), messages: 4, ..PLAIN },
@@ -75,6 +76,8 @@ pub const SCENES: [Scene; 12] = [
         ..PLAIN
     },
     Scene { name: "detect, SMTP, ledger put back by VACUUM INTO", way: Way::Smtp(1), vacuumed: true, ..PLAIN },
+    Scene { name: "detect, SMTP, MariaDB shop", way: Way::Smtp(1), shop: Kind::Server(Engine::MariaDb), ..PLAIN },
+    Scene { name: "detect, SMTP, PostgreSQL shop", way: Way::Smtp(1), shop: Kind::Server(Engine::Postgres), ..PLAIN },
 ];
 
 impl Scene {
@@ -136,7 +139,8 @@ impl Scene {
             world.ledger().execute("VACUUM INTO ?1", [copy.display().to_string()]).expect("a copy");
             fs::rename(copy, world.ledger_file()).expect("the copy is put back");
         }
-        let mut prepared = Prepared { scene: *self, files: Vec::new(), port: server.port(), ca_file: None };
+        let database = matches!(self.shop, Kind::Server(_)).then(|| world.database());
+        let mut prepared = Prepared { scene: *self, files: Vec::new(), port: server.port(), ca_file: None, database };
         prepared.ca_file = server.ca_file().map(|path| path.display().to_string());
         prepared.read(world.path(""));
         if self.after_a_kill {
@@ -160,6 +164,8 @@ pub struct Prepared {
     /// What the configuration names, to be replaced by those of the server that a try starts.
     pub port: u16,
     pub ca_file: Option<String>,
+    /// Of a shop on a server. All tries read the same one, and none writes.
+    pub database: Option<Arc<Database<'static>>>,
 }
 
 impl Prepared {

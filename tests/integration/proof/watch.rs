@@ -1,5 +1,8 @@
 //! Observers: where in a run a system call stands, and killing it there.
 
+use std::path::PathBuf;
+
+use crate::support::DatabaseServer;
 use crate::support::trace::{Call, Observer, Order};
 
 /// Calls before this file is opened are the loader's and touch nothing of the run's.
@@ -56,6 +59,8 @@ pub struct Watch {
     /// How many calls were seen; the one at hand is the latest.
     pub seen: usize,
     pub body: Body,
+    /// The connection to the mail server; a shop's server has others.
+    mail: PathBuf,
 }
 
 impl Watch {
@@ -69,22 +74,27 @@ impl Watch {
     }
 
     pub fn exit(&mut self, call: &Call, result: i64) {
-        if self.seen == 0 || result < 0 && !call.is(&[libc::SYS_connect]) {
+        let connects = call.is(&[libc::SYS_connect]);
+        if self.seen == 0 || result < 0 && !connects || connects && is_to_a_shop(call) {
             return;
         }
+        if connects {
+            self.mail = call.file();
+        }
+        let by_mail = || call.file() == self.mail;
         let on_disk = || call.file().to_string_lossy().into_owned();
         let next = match self.body {
-            _ if call.is(&[libc::SYS_connect]) => Some(Body::NotYetAskedFor),
+            _ if connects => Some(Body::NotYetAskedFor),
             _ if call.is(&OPENS) && is_temporary(&call.path(path_argument(call)).to_string_lossy()) => {
                 Some(Body::NotYetAskedFor)
             }
             Body::NotYetAskedFor if call.is(&SYNCS) && is_temporary(&on_disk()) => Some(Body::AskedFor),
-            Body::NotYetAskedFor | Body::Answered if call.is(&RECEIVES) && call.is_on_socket() => {
+            Body::NotYetAskedFor | Body::Answered if call.is(&RECEIVES) && by_mail() => {
                 says_354(&call.data(result as usize)).then_some(Body::AskedFor)
             }
             Body::AskedFor if call.is(&LINKS) => Some(Body::WithTheServer),
-            Body::AskedFor if call.is(&SENDS) && call.is_on_socket() => Some(Body::WithTheServer),
-            Body::WithTheServer if call.is(&RECEIVES) && result > 0 && call.is_on_socket() => Some(Body::Answered),
+            Body::AskedFor if call.is(&SENDS) && by_mail() => Some(Body::WithTheServer),
+            Body::WithTheServer if call.is(&RECEIVES) && result > 0 && by_mail() => Some(Body::Answered),
             Body::WithTheServer if call.is(&SYNCS) && on_disk().ends_with("outbox") => Some(Body::Answered),
             Body::Answered if call.is(&SYNCS) && on_disk().ends_with(".lock") => Some(Body::Settled),
             _ => None,
@@ -95,6 +105,11 @@ impl Watch {
 
 fn path_argument(call: &Call) -> usize {
     usize::from(!call.is(&[libc::SYS_open]))
+}
+
+/// Whether it connects to a shop's server: the port of an Internet address is its second word, the high byte first.
+fn is_to_a_shop(call: &Call) -> bool {
+    matches!(call.data(4)[..], [_, _, high, low] if DatabaseServer::shares(u16::from_be_bytes([high, low])))
 }
 
 fn is_temporary(path: &str) -> bool {

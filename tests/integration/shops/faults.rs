@@ -1,10 +1,11 @@
 //! Servers that cannot be reached, do not answer, or end in the middle: the run says so, nothing is sent that needed an
 //! answer, and what waited stays planned.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{CARTS, ORDERED, Shop, TOUCHED, asked, sends_nothing, with_planned};
-use crate::support::{Act, DatabaseServer, Engine, Plan, Server, Stage, World};
+use crate::support::{Act, Database, DatabaseServer, Engine, Plan, Server, Stage, World};
 
 /// Lets a run come to the first RCPT, does something, and lets it go on. The message at that RCPT goes out; the exit code is
 /// that of the run.
@@ -16,6 +17,24 @@ fn in_the_middle(world: &World, something: impl FnOnce()) -> (crate::support::Ra
     something();
     server.release();
     (run.wait(), server)
+}
+
+/// Ends each connection of a run, on the server.
+fn close_connections(database: &Database<'_>) {
+    let close = match database.server.engine {
+        Engine::MariaDb => {
+            let ids = database.run(&format!(
+                "SELECT CONCAT('KILL ', id, ';') FROM information_schema.processlist WHERE db = '{}' AND user <> 'root'",
+                database.name
+            ));
+            assert!(ids.starts_with("KILL"), "{ids}");
+            ids
+        }
+        Engine::Postgres => "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = 'mailonce' AND datname = current_database()"
+            .into(),
+    };
+    database.run(&close);
 }
 
 #[test]
@@ -44,25 +63,53 @@ fn a_server_that_is_away_is_found_again() {
 fn a_connection_that_was_closed_while_it_lay_idle_is_made_anew() {
     for (world, shop) in Shop::on_servers() {
         let (world, _) = with_planned(&shop, world);
-        let database = shop.database();
-        let (ran, server) = in_the_middle(&world, || {
-            let close = match database.server.engine {
-                Engine::MariaDb => {
-                    let ids = database.run(&format!(
-                        "SELECT CONCAT('KILL ', id, ';') FROM information_schema.processlist WHERE db = '{}' AND user = 'reader'",
-                        database.name
-                    ));
-                    assert!(ids.starts_with("KILL"), "{ids}");
-                    ids
-                }
-                Engine::Postgres => "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                     WHERE application_name = 'mailonce' AND datname = current_database()"
-                    .into(),
-            };
-            database.run(&close);
-        });
+        let (ran, server) = in_the_middle(&world, || close_connections(shop.database()));
         world.check(ran, 0).is_silent();
         assert_eq!(server.accepted().len(), 2, "{shop:?}");
+    }
+}
+
+#[test]
+fn a_server_that_dies_within_an_answer_gave_none_and_one_that_starts_again_under_way_is_asked_again() {
+    for engine in Engine::ALL {
+        let Some(shop_server) = DatabaseServer::alone(engine, true) else { continue };
+        let (world, shop) = Shop::on(shop_server);
+        let (world, server) = with_planned(&shop, world);
+        let (slow, under_way) = match engine {
+            Engine::MariaDb => (
+                "SLEEP(5)",
+                "SELECT count(*) FROM information_schema.processlist WHERE user = 'reader' AND state = 'User sleep'",
+            ),
+            Engine::Postgres => (
+                "pg_sleep(5)",
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mailonce' AND wait_event = 'PgSleep'",
+            ),
+        };
+        // The first basket is there at once, and the second would come later.
+        let slow = format!("CASE b.id WHEN 2 THEN CONCAT(l.title, {slow}) ELSE l.title END");
+        world.configure("source.carts", format!("{} {TOUCHED}", CARTS.replace("l.title", &slow)));
+        let run = world.spawn(["detect"]);
+        let patience = Instant::now() + Duration::from_secs(30);
+        while shop.database().run(under_way).trim() != "1" {
+            assert!(Instant::now() < patience, "{engine:?}: the query does not begin");
+            thread::sleep(Duration::from_millis(20));
+        }
+        shop_server.stop();
+        // Asked once more, it is away, or still on its way out.
+        world.check(run.wait(), 1).says("the shop's database");
+        assert_eq!(server.accepted().len(), 0, "{engine:?}");
+        world.has([("planned", 2)]);
+        shop_server.start_again();
+        world.configure("source.carts", format!("{CARTS} {TOUCHED}"));
+        let (ran, server) = in_the_middle(&world, || {
+            shop_server.stop();
+            shop_server.start_again();
+        });
+        world.check(ran, 0).is_silent();
+        assert_eq!(server.accepted().len(), 2, "{engine:?}");
+        world.has([("sent", 2)]);
+        world.ok(["audit"]).is_silent();
+        shop_server.stop();
     }
 }
 
@@ -162,6 +209,76 @@ fn who_is_not_let_in_is_told_why() {
         world.configure("source.url", url);
         world.ok(["detect"]);
         world.has([("sent", 2)]);
+    }
+}
+
+#[test]
+fn a_password_that_changes_stops_what_needs_an_answer_and_no_more() {
+    for (world, shop) in Shop::on_servers() {
+        let database = shop.database();
+        let user = format!("changing_{}", database.name);
+        let change_to = |password: &str| match database.server.engine {
+            Engine::MariaDb => database.run(&format!("ALTER USER {user} IDENTIFIED BY '{password}'")),
+            Engine::Postgres => database.run(&format!("ALTER USER {user} PASSWORD '{password}'")),
+        };
+        match database.server.engine {
+            Engine::MariaDb => {
+                database.run(&format!("CREATE USER {user}; GRANT SELECT ON {}.* TO {user}", database.name))
+            }
+            Engine::Postgres => database.run(&format!("CREATE USER {user} IN ROLE reader")),
+        };
+        change_to("first");
+        world.configure("source.url", database.url().replace("reader@", &format!("{user}@")));
+        let (world, server) = with_planned(&shop, world.env("SHOP_PASSWORD", "first"));
+        change_to("second");
+        sends_nothing(&world, &server, 78, &format!("does not let the user {user} in"));
+        let world = world.env("SHOP_PASSWORD", "second");
+        let (ran, server) = in_the_middle(&world, || {
+            change_to("third");
+            close_connections(database);
+        });
+        assert_eq!((ran.code, server.accepted().len()), (1, 1), "{shop:?} {ran}");
+        ran.says("does not let the user").says("password");
+        world.has([("planned", 1), ("sent", 1)]);
+        let world = world.env("SHOP_PASSWORD", "third");
+        // Who is in stays in.
+        let (ran, server) = in_the_middle(&world, || drop(change_to("fourth")));
+        world.check(ran, 0).is_silent();
+        assert_eq!(server.accepted().len(), 1, "{shop:?}");
+        world.has([("sent", 2)]);
+    }
+}
+
+#[test]
+fn ids_of_another_type_are_the_same_carts() {
+    for (world, shop) in Shop::on_servers() {
+        let (world, _) = with_planned(&shop, world);
+        let change = |kind: &str| {
+            let columns = [
+                ("customer", "id"),
+                ("basket", "id"),
+                ("basket", "customer"),
+                ("basket_line", "basket"),
+                ("purchase", "basket"),
+            ];
+            let alter = |(table, column): (&str, &str)| match shop.database().server.engine {
+                Engine::MariaDb => format!("ALTER TABLE {table} MODIFY {column} {kind};"),
+                Engine::Postgres => format!("ALTER TABLE {table} ALTER {column} TYPE {kind};"),
+            };
+            shop.run(&world, &columns.map(alter).concat());
+        };
+        let (ran, under_way) = in_the_middle(&world, || change("VARCHAR(20)"));
+        assert!(under_way.accepted().len() == 2 || ran.code == 1, "{shop:?} {ran}");
+        let server = Server::start(Plan::accepting());
+        world.send_to(&server);
+        for (hour, kind) in [(14, "CHAR(20)"), (16, "VARCHAR(30)")] {
+            change(kind);
+            world.set_now(&format!("2026-03-01T{hour}:00:00Z"));
+            world.ok(["detect"]);
+        }
+        assert_eq!(under_way.accepted().len() + server.accepted().len(), 2, "{shop:?}");
+        world.has([("sent", 2)]);
+        world.ok(["audit"]).is_silent();
     }
 }
 

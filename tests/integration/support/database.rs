@@ -74,6 +74,7 @@ fn existing(path: impl Into<PathBuf>) -> Option<PathBuf> {
 }
 
 /// A server. It ends with the process at the latest.
+#[derive(Debug)]
 pub struct DatabaseServer {
     pub engine: Engine,
     folder: PathBuf,
@@ -81,6 +82,9 @@ pub struct DatabaseServer {
     with_tls: bool,
     child: Mutex<Child>,
 }
+
+/// The servers of this process, by engine.
+static SHARED: [OnceLock<Option<DatabaseServer>>; 2] = [OnceLock::new(), OnceLock::new()];
 
 /// The servers that run, by their ids, and the folders that are there.
 static LEFT: Mutex<(Vec<u32>, Vec<PathBuf>)> = Mutex::new((Vec::new(), Vec::new()));
@@ -102,8 +106,12 @@ fn as_its_user(engine: Engine, command: &mut Command) -> Option<(u32, u32)> {
 impl DatabaseServer {
     /// The server of this process; `None`, and a line that says so, where it is not installed.
     pub fn shared(engine: Engine) -> Option<&'static DatabaseServer> {
-        static SHARED: [OnceLock<Option<DatabaseServer>>; 2] = [OnceLock::new(), OnceLock::new()];
         SHARED[engine as usize].get_or_init(|| DatabaseServer::made(engine, true)).as_ref()
+    }
+
+    /// Whether a server of this process listens on this port.
+    pub fn shares(port: u16) -> bool {
+        SHARED.iter().any(|server| matches!(server.get(), Some(Some(server)) if server.port == port))
     }
 
     /// A server for one test alone, which ends it.
@@ -421,6 +429,7 @@ fn text_of(output: &Output) -> String {
 }
 
 /// A database of one test on a server; it goes when it is dropped.
+#[derive(Debug)]
 pub struct Database<'a> {
     pub server: &'a DatabaseServer,
     pub name: String,

@@ -1,6 +1,7 @@
 //! A shop: the same carts and orders as an SQLite database, JSON Lines or CSV, or on a server.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -23,8 +24,12 @@ impl Kind {
 
     /// All of them, for tests that must hold whatever the kind; without servers that are not installed.
     pub fn all() -> impl Iterator<Item = Kind> {
-        let on_servers = Engine::ALL.into_iter().filter(|engine| Database::can_be_had(*engine)).map(Kind::Server);
-        Kind::FILES.into_iter().chain(on_servers)
+        Kind::FILES.into_iter().chain(Engine::ALL.map(Kind::Server)).filter(|kind| kind.can_be_had())
+    }
+
+    /// Whether there can be such a shop here: a server may not be installed.
+    pub fn can_be_had(self) -> bool {
+        !matches!(self, Kind::Server(engine) if !Database::can_be_had(engine))
     }
 
     /// The word in `[source]`.
@@ -188,7 +193,7 @@ pub struct Shop {
     carts: Vec<Cart>,
     orders: Vec<Order>,
     /// Of a shop on a server.
-    database: Option<Database<'static>>,
+    database: Option<Arc<Database<'static>>>,
 }
 
 impl Shop {
@@ -200,7 +205,7 @@ impl Shop {
     }
 
     /// Of a shop on a server.
-    pub fn database(&self) -> &Database<'static> {
+    pub fn database(&self) -> &Arc<Database<'static>> {
         self.database.as_ref().expect("the shop is on a server")
     }
 
@@ -217,7 +222,7 @@ impl Shop {
         let _ = std::fs::remove_file(self.path());
         self.kind = kind;
         self.database = match kind {
-            Kind::Server(engine) => Database::new(engine),
+            Kind::Server(engine) => Database::new(engine).map(Arc::new),
             _ => None,
         };
         self.make_tables();

@@ -9,8 +9,8 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -425,6 +425,11 @@ impl World {
     /// This cart is ordered at this instant.
     pub fn order(&self, cart_id: &str, at: &str) {
         self.shop.borrow_mut().change(cart_id, |cart| cart.ordered_at = Some(at.into()));
+    }
+
+    /// The database of a shop on a server; it outlives the world while someone has it.
+    pub fn database(&self) -> Arc<super::Database<'static>> {
+        Arc::clone(self.shop.borrow().database())
     }
 
     /// Runs statements in a shop on a server.
