@@ -155,6 +155,7 @@ impl Set {
             self.database.run(&format!("{} FROM {user}", right.replacen("GRANT", "REVOKE", 1)));
             let ran = self.world.run(["source", "carts"]);
             assert_ne!(ran.code, 0, "{}: nothing needs {grant}\n{ran}", self.name);
+            ran.says("does not let the user read what the query").says("prints every right it needs");
             self.database.run(&grant);
         }
         self.world.ok(["source", "carts"]);

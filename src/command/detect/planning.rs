@@ -86,7 +86,7 @@ impl Look<'_> {
                             if self.record_left_out || is_waited_for {
                                 ledger.add_candidate(&candidate(&cart), Some((verdict, &detail)))?;
                             }
-                            self.say_left_out(&cart.cart_id, &cart.hash(), verdict);
+                            self.say_left_out(&cart.cart_id, || cart.hash(), verdict);
                         }
                     }
                 }
@@ -210,7 +210,7 @@ impl Look<'_> {
             }
             _ => {
                 *decided.left_out.entry(verdict.to_owned()).or_default() += 1;
-                self.say_left_out(&cart.cart_id, &cart.cart_hash, verdict);
+                self.say_left_out(&cart.cart_id, || cart.cart_hash.clone(), verdict);
             }
         }
         if self.record_left_out || matches!(verdict, PLAN | SUPERSEDED) {
@@ -219,9 +219,9 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn say_left_out(&self, cart_id: &str, cart_hash: &str, verdict: &str) {
+    fn say_left_out(&self, cart_id: &str, cart_hash: impl FnOnce() -> String, verdict: &str) {
         if self.output.verbose && !self.record_left_out {
-            self.output.decision(format!("Skipping cart {}... - {verdict} (cart {cart_id})", short_hash(cart_hash)));
+            self.output.decision(format!("Skipping cart {}... - {verdict} (cart {cart_id})", short_hash(&cart_hash())));
         }
     }
 

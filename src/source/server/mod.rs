@@ -128,6 +128,8 @@ enum FaultKind {
     Busy,
     /// Longer than `source.timeout`.
     Slow,
+    /// The user may not read what a query names.
+    Forbidden,
     /// A value that no row can have, such as a word for a number.
     Value,
     /// The query is wrong, or does not fit the tables any more.
@@ -226,6 +228,12 @@ impl Link {
                 format!("{shop} does not let the user {} in: {said}", printable(&self.settings.user, 80)),
                 "check `source.url`, and the password in `source.password_file` or `source.password_env`",
             ),
+            FaultKind::Forbidden => {
+                let next = "let the user read what the query names (`GRANT SELECT`); for a preset, `mailonce init --shop NAME` \
+                            prints every right it needs";
+                let what = format!("{shop} does not let the user read what the query `{key}` names: {said}");
+                if is_checked { Failure::config(what, next) } else { needs_a_person(format!("{what}; nothing more is sent"), next.into()) }
+            }
             FaultKind::Tls => needs_a_person(
                 format!("no TLS with {shop}: {said}; nothing is sent"),
                 "set `source.ca_file` to the authority that signed the server's certificate, and `source.url` to the name \

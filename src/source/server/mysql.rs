@@ -256,6 +256,7 @@ fn fault(err: &Error, patience: Duration) -> Fault {
                 1129 => FaultKind::Unreachable,
                 1053 | 1077..=1080 | 1152..=1161 | 1184 | 1317 | 1927 | 4031 => FaultKind::Lost,
                 1969 | 3024 => FaultKind::Slow,
+                1142 | 1143 | 1370 => FaultKind::Forbidden,
                 code if ILLEGAL_MIX_OF_COLLATIONS.contains(&code) => FaultKind::Value,
                 _ => FaultKind::Query,
             };

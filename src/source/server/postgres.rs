@@ -315,6 +315,7 @@ fn kind_of_state(state: &SqlState) -> FaultKind {
     match state.code() {
         "3D000" => FaultKind::Denied,
         "57014" => FaultKind::Slow,
+        "42501" => FaultKind::Forbidden,
         code => match (&code[..2], code) {
             ("28", _) => FaultKind::Denied,
             ("53" | "40" | "55", _) => FaultKind::Busy,
