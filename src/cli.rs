@@ -182,6 +182,8 @@ pub enum Campaign {
     Resume { id: String },
     /// Open nothing more, permanently; what is planned is not sent
     Cancel { id: String },
+    /// Take a campaign's definition out of campaigns.toml, and cancel it; the rest of the file stays as it is
+    Remove { id: String },
     /// Plan refused, expired or cancelled messages of an occurrence anew
     ///
     /// With --template they are written with a corrected template, after it was tried on them; so is what is still planned of

@@ -68,6 +68,7 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
                 None => format!("{id} was cancelled already; nothing was changed"),
             })
         }),
+        cli::Campaign::Remove { id } => remove(context, &settings, id),
         cli::Campaign::Retry { id, state, occurrence, template } => {
             let template = template.as_ref().map(|file| file.as_deref());
             retry(context, &settings, id, state, *occurrence, template)
@@ -547,6 +548,45 @@ fn add(context: &Context<'_>, settings: &Settings, args: &cli::CampaignAdd) -> R
     if let Some(why) = not_ready {
         context.output.print(format!("not ready yet: {why}; `mailonce run-campaigns --dry-run` looks again"));
     }
+    Ok(Exit::Done)
+}
+
+/// Takes a definition out of the file, with the comment above it. What is planned of it is decided about before.
+fn remove(context: &Context<'_>, settings: &Settings, id: &str) -> Result<Exit> {
+    let file = settings.campaigns.file.clone().unwrap_or_else(|| settings.folder.join("campaigns.toml"));
+    let unreadable = |problem: &dyn std::fmt::Display| {
+        let what = format!("could not read {}: {problem}", file.display());
+        Failure::config(what, "correct it, or take the definition out by hand").kept("nothing was written")
+    };
+    let text = fs::read_to_string(&file).map_err(|err| unreadable(&err))?;
+    let mut document: toml_edit::DocumentMut = text.parse().map_err(|err: toml_edit::TomlError| unreadable(&err))?;
+    let defined = document.get_mut("campaign").and_then(|all| all.as_array_of_tables_mut());
+    let is_it = |table: &toml_edit::Table| table.get("id").and_then(|found| found.as_str()) == Some(id);
+    let found = defined.and_then(|all| {
+        let at = all.iter().position(is_it)?;
+        Some((all, at))
+    });
+    let Some((all, at)) = found else {
+        return Err(unknown(id, &definitions(settings)?).into());
+    };
+    let mut ledger = context.ledger(settings)?;
+    let planned = ledger.opened_occurrence(id, None)?.and_then(|row| row.messages.get("planned").copied()).unwrap_or(0);
+    if planned > 0 {
+        let what = format!("campaign {id} has {} to send", count(planned, "planned message"));
+        let next = format!("wait until they are sent, or `mailonce campaign cancel {id}` first");
+        return Err(Failure::usage(what, next).kept("nothing was written").into());
+    }
+    all.remove(at);
+    // Cancelled before: a run that finds it gone would take that for a mistake, and say so.
+    if ledger.campaign(id)?.is_some() {
+        ledger.campaigns().cancel(id, context.clock.now(), &mut |_| {})?;
+    }
+    replace(&file, &document.to_string())?;
+    context.output.document(&json!({ "campaign_id": id, "file": file }));
+    context.output.print(format!(
+        "removed {id} from {}; what it sent stays in the ledger, and its id stays taken",
+        file.display()
+    ));
     Ok(Exit::Done)
 }
 

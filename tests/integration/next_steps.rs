@@ -277,3 +277,28 @@ fn help_that_cannot_be_written_is_an_error() {
         std::process::Command::new(env!("CARGO_BIN_EXE_mailonce")).arg("--help").stdout(full).status().unwrap();
     assert_eq!(status.code(), Some(74));
 }
+
+#[test]
+fn a_campaign_is_taken_out_of_the_file_and_the_rest_stays_as_it_is() {
+    let server = Server::start(Plan::accepting());
+    let one = format!("# The spring letter.\n{}", definition("spring", "at = \"2026-03-01 12:00\""));
+    let two = format!(
+        "# Every week, {{{{ name }}}}!\n{}\n# The end.\n",
+        definition("weekly", "every = \"week\"\non = \"monday\"\ntime = \"09:00\"")
+    );
+    let world = World::with_campaigns(&format!("{one}\n{two}")).smtp(&server).init();
+    let file = world.path("campaigns.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    world.exits(2, ["campaign", "remove", "autumn"]).says("no campaign");
+    world.ok(["run-campaigns", "--time-budget", "0s"]);
+    if world.states()["planned"] > 0 {
+        world.exits(2, ["campaign", "remove", "spring"]).says("planned message").says("campaign cancel spring");
+    }
+    world.ok(["run-campaigns"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    world.ok(["campaign", "remove", "spring"]).says("removed spring");
+    let after = std::fs::read_to_string(&file).unwrap();
+    assert!(!after.contains("spring") && before.ends_with(after.trim_start()), "{after}");
+    world.ok(["run-campaigns"]).is_silent();
+    world.ok(["campaign", "list"]).says("cancelled");
+}
