@@ -148,6 +148,12 @@ fn a_copy_of_the_older_ledger_stays_beside_it() {
         assert_eq!(number("PRAGMA user_version"), old.schema);
         assert_eq!(number("SELECT count(*) FROM message"), before.values().sum::<usize>() as i64);
         assert!(!world.path(format!("mailonce.db.schema-{}.part", old.schema)).exists());
+        // One that an earlier upgrade left is replaced.
+        let again = old.world(&server);
+        std::fs::write(again.path(format!("mailonce.db.schema-{}", old.schema)), "of another month").unwrap();
+        again.run(["detect"]);
+        let renewed = std::fs::metadata(again.path(format!("mailonce.db.schema-{}", old.schema))).unwrap().len();
+        assert_eq!(renewed, copy.metadata().unwrap().len());
         // It is an old copy, and is noticed as one where it is put back.
         std::fs::copy(&copy, world.ledger_file()).unwrap();
         let _ = std::fs::remove_file(world.path("mailonce.db-wal"));

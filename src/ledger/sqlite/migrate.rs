@@ -84,13 +84,13 @@ impl Ledger {
         Ok(Some(copy))
     }
 
-    /// Copies the ledger to a file beside it, unless one of that name is there: an earlier start was ended after it made
-    /// one, or a person keeps a copy elsewhere and says so by an empty file.
+    /// Copies the ledger to a file beside it, unless an empty one of that name says that a person keeps a copy elsewhere. One
+    /// that an earlier upgrade left is replaced: the ledger may have gone on since, with an older mailonce.
     fn keep_copy(&self) -> Result<PathBuf, Failure> {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         let beside = |end: &str| PathBuf::from(format!("{}.schema-{}{end}", path.display(), self.schema));
         let (copy, unfinished) = (beside(""), beside(".part"));
-        if copy.exists() {
+        if fs::metadata(&copy).is_ok_and(|meta| meta.len() == 0) {
             return Ok(copy);
         }
         let next = format!(
