@@ -120,6 +120,9 @@ pub struct Detect {
     /// Only send one message about a cart of the shop to this address, marked as a test; the ledger does not know of it
     #[arg(long, value_name = "ADDRESS", value_parser = Address::parse, conflicts_with_all = ["dry_run", "retry_now"])]
     pub test_to: Option<Address>,
+    /// The step whose message the test is; without, the first
+    #[arg(long, value_name = "NAME", requires = "test_to")]
+    pub step: Option<String>,
     /// Plan up to N new messages, for this once, where detect.max_per_run would stop it
     #[arg(long, value_name = "N")]
     pub allow: Option<u64>,
@@ -449,6 +452,9 @@ pub struct Preview {
     /// The cart to render, or `campaign` and the id of a campaign; without it, an example cart
     #[arg(value_name = "CART|campaign ID", num_args = 0..=2)]
     pub what: Vec<String>,
+    /// The step of the flow to render; without, the one that is next for the cart, or the first
+    #[arg(long, value_name = "NAME")]
+    pub step: Option<String>,
     /// The folder to write to
     #[arg(long, default_value = "preview", value_name = "DIR")]
     pub out: PathBuf,

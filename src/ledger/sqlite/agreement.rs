@@ -125,8 +125,8 @@ fn write_history(conn: &Connection, messages: &[Past], old: &[Old]) {
     for (number, past) in messages.iter().enumerate() {
         conn.execute(
             "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id, planned_at,
-                 not_before, expires_at, armed_at, settled_at, epoch, identity, cart_id, cart_hash, cart_touched_at)
-             VALUES (?1, 'cart', ?2, ?3, ?4, ?4, ?1, ?5, ?5, ?5, ?6, ?7, 1, ?8, ?1, ?9, ?5)",
+                 not_before, expires_at, armed_at, settled_at, epoch, identity, cart_id, cart_hash, cart_touched_at, episode)
+             VALUES (?1, 'cart', ?2, ?3, ?4, ?4, ?1, ?5, ?5, ?5, ?6, ?7, 1, ?8, ?1, ?9, ?5, ?1)",
             (
                 format!("m{number}"),
                 past.state,
@@ -194,23 +194,29 @@ fn what_planning_decides_is_what_the_triggers_allow() {
             currency: "EUR".into(),
             touched_at: now(),
         };
-        let rules = PlanRules { window: WINDOW, max_age: WINDOW * 3, max_per_cart: 3 };
-        let standing = ledger.standing(&cart, &rules, now()).expect("a standing");
+        let rules = PlanRules {
+            window: WINDOW,
+            max_age: WINDOW * 3,
+            max_per_cart: 3,
+            steps: Vec::new(),
+            held_back_at: None,
+        };
+        let standing = ledger.standing(&cart, &rules, now()).expect("a standing").standing;
         let is_held = matches!(
             standing,
             Standing::AlreadySent { .. } | Standing::InProgress | Standing::InDoubt | Standing::Settled { .. }
         );
         let plan = format!(
             "INSERT INTO message (id, message_key, kind, state, recipient, folded_address, message_id, planned_at,
-                 not_before, expires_at, identity, cart_id, cart_hash, cart_touched_at)
+                 not_before, expires_at, identity, cart_id, cart_hash, cart_touched_at, episode)
              VALUES (1000, 'new', 'cart', 'planned', '{address}', '{address}', 'new', '{NOW}', '{NOW}', '{NOW}',
-                 '{identity}', 'new', '{cart_hash}', '{NOW}')"
+                 '{identity}', 'new', '{cart_hash}', '{NOW}', 'new')"
         );
         prop_assert_eq!(is_held, is_forbidden(&ledger, "window_on_planning", &plan), "{:?}", standing);
         // What is only planned keeps others from being planned; whichever is armed first goes.
         let others: Vec<Past> = messages.into_iter().filter(|past| past.state != State::Planned).collect();
         unguarded(&ledger, |conn| write_history(conn, &others, &old));
-        let standing = ledger.standing(&cart, &rules, now()).expect("a standing");
+        let standing = ledger.standing(&cart, &rules, now()).expect("a standing").standing;
         let may_go = matches!(standing, Standing::Free | Standing::Untouched { .. } | Standing::Enough { .. });
         unguarded(&ledger, |conn| conn.execute_batch(&plan).expect("a planned message"));
         let arm = format!("UPDATE message SET state = 'armed', armed_at = '{NOW}', epoch = 1 WHERE id = 1000");
