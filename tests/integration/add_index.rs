@@ -289,3 +289,22 @@ fn killed_anywhere_it_is_the_old_log_or_the_whole_ledger() {
     }
     assert!(halfway >= 3, "only {halfway} kills met a run under way");
 }
+
+#[test]
+fn with_nothing_but_the_old_log_each_command_leads_to_the_next() {
+    let world = World::new().without_now().old_rows(&["7, NULL, 'x', 1, '2026-02-24 03:42:00'"]);
+    std::fs::remove_file(world.path("mailonce.toml")).unwrap();
+    world.exits(78, ["cleanup-duplicates"]).says("make one with `mailonce init`");
+    let ran = world.exits(78, ["init"]);
+    ran.says(" kept: made mailonce.toml, templates/cart.html")
+        .says("run `mailonce cleanup-duplicates` and after it `mailonce add-index`");
+    world.exits(2, ["cleanup-duplicates"]).says("for example `--timezone Europe/Berlin`");
+    let mut next = "cleanup-duplicates --timezone Europe/Berlin --dry-run".to_owned();
+    for expected in ["add-index --timezone Europe/Berlin", "detect --dry-run"] {
+        let ran = world.ok(next.split(' '));
+        let last = ran.stdout.lines().last().and_then(|line| line.strip_prefix("next: `mailonce ")?.split('`').next());
+        assert_eq!(last, Some(expected), "{ran}");
+        next = expected.to_owned();
+    }
+    world.ok(["status"]).says("live ledger");
+}
