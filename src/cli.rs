@@ -403,22 +403,9 @@ pub enum Import {
     /// Columns are matched by name: user_id or email, cart_hash, email_sent, created_at; id, cart_id, cart_value, currency,
     /// last_sent_at where there are; others are kept as JSON in `extra`. A row is known by shopper, cart_hash and
     /// created_at: one that is there already under the same id (or without one) is not added again, and under another id
-    /// it is a copy, which goes to removed_duplicate. All rows are imported, or none when the file cannot be read to its
-    /// end.
-    Log {
-        /// The file to read
-        #[arg(required_unless_present = "source", conflicts_with = "source")]
-        file: Option<PathBuf>,
-        /// Read it from the shop's own database, as `source` has it
-        #[arg(long)]
-        source: bool,
-        /// The zone of times that have none of their own
-        #[arg(long, value_name = "ZONE")]
-        timezone: Option<chrono_tz::Tz>,
-        /// The table to read, where it is read from a database
-        #[arg(long, default_value = "cart_abandonment_log")]
-        table: String,
-    },
+    /// it is a copy, which goes to removed_duplicate. A mailed row whose time cannot be read counts as mailed now. All
+    /// rows are imported, or none when the file cannot be read to its end; into a live ledger also when one of them is bad.
+    Log(ImportLog),
     /// Take over the scheduled campaigns of an older system: a JSON list of objects with `campaign_id`, `schedule_time` …
     Schedules {
         /// The file to read
@@ -427,6 +414,34 @@ pub enum Import {
         #[arg(long, default_value = "UTC")]
         timezone: chrono_tz::Tz,
     },
+}
+
+/// What an older system calls its log.
+pub const OLD_LOG_TABLE: &str = "cart_abandonment_log";
+
+#[derive(Debug, Args)]
+pub struct ImportLog {
+    /// The file to read
+    #[arg(required_unless_present = "source", conflicts_with = "source")]
+    pub file: Option<PathBuf>,
+    /// Read it from the shop's own database, as `source` has it
+    #[arg(long)]
+    pub source: bool,
+    /// The zone of times that have none of their own
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<chrono_tz::Tz>,
+    /// The table to read, where it is read from a database
+    #[arg(long, default_value = OLD_LOG_TABLE)]
+    pub table: String,
+    /// Write nothing; say what would come in, and what would not and why
+    #[arg(long)]
+    pub dry_run: bool,
+    /// All rows come in, or none if one of them is bad (exit 65); so it is into a live ledger anyway
+    #[arg(long, conflicts_with = "lenient")]
+    pub strict: bool,
+    /// Leave bad rows out and bring in the others, into a live ledger, too
+    #[arg(long)]
+    pub lenient: bool,
 }
 
 #[derive(Debug, Args)]

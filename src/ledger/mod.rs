@@ -47,8 +47,8 @@ pub use records::{
 };
 pub use runs::{Access, Epoch, Kind, Recovered};
 pub use sqlite::{
-    Adopted, Adoption, EVENT_KINDS, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored, Rules, Survey,
-    no_zone, span,
+    Adopted, Adoption, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored,
+    Rules, Survey, Take, no_zone, span,
 };
 
 /// Two steps about the carts of one shopper never leave within so long of each other; the schema's default says the same.
