@@ -210,8 +210,8 @@ mod tests {
         assert_eq!(next_at(0, 0, &[]), waits(0, 1, None, &[]));
         assert_eq!(next_at(1, 0, &[]), due(0, None, &[], 120));
         let first = past("reminder", 1, State::Sent, Some(1));
-        assert_eq!(next_at(23, 0, &[first.clone()]), waits(1, 24, Some("e"), &[]));
-        assert_eq!(next_at(24, 0, &[first.clone()]), due(1, Some("e"), &[], 48));
+        assert_eq!(next_at(23, 0, std::slice::from_ref(&first)), waits(1, 24, Some("e"), &[]));
+        assert_eq!(next_at(24, 0, std::slice::from_ref(&first)), due(1, Some("e"), &[], 48));
         let second = past("second", 24, State::InDoubt, Some(24));
         assert_eq!(next_at(72, 0, &[first.clone(), second.clone()]), due(2, Some("e"), &[], 120));
         let last = past("last", 72, State::Sent, Some(72));
@@ -223,9 +223,9 @@ mod tests {
         // The first left at 30 h: the second is due 23 h later, which is past its 48 h.
         let first = past("reminder", 1, State::Sent, Some(30));
         let later = past("reminder", 1, State::Sent, Some(20));
-        assert_eq!(next_at(42, 0, &[later.clone()]), waits(1, 43, Some("e"), &[]));
+        assert_eq!(next_at(42, 0, std::slice::from_ref(&later)), waits(1, 43, Some("e"), &[]));
         assert_eq!(next_at(48, 0, &[later]), waits(2, 91, Some("e"), &[1]));
-        assert_eq!(next_at(30, 0, &[first.clone()]), waits(2, 101, Some("e"), &[1]));
+        assert_eq!(next_at(30, 0, std::slice::from_ref(&first)), waits(2, 101, Some("e"), &[1]));
         let second = skipped("second", 24, Reason::Expired);
         assert_eq!(next_at(101, 0, &[first, second]), due(2, Some("e"), &[], 120));
         // None was ever looked at in time.
@@ -236,8 +236,8 @@ mod tests {
     #[test]
     fn a_touch_moves_what_is_to_come_and_a_late_one_begins_anew() {
         let first = past("reminder", 1, State::Sent, Some(1));
-        assert_eq!(next_at(26, 25, &[first.clone()]), waits(1, 49, Some("e"), &[]));
-        assert_eq!(next_at(27, 26, &[first.clone()]), due(0, None, &[], 146));
+        assert_eq!(next_at(26, 25, std::slice::from_ref(&first)), waits(1, 49, Some("e"), &[]));
+        assert_eq!(next_at(27, 26, std::slice::from_ref(&first)), due(0, None, &[], 146));
         // From before there were steps: it was the first.
         let stepless = Past { step: None, after: None, ..first };
         assert_eq!(next_at(24, 0, &[stepless]), due(1, Some("e"), &[], 48));
@@ -247,7 +247,7 @@ mod tests {
     fn a_flow_of_an_old_copy_has_lost_its_place() {
         let first = past("reminder", 1, State::Sent, Some(1));
         let clocks = Clocks { now: at(30), touched_at: at(6), window: TimeDelta::hours(24), held_back_at: Some(at(5)) };
-        assert_eq!(next(&steps(), &[first.clone()], clocks), due(0, None, &[], 126));
+        assert_eq!(next(&steps(), std::slice::from_ref(&first), clocks), due(0, None, &[], 126));
         let before = Clocks { held_back_at: Some(at(0)), ..clocks };
         assert_eq!(next(&steps(), &[first], before).next, due(1, Some("e"), &[], 54).next);
     }

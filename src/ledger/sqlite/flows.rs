@@ -8,15 +8,17 @@ use crate::failure::Failure;
 use crate::ledger::{Candidate, PlanRules};
 use chrono::TimeDelta;
 
-/// The messages about the same contents, to the same shopper or address, oldest first. A guest who logs in has another
-/// identity then, and keeps the episode.
+/// The messages of each episode of the same contents and the same shopper or address, oldest first. A guest who logs in has
+/// another identity then, and keeps the episode.
 pub(super) fn past_of(conn: &Reading<'_>, cart: &Candidate) -> rusqlite::Result<Vec<Past>> {
     const COLUMNS: &str =
         "id, episode, step, step_after, state, reason, armed_at, nullif(blocking_at, '') AS blocking_at,
          cart_touched_at, planned_at, settled_at";
     let mut rows = conn.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM message WHERE identity = ?1 AND cart_hash = ?3
-         UNION SELECT {COLUMNS} FROM message WHERE folded_address = ?2 AND cart_hash = ?3 ORDER BY id"
+        "WITH known (in_episode) AS MATERIALIZED (
+             SELECT episode FROM message WHERE identity = ?1 AND cart_hash = ?3
+             UNION SELECT episode FROM message WHERE folded_address = ?2 AND cart_hash = ?3)
+         SELECT {COLUMNS} FROM known CROSS JOIN message ON episode = in_episode ORDER BY id"
     ))?;
     rows.query_map((&cart.identity, &cart.folded_address, &cart.cart_hash), |row| {
         Ok(Past {
