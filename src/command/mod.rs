@@ -7,6 +7,7 @@ mod cleanup_duplicates;
 mod demo;
 mod detect;
 mod doctor;
+mod holds;
 mod import;
 mod init;
 mod log;

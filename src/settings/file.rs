@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
+use super::bounds::{CapsTable, SendWindowTable};
 use super::detect::Detect;
 use super::*;
 use crate::domain::address::Address;
@@ -27,6 +28,9 @@ struct File {
     detect: Detect,
     #[serde(default)]
     campaigns: Campaigns,
+    send_window: Option<SendWindowTable>,
+    #[serde(default)]
+    caps: CapsTable,
 }
 
 #[derive(Deserialize)]
@@ -294,13 +298,16 @@ impl Checker<'_> {
             return Err(self.wrong("shop.url", format!("{:?} is no web address", file.shop.url), "write https://…"));
         }
         let source = self.source(file.source)?;
+        let detect = self.detect(file.detect)?;
         Ok(Settings {
             folder: self.folder.to_owned(),
             ledger: self.at(&file.ledger),
             trusted_file_systems: file.trusted_file_systems,
             shop: ShopSettings { name: file.shop.name, url: file.shop.url, timezone: file.shop.timezone.0 },
             source,
-            detect: self.detect(file.detect)?,
+            send_window: self.send_window(file.send_window.as_ref())?,
+            caps: self.caps(&file.caps, &detect.steps)?,
+            detect,
             campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,

@@ -1,5 +1,6 @@
 //! What the flags, the environment and the configuration file say, checked once into one value.
 
+mod bounds;
 pub mod campaigns;
 mod detect;
 mod file;
@@ -12,9 +13,11 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use crate::domain::address::Mailbox;
+use crate::domain::caps::Cap;
 use crate::domain::filter::Filter;
 use crate::domain::flow::Step;
 use crate::domain::instant::Instant;
+use crate::domain::send_window::SendWindow;
 use crate::failure::Failure;
 use crate::ledger::Place;
 use crate::shops::Preset;
@@ -36,6 +39,9 @@ pub struct Settings {
     pub limits: Limits,
     pub detect: DetectSettings,
     pub campaigns: CampaignSettings,
+    /// When mail may leave; `None` is always. A campaign may have its own.
+    pub send_window: Option<SendWindow>,
+    pub caps: CapSettings,
 }
 
 /// `[shop]`: who writes.
@@ -193,6 +199,15 @@ pub struct DetectSettings {
     pub filter: Filter,
     /// `[[detect.step]]`, in the order of `after`; none: one message for each abandonment.
     pub steps: Vec<StepSettings>,
+}
+
+/// `[caps]`: how much mail one person gets.
+#[derive(Debug, Clone, Default)]
+pub struct CapSettings {
+    /// Over carts and campaigns; each has another length.
+    pub per_person: Vec<Cap>,
+    /// Nothing about a cart goes to someone who has ordered within this long.
+    pub quiet_after_order: Option<Duration>,
 }
 
 /// `[[detect.step]]`.

@@ -155,7 +155,7 @@ pub(super) const RULES: &[(&str, &str)] = &[
              || earlier.reason
          FROM message AS later JOIN message AS earlier ON earlier.episode = later.episode
              AND coalesce(earlier.step_after, -1) < coalesce(later.step_after, -1)
-         WHERE later.armed_at IS NOT NULL AND earlier.state = 'skipped' AND earlier.reason NOT IN ('expired', 'cancelled')",
+         WHERE later.armed_at IS NOT NULL AND earlier.state = 'skipped' AND earlier.reason NOT IN ('expired', 'capped', 'cancelled')",
     ),
     (
         "steps_keep_distance",
@@ -164,6 +164,14 @@ pub(super) const RULES: &[(&str, &str)] = &[
          FROM message AS m JOIN message AS other ON other.folded_address = m.folded_address AND other.cart_hash IS NOT NULL
              AND (other.armed_at, other.id) < (m.armed_at, m.id), ledger
          WHERE m.step IS NOT NULL AND unixepoch(m.armed_at) - unixepoch(other.armed_at) < step_gap_seconds",
+    ),
+    (
+        "cap_on_arming",
+        "SELECT message_id || ' was begun at ' || armed_at || ', and the address had got as many as a cap allows by then'
+         FROM (SELECT message_id, armed_at, seconds, since, unixepoch(armed_at)
+                   - lag(unixepoch(armed_at), messages) OVER (PARTITION BY seconds, folded_address ORDER BY armed_at, id) AS apart
+               FROM message CROSS JOIN cap WHERE armed_at IS NOT NULL)
+         WHERE apart < seconds AND armed_at > since",
     ),
     (
         "step_is_of_its_episode",

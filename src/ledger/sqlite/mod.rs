@@ -14,6 +14,7 @@ mod batches;
 mod campaigns;
 mod cancel;
 mod candidates;
+mod caps;
 mod columns;
 mod expire;
 mod flows;

@@ -69,6 +69,11 @@ impl Campaigns<'_> {
                      WHERE status <> 'paused' AND campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = ?1)",
                     [occurrence],
                 )?;
+                // Nothing of an opening is begun after it expires.
+                tx.execute(
+                    "UPDATE campaign_occurrence SET expires_at = max(expires_at, ?2) WHERE id = ?1",
+                    (occurrence, &expires_at),
+                )?;
             }
             let mut plan = tx.prepare_cached(
                 "UPDATE message SET state = 'planned', reason = NULL, armed_at = NULL, settled_at = NULL, epoch = NULL,

@@ -17,7 +17,7 @@ use super::file::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
 use super::file::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
 use super::file::text;
 use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
-pub use super::recipient::AudienceRow;
+pub use super::recipient::{AudienceRow, timezone_of};
 use super::recipient::{Columns, RecipientRow, not_ready, recipient_of_object, row};
 use super::{server, sqlite};
 use crate::domain::campaign::Audience;
