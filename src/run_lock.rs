@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::failure::{Exit, Failure};
+use crate::output::count;
 
 const RECORD_BYTES: usize = 192;
 const HOLDER_BYTES: usize = 256;
@@ -202,7 +203,7 @@ fn held(file: &File, path: &Path) -> Failure {
     );
     failure.quiet = age < LONG_HELD && !std::io::stderr().is_terminal();
     if age >= LONG_HELD {
-        failure.next = format!("it has run for {} minutes; look at it if that is not expected", age.as_secs() / 60);
+        failure.next = format!("it has run for {}; look at it if that is not expected", count(age.as_secs() / 60, "minute"));
     }
     failure
 }

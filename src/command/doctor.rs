@@ -289,7 +289,7 @@ impl CartsInReach {
 
     fn judge(&self, settings: &Settings, findings: &mut Findings) {
         let CartsInReach { carts, without_consent, bad, looked_for, ordered } = *self;
-        let max_age = humantime::format_duration(settings.detect.max_age);
+        let max_age = span::spoken(span::delta(settings.detect.max_age));
         let said = format!(
             "{} touched in the last {max_age}: {without_consent} without known consent, {ordered} of {looked_for} ordered, {}",
             count(carts, "cart"),
@@ -421,7 +421,7 @@ fn look_at_lock(settings: &Settings, ledger: &Records, record: Option<Found>, fi
                 None => findings.ok("lock", format!("a run is under way: {holder}")),
                 Some(age) => findings.warn(
                     "lock",
-                    format!("held for {} minutes: {holder}", age.num_minutes()),
+                    format!("held for {}: {holder}", count(age.num_minutes().unsigned_abs(), "minute")),
                     "look at that process; when it hangs, kill it: what it had begun becomes in doubt",
                 ),
             }
@@ -464,9 +464,9 @@ fn look_at_history(
             ),
             Some(at) if now - at > expected => {
                 let what = format!(
-                    "the last good run of `mailonce {command}` ended at {}, {} minutes ago",
+                    "the last good run of `mailonce {command}` ended at {}, {} ago",
                     instant::text(at),
-                    (now - at).num_minutes()
+                    count((now - at).num_minutes().unsigned_abs(), "minute")
                 );
                 let remedy =
                     "is the crontab's line there, and cron running? `mailonce status` shows how the last runs ended";

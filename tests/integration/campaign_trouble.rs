@@ -249,7 +249,7 @@ mod missed {
         world.ok(["campaign", "pause", "once"]);
         resumed(&world, "2026-03-02T10:00:00Z", "once").says("1 planned message sent then");
         world.ok(["campaign", "pause", "once"]);
-        resumed(&world, "2026-03-02T17:00:00Z", "once").says("1 planned message not sent: their time has passed");
+        resumed(&world, "2026-03-02T17:00:00Z", "once").says("1 planned message not sent: too late by now");
     }
 
     #[test]

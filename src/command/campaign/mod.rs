@@ -145,7 +145,7 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
         line.push_str(&format!("; {} sent then", count(resumed.planned - resumed.expired, "planned message")));
     }
     if resumed.expired > 0 {
-        line.push_str(&format!("; {} not sent: their time has passed", count(resumed.expired, "planned message")));
+        line.push_str(&format!("; {} not sent: too late by now", count(resumed.expired, "planned message")));
     }
     let Some(campaign) = defined else {
         line.push_str("; it is not in the campaigns file, so that nothing opens until it is");

@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context<'_>, file: Option<&Path>, zone: Option<Tz>, 
     })?;
     bar.finish_and_clear();
     if bad > MOST_BAD_ROWS_NAMED {
-        context.output.alarm(format!("and {} more bad rows", bad - MOST_BAD_ROWS_NAMED));
+        context.output.alarm(format!("and {}", count(bad - MOST_BAD_ROWS_NAMED, "more bad row")));
     }
     context
         .output

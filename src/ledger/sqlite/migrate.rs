@@ -12,6 +12,7 @@ use super::open::{SCHEMA, SCHEMA_SQL};
 use super::parts::{drop_part, makes_the_same, parts, parts_of_a_ledger};
 use super::{Durability, Ledger, Records};
 use crate::failure::Failure;
+use crate::output::count;
 
 /// Indexes and triggers that an earlier schema had. What this one has no longer is dropped; what a person added stays.
 const ONCE_OURS: [&str; 31] = [
@@ -109,7 +110,7 @@ impl Ledger {
         let room = fs2::available_space(folder_of(&path)).unwrap_or(u64::MAX);
         // As much again as the copy needs stays for the ledger.
         if room < size.saturating_mul(2) {
-            return Err(failed(format!("it has {size} bytes, and {room} are free")));
+            return Err(failed(format!("it has {}, and {} can be written", count(size, "byte"), count(room, "byte"))));
         }
         let made = || -> std::io::Result<()> {
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
