@@ -27,7 +27,10 @@ use crate::settings::campaigns::Definitions;
 pub(super) use definitions::replace;
 
 pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
-    let settings = context.settings()?;
+    let settings = match args {
+        cli::Campaign::Add(_) | cli::Campaign::Test { .. } => context.settings()?,
+        _ => context.settings_without_secrets()?,
+    };
     match args {
         cli::Campaign::List => show::list(context, &settings),
         cli::Campaign::Show { id, occurrence, csv } => show::show(context, &settings, id, *occurrence, *csv),

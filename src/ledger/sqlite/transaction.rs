@@ -48,12 +48,14 @@ impl Undone {
 impl Records {
     /// Runs a query, turning an SQLite error into exit 74.
     pub(super) fn read<T>(&self, work: impl FnOnce(&Reading<'_>) -> rusqlite::Result<T>) -> Result<T, Failure> {
-        work(&Reading(self.conn())).map_err(|err| unusable(&self.path, &err))
+        let read = work(&Reading(self.conn())).map_err(|err| unusable(&self.path, &err));
+        self.check_rest().and(read)
     }
 
     /// Works on temporary tables, which are this connection's alone, and on its settings. Nothing of the ledger is written.
     pub(super) fn scratch<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
-        work(self.conn()).map_err(|err| unusable(&self.path, &err))
+        let worked = work(self.conn()).map_err(|err| unusable(&self.path, &err));
+        self.check_rest().and(worked)
     }
 }
 
