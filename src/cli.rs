@@ -222,8 +222,8 @@ pub enum Campaign {
     },
     /// Plan refused, expired or cancelled messages of an occurrence anew
     ///
-    /// With --template they are written with a corrected template, after it was tried on them; so is what is still planned of
-    /// that occurrence.
+    /// What the campaign's own template refused is written with the definition's, once that is corrected. With --template all
+    /// of them are; it is tried on them first, and what is still planned of that occurrence is written with it, too.
     #[command(after_help = examples::CAMPAIGN_RETRY)]
     Retry {
         /// The campaign

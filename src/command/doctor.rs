@@ -373,8 +373,9 @@ fn look_at_campaigns(context: &Context<'_>, settings: &Settings, ledger: &Record
 
 /// Whether the user who runs this may do what a run does with its files. What is not there, others look for.
 fn look_at_rights(settings: &Settings, findings: &mut Findings) {
+    let folder = folder_of(&settings.ledger);
     let mut needed = vec![
-        (Right::Write, folder_of(&settings.ledger).to_owned()),
+        (Right::Write, folder.canonicalize().unwrap_or_else(|_| folder.to_owned())),
         (Right::Read, settings.ledger.clone()),
         (Right::Write, settings.ledger.clone()),
         (Right::Read, RunLock::path_for(&settings.ledger)),

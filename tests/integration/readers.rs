@@ -174,8 +174,9 @@ fn doctor_names_each_right_that_its_user_lacks() {
     let findings = ran.json()["findings"].as_array().unwrap().clone();
     let of_rights = findings.iter().filter(|finding| finding["check"] == "rights" && finding["level"] == "fail");
     let told: Vec<_> = of_rights.map(|finding| finding["what"].as_str().unwrap().to_owned()).collect();
+    let folder = world.path("").canonicalize().unwrap();
     for right in [
-        "write .: ",
+        &format!("write {}: ", folder.display()),
         "write mailonce.db: ",
         "mailonce.db.lock: ",
         "read cart.html",

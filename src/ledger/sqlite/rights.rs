@@ -44,9 +44,11 @@ impl Records {
         let name = percent_encode(real.as_os_str().as_encoded_bytes(), PLAIN);
         let name = PathBuf::from(format!("file:{name}?immutable=1"));
         let access = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        let mut records = Records::connect_to(path, &name, access, None)?;
+        let opened = Records::connect_to(path, &name, access, None);
+        // First of all: what looks like damage may be half of what a run was writing.
+        check_unwritten(path, &mark)?;
+        let mut records = opened?;
         records.at_rest = Some(mark);
-        records.check_rest()?;
         Ok(records)
     }
 
@@ -55,13 +57,17 @@ impl Records {
     /// # Errors
     /// Exit 74: a run wrote to it meanwhile.
     pub(super) fn check_rest(&self) -> Result<(), Failure> {
-        match &self.at_rest {
-            Some(mark) if Ledger::mark_of(&self.path) != *mark => Err(Failure::ledger(
-                format!("a run wrote to the ledger {} while it was read", self.path.display()),
-                "start the same command again",
-            )),
-            _ => Ok(()),
-        }
+        self.at_rest.as_ref().map_or(Ok(()), |mark| check_unwritten(&self.path, mark))
+    }
+}
+
+fn check_unwritten(path: &Path, mark: &str) -> Result<(), Failure> {
+    match Ledger::mark_of(path) == mark {
+        true => Ok(()),
+        false => Err(Failure::ledger(
+            format!("a run wrote to the ledger {} while it was read", path.display()),
+            "start the same command again",
+        )),
     }
 }
 

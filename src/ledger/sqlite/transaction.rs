@@ -163,7 +163,7 @@ pub(super) fn unusable(path: &Path, err: &rusqlite::Error) -> Failure {
     let next = match err.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "make room on that disk, then start the same command again",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            "make the ledger and its folder writable for the user cron runs as"
+            "start the command as the user that cron runs as, who must be able to write the ledger and its folder"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another program holds the ledger's write lock; close it, then start the same command again"
