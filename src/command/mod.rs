@@ -43,6 +43,12 @@ impl Context<'_> {
         Settings::read(self.global.config.as_deref())
     }
 
+    /// The settings for a command that asks neither the shop nor the mail server: who types it may not be the user whom
+    /// their passwords are for.
+    fn settings_without_secrets(&self) -> Result<Settings, Failure> {
+        Settings::read_without_secrets(self.global.config.as_deref())
+    }
+
     /// Opens the ledger for a command that writes and takes no lock. An older schema is brought up to date first, which
     /// needs the lock for that moment.
     fn ledger(&self, settings: &Settings) -> Result<Ledger, Failure> {

@@ -29,11 +29,6 @@ struct Open {
 }
 
 impl SendWindow {
-    /// Whether mail may leave at this instant, in this zone.
-    pub fn is_open(&self, at: Instant, zone: Tz) -> bool {
-        self.open_around(at, zone).is_some_and(|open| open.from <= at)
-    }
-
     /// The first instant from `at` on at which it is open.
     pub fn earliest(&self, at: Instant, zone: Tz) -> Instant {
         self.open_around(at, zone).map_or(at, |open| open.from.max(at))
@@ -93,6 +88,12 @@ mod tests {
         let time = |text: &str| NaiveTime::parse_from_str(text, "%H:%M").expect("a time");
         let spread = TimeDelta::minutes(spread_minutes);
         SendWindow { opens: time(opens), closes: time(closes), days: days.to_vec(), spread }
+    }
+
+    impl SendWindow {
+        fn is_open(&self, at: Instant, zone: Tz) -> bool {
+            self.earliest(at, zone) == at
+        }
     }
 
     fn at(text: &str) -> Instant {

@@ -264,6 +264,14 @@ impl CampaignSettings {
     }
 }
 
+/// Whether the passwords that a configuration names are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Needed,
+    /// One that this user may not read is none, and so is one that only the crontab sets.
+    NotNeeded,
+}
+
 impl Settings {
     /// Where the ledger is, and what is trusted to hold it.
     pub fn place(&self) -> Place<'_> {
@@ -275,7 +283,12 @@ impl Settings {
     /// # Errors
     /// Exit 78: no file, unreadable, an unknown key (the nearest right one is named), a value out of its bounds.
     pub fn read(flag: Option<&Path>) -> Result<Settings, Failure> {
-        file::read(&find(flag)?)
+        file::read(&find(flag)?, Secrets::Needed)
+    }
+
+    /// The same for a command that needs no password: one that is not for this user is none.
+    pub fn read_without_secrets(flag: Option<&Path>) -> Result<Settings, Failure> {
+        file::read(&find(flag)?, Secrets::NotNeeded)
     }
 }
 

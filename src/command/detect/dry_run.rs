@@ -177,7 +177,8 @@ fn say(
         output.print(format!("bad row     {line}; row skipped"));
     }
     if bad_rows > report.bad_rows.len() as u64 {
-        output.print(format!("            and {} more bad rows", bad_rows - report.bad_rows.len() as u64));
+        let more = bad_rows - report.bad_rows.len() as u64;
+        output.print(format!("            and {}", count(more, "more bad row")));
     }
     for (verdict, carts) in listed.iter().filter(|(_, carts)| **carts > MOST_LISTED) {
         output.print(format!("            and {} more: {verdict}", carts - MOST_LISTED));

@@ -157,7 +157,7 @@ fn tell_of_a_long_look(
     let line = budget.map(|budget| {
         let undecided = match report.undecided {
             0 => String::new(),
-            undecided => format!("{} not decided about in time wait for a later run; ", count(undecided, "cart")),
+            undecided => format!("{} left for a later run; ", count(undecided, "cart")),
         };
         format!(
             "looking at {} takes longer than --time-budget {}; {undecided}what is planned is sent, a little each run",

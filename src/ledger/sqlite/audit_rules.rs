@@ -106,14 +106,14 @@ pub(super) const RULES: &[(&str, &str)] = &[
     ),
     (
         "books_of_an_opening",
-        "SELECT 'the opening ' || o.campaign_id || ' ' || o.planned_at || ' has ' || o.recipients || ' recipients, but '
-             || count(m.id) || ' messages'
+        "SELECT 'the opening ' || o.campaign_id || ' ' || o.planned_at || ' counts recipients: ' || o.recipients
+             || ', but has messages: ' || count(m.id)
          FROM campaign_occurrence AS o LEFT JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id
          WHERE o.state = 'opened' GROUP BY o.id HAVING count(m.id) <> o.recipients",
     ),
     (
         "total_runs",
-        "SELECT 'the campaign ' || c.campaign_id || ' counts ' || c.total_runs || ' runs, but was opened ' || count(*) || ' times'
+        "SELECT 'the campaign ' || c.campaign_id || ' counts runs: ' || c.total_runs || ', but was opened: ' || count(*)
          FROM scheduled_campaign AS c JOIN campaign_occurrence AS o ON o.campaign_id = c.campaign_id AND o.state = 'opened'
          GROUP BY c.campaign_id HAVING count(*) > c.total_runs",
     ),
