@@ -65,6 +65,8 @@ words! {
         Cancelled = "cancelled",
         /// An old copy of the ledger was put back: it may have gone out already.
         HeldBack = "held_back",
+        /// Held out, so that what comes without mail is known.
+        Holdout = "holdout",
     }
 }
 

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 
 use crate::domain::flow::{Flow, Step};
+use crate::domain::holdout::Holdout;
 use crate::domain::instant::Instant;
 use crate::domain::standing::Standing;
 
@@ -34,8 +35,8 @@ pub struct Opening {
 /// What came of an opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// So many messages were planned.
-    Planned { recipients: u64 },
+    /// So many messages were written, of which these were held out and the others planned.
+    Planned { recipients: u64, held_out: u64 },
     /// Another run had decided about this occurrence already, or the campaign was paused meanwhile.
     NotOurs,
 }
@@ -46,6 +47,8 @@ pub struct OpeningKey<'a> {
     pub campaign_id: &'a str,
     pub planned_at: Instant,
     pub sender_domain: &'a str,
+    /// Who is held out of it.
+    pub holdout: Option<&'a Holdout>,
 }
 
 /// A cart that one look at the shop found.
@@ -86,6 +89,8 @@ pub struct PlanRules {
     pub steps: Vec<Step>,
     /// When an old copy of the ledger was put back, if ever.
     pub held_back_at: Option<Instant>,
+    /// Who is held out of mail about carts.
+    pub holdout: Option<Holdout>,
 }
 
 /// A candidate, what stands against writing to its owner, and where it is in its flow (`None` without steps).

@@ -8,6 +8,7 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::detect::Detect;
+use super::recovery::HoldoutTable;
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::engine::Engine;
@@ -25,6 +26,7 @@ struct File {
     mail: Mail,
     #[serde(default)]
     detect: Detect,
+    holdout: Option<HoldoutTable>,
     #[serde(default)]
     campaigns: Campaigns,
 }
@@ -301,6 +303,7 @@ impl Checker<'_> {
             shop: ShopSettings { name: file.shop.name, url: file.shop.url, timezone: file.shop.timezone.0 },
             source,
             detect: self.detect(file.detect)?,
+            holdout: file.holdout.map(|holdout| self.holdout(holdout)).transpose()?,
             campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,

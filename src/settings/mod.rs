@@ -4,6 +4,7 @@ pub mod campaigns;
 mod detect;
 mod file;
 mod preset;
+mod recovery;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use chrono_tz::Tz;
 use crate::domain::address::Mailbox;
 use crate::domain::filter::Filter;
 use crate::domain::flow::Step;
+use crate::domain::holdout::Holdout;
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
 use crate::ledger::Place;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub transport: TransportSettings,
     pub limits: Limits,
     pub detect: DetectSettings,
+    /// `[holdout]`; `None`: everyone is written to.
+    pub holdout: Option<Holdout>,
     pub campaigns: CampaignSettings,
 }
 

@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &ledger)?;
-    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(&settings.detect, &ledger)?, u64::MAX)?;
+    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(settings, &ledger)?, u64::MAX)?;
     let to_plan = decided.map_or(0, |decided| decided.to_plan);
     let mut report = DryRun {
         would_send: Vec::new(),

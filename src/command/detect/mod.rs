@@ -20,13 +20,13 @@ use crate::ledger::{News, Notice, PlanRules, Records, WaitingFor};
 use crate::letters::cart::CartLetters;
 use crate::output::{Output, count};
 use crate::run::Run;
-use crate::settings::{DetectSettings, Settings};
+use crate::settings::Settings;
 use crate::source::{self, Source};
 use crate::stop::StopCause;
 use feed::CartFeed;
 pub(super) use planning::by_itself;
 pub(super) use planning::next_step;
-use planning::{Look, NO_ADDRESS};
+use planning::{HELD_OUT, Look, NO_ADDRESS};
 
 /// A machine may be busy for a moment.
 const LONG_LOOK_IS_TOLD_AFTER: TimeDelta = TimeDelta::minutes(10);
@@ -78,13 +78,15 @@ impl Report for CartReport {
 }
 
 /// The rules of planning, as the configuration has them.
-fn plan_rules(detect: &DetectSettings, ledger: &Records) -> Result<PlanRules, Failure> {
+fn plan_rules(settings: &Settings, ledger: &Records) -> Result<PlanRules, Failure> {
+    let Settings { detect, holdout, .. } = settings;
     Ok(PlanRules {
         window: span::delta(detect.window),
         max_age: span::delta(detect.max_age),
         max_per_cart: detect.max_per_cart,
         steps: detect.steps.iter().map(|step| step.step.clone()).collect(),
         held_back_at: ledger.held_back_at()?,
+        holdout: holdout.clone().filter(|holdout| holdout.carts),
     })
 }
 
@@ -208,7 +210,7 @@ fn look_at_shop(
     let Sending { context, settings, stop, .. } = sending;
     let now = context.clock.now();
     let mut source = source::open(&settings.source)?;
-    let rules = plan_rules(&settings.detect, &run.ledger)?;
+    let rules = plan_rules(settings, &run.ledger)?;
     let look = Look { settings, now, output: context.output, record_left_out: false, stop: Some(stop) };
     let mut found = look.read(source.as_mut(), &run.ledger)?;
     report.carts_seen = found.carts_seen;
@@ -243,7 +245,11 @@ fn look_at_shop(
         );
         standing.push(Notice { key: "max_per_run".into(), line });
         *report.left_out.entry("more than max_per_run".into()).or_default() += to_plan;
-    } else if to_plan > 0 || decided.has_late || report.left_out.contains_key("superseded") {
+    } else if to_plan > 0
+        || decided.has_late
+        || report.left_out.contains_key("superseded")
+        || report.left_out.contains_key(HELD_OUT)
+    {
         report.planned = run.ledger.plans().plan_candidates(&rules, now, settings.mail.from.address.domain())?;
     }
     if to_plan <= most {

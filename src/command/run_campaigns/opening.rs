@@ -289,7 +289,8 @@ pub(in crate::command) fn gather(
     sender_domain: &str,
     quiet: bool,
 ) -> Result<Gathered> {
-    let key = OpeningKey { campaign_id: &campaign.id, planned_at, sender_domain };
+    let holdout = settings.holdout.as_ref().filter(|holdout| holdout.campaigns);
+    let key = OpeningKey { campaign_id: &campaign.id, planned_at, sender_domain, holdout };
     let mut gathered = Gathered {
         rows: 0,
         bad: Vec::new(),
@@ -456,11 +457,12 @@ fn open_one(
     };
     match run.ledger.plans().open_occurrence(run.epoch, &opening, gathered.repeated, now)? {
         Opened::NotOurs => {}
-        Opened::Planned { recipients } => {
+        Opened::Planned { recipients, held_out } => {
             report.opened.push(OpenedNow {
                 campaign_id: campaign.id.clone(),
                 planned_at: instant::text(planned_at),
                 recipients,
+                held_out,
                 bad_rows: gathered.bad_rows,
                 repeated: gathered.repeated,
             });

@@ -200,6 +200,7 @@ fn what_planning_decides_is_what_the_triggers_allow() {
             max_per_cart: 3,
             steps: Vec::new(),
             held_back_at: None,
+            holdout: None,
         };
         let standing = ledger.standing(&cart, &rules, now()).expect("a standing").standing;
         let is_held = matches!(

@@ -18,7 +18,7 @@ use crate::ledger::{Access, Kind};
 use crate::run_lock::{Found, RunLock};
 
 /// `user_version` of the schema this program writes.
-pub(super) const SCHEMA: i64 = 4;
+pub(super) const SCHEMA: i64 = 5;
 /// The oldest that it reads, and that a command with the run lock brings up to date.
 const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".
