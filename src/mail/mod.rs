@@ -1,6 +1,7 @@
 //! Messages: rendering them, composing them, and taking them to a server or into a folder.
 
 mod cart;
+mod conditional;
 pub mod file;
 mod inline;
 mod markup;
