@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod fate;
 pub mod identity;
 pub mod instant;
+pub mod locale;
 pub mod message_key;
 pub mod money;
 pub mod old_log;

@@ -1,6 +1,6 @@
 //! A campaign's letters: one for each recipient of an opening, written as it was fixed when it opened.
 
-use minijinja::Value;
+use minijinja::{Value, context};
 
 use super::{SentAs, compose, marked_as_test};
 use crate::domain::address::{self, Address, Mailbox};
@@ -82,8 +82,8 @@ impl CampaignLetters {
         values.insert("email".into(), address.envelope().into());
         values.insert("campaign_id".into(), self.campaign_id.clone().into());
         values.insert("unsubscribe_url".into(), unsubscribe.into());
-        values.insert("shop".into(), serde_json::json!({ "name": self.shop.name, "url": self.shop.url }));
-        let context: Value = serde_json::from_value(values.into()).map_err(|err| err.to_string())?;
+        let row: Value = serde_json::from_value(values.into()).map_err(|err| err.to_string())?;
+        let context = context! { shop => template::shop_variables(&self.shop), ..row };
         self.template.render(context).map_err(|err| err.to_string())
     }
 }

@@ -24,7 +24,7 @@ pub const BUILT_IN_CART: &str = include_str!("cart.html");
 pub fn cart_context(cart: &Cart, shop: &ShopSettings, unsubscribe: Option<&str>, token: &str) -> Value {
     let items: Vec<Value> = cart.lines.iter().map(item).collect();
     context! {
-        shop => context! { name => &shop.name, url => web_address(Some(&shop.url)) },
+        shop => shop_variables(shop),
         name => cart.name.as_deref().map(one_line).filter(|name| !name.is_empty()),
         email => cart.email.envelope(),
         cart_id => &cart.cart_id,
@@ -34,6 +34,17 @@ pub fn cart_context(cart: &Cart, shop: &ShopSettings, unsubscribe: Option<&str>,
         recovery_url => web_address(cart.recovery_url.as_deref()).or_else(|| web_address(Some(&shop.url))),
         updated_at => cart.updated_at.with_timezone(&shop.timezone).format("%-d %B %Y, %H:%M").to_string(),
         unsubscribe_url => unsubscribe.map(|template| expand_unsubscribe(template, &cart.email, token)),
+    }
+}
+
+/// What every template knows of the shop.
+pub fn shop_variables(shop: &ShopSettings) -> Value {
+    context! {
+        name => &shop.name,
+        url => &shop.url,
+        logo => &shop.logo,
+        address => &shop.address,
+        locale => shop.locale.to_string(),
     }
 }
 
@@ -87,6 +98,7 @@ fn web_address(address: Option<&str>) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::domain::instant;
+    use crate::domain::locale::Locale;
     use crate::mail::template::{AS_WRITTEN, Rendered, Template};
     use crate::mail::{inline, markup, markup::Token};
 
@@ -94,6 +106,9 @@ mod tests {
         ShopSettings {
             name: "Tom & Co".into(),
             url: "https://shop.example".into(),
+            logo: None,
+            address: None,
+            locale: Locale::ENGLISH,
             timezone: chrono_tz::Europe::Berlin,
         }
     }
@@ -237,6 +252,17 @@ mailto:stop@shop.example?subject=ada%40example.com
 
     fn built_in_html(context: &Value) -> String {
         Template::load(None, "S").unwrap().render(context.clone()).unwrap().html
+    }
+
+    #[test]
+    fn a_line_without_a_picture_shows_no_box_in_its_place() {
+        let mut cart = cart("EUR", &[("Lamp", 1, "1"), ("Table", 1, "1")]);
+        let styled = |html: &str| html.split("<body").nth(1).unwrap_or_default().matches("#f0eee9").count();
+        let html = built_in(&cart).html;
+        assert!(!html.contains("class=\"picture\"") && styled(&html) == 0, "{html}");
+        cart.lines[0].image_url = Some("https://shop.example/a.png".into());
+        let html = built_in(&cart).html;
+        assert_eq!((html.matches("class=\"picture\"").count(), styled(&html)), (2, 1), "{html}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::inline;
 use super::markup::{self, Token};
 use super::plain_text;
 
-pub use super::cart::{BUILT_IN_CART, cart_context, example_cart};
+pub use super::cart::{BUILT_IN_CART, cart_context, example_cart, shop_variables};
 
 /// Instructions that one part of one message may take: enough for a cart of thousands of items, while a loop in a loop in
 /// a loop ends within a second.

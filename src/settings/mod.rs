@@ -12,6 +12,7 @@ use chrono_tz::Tz;
 
 use crate::domain::address::Mailbox;
 use crate::domain::instant::Instant;
+use crate::domain::locale::Locale;
 use crate::failure::Failure;
 use crate::ledger::Place;
 use crate::shops::Preset;
@@ -40,6 +41,12 @@ pub struct Settings {
 pub struct ShopSettings {
     pub name: String,
     pub url: String,
+    /// A picture on an `https:` page.
+    pub logo: Option<String>,
+    /// The postal address, a line each; none is empty.
+    pub address: Option<String>,
+    /// The language of those whose own is not known (English).
+    pub locale: Locale,
     pub timezone: Tz,
 }
 

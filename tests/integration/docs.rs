@@ -349,8 +349,9 @@ fn what_the_page_calls_required_is_required() {
 }
 
 /// Each default that the page gives, and the place in the code that it comes from. Who changes the one finds the other.
-const DEFAULTS: [(&str, &str, &str); 37] = [
+const DEFAULTS: [(&str, &str, &str); 38] = [
     ("trusted_file_systems", "[]", "#[serde(default)]\n    trusted_file_systems: Vec<String>"),
+    ("shop.locale", "\"en\"", "None => Locale::ENGLISH"),
     ("shop.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
     ("source.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
     ("source.tls", "\"verify\"", "(None, _) => Encryption::Verify"),
