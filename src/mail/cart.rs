@@ -68,6 +68,8 @@ pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
         created_at: None,
         updated_at: now - TimeDelta::hours(2),
         recovery_url: Some(format!("{}/cart/example", shop.url.trim_end_matches('/'))),
+        locale: None,
+        odd_locale: None,
         consent: Some(true),
         ordered_at: None,
         lines: vec![
@@ -132,6 +134,8 @@ mod tests {
             created_at: None,
             updated_at: instant::from_text("2026-03-01T08:00:00Z").unwrap(),
             recovery_url: Some("https://shop.example/cart/c1?a=1&b=2".into()),
+            locale: None,
+            odd_locale: None,
             consent: None,
             ordered_at: None,
             lines: lines.iter().map(line).collect(),

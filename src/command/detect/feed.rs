@@ -208,6 +208,8 @@ fn stand_in(due: &Due) -> Option<Cart> {
         created_at: None,
         updated_at: due.cart_touched_at,
         recovery_url: None,
+        locale: None,
+        odd_locale: None,
         consent: None,
         ordered_at: None,
         lines: Vec::new(),

@@ -25,7 +25,7 @@ use crate::source::{self, Source};
 use crate::stop::StopCause;
 use feed::CartFeed;
 pub(super) use planning::by_itself;
-use planning::{Look, NO_ADDRESS};
+use planning::{Look, NO_ADDRESS, ODD_LOCALE};
 
 /// A machine may be busy for a moment.
 const LONG_LOOK_IS_TOLD_AFTER: TimeDelta = TimeDelta::minutes(10);
@@ -225,6 +225,12 @@ fn look_at_shop(
         }
     } else {
         run.ledger.notices().note_once(NO_ADDRESS, None, now)?;
+    }
+    let odd_locale = found.first_odd_locale.take();
+    if run.ledger.notices().note_once(ODD_LOCALE, odd_locale.as_ref(), now)?
+        && let Some(Notice { line, .. }) = odd_locale
+    {
+        report.delivered.news.push(format!("{line}; such carts are written to in the shop's language"));
     }
     let most = settings.detect.max_per_run.max(args.allow.unwrap_or(0));
     let Some(decided) = look.decide(source.as_mut(), &run.ledger, &rules, most)? else { return Ok(source) };
