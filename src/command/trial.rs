@@ -82,7 +82,7 @@ pub(super) fn send_cart(context: &Context<'_>, settings: &Settings, to: &Address
     };
     cart.email = to.clone();
     let message_id = fresh_message_id(settings.mail.from.address.domain(), now);
-    let outgoing = letters.write_test(&cart, &message_id, now).map_err(cannot_be_rendered)?;
+    let outgoing = letters.write_test(&cart, cart.locale, &message_id, now).map_err(cannot_be_rendered)?;
     send(context, settings, &ledger, &outgoing)
 }
 

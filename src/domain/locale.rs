@@ -33,6 +33,15 @@ impl Locale {
         parts.next().is_none().then_some(locale)
     }
 
+    /// The tag and what is left of it from the nearest to the farthest: `de-AT`, `de`. What is written in one of these is
+    /// understood.
+    pub fn chain(&self) -> impl Iterator<Item = Locale> {
+        let language = Locale { script: [0; 4], region: [0; 3], ..*self };
+        let scripted = Locale { region: [0; 3], ..*self };
+        let mut last = None;
+        [*self, scripted, language].into_iter().filter(move |locale| last.replace(*locale) != Some(*locale))
+    }
+
     /// The language alone, in lower case: `de`.
     pub fn language(&self) -> &str {
         shown(&self.language)
@@ -99,5 +108,13 @@ mod tests {
             assert_eq!(Locale::parse(text), None, "{text:?}");
         }
         assert_eq!(Locale::parse("EN"), Some(Locale::ENGLISH));
+    }
+
+    #[test]
+    fn a_chain_leads_from_the_region_to_the_language() {
+        for (tag, chain) in [("de", "de"), ("de-AT", "de-AT de"), ("zh-Hant-TW", "zh-Hant-TW zh-Hant zh")] {
+            let found: Vec<String> = Locale::parse(tag).unwrap().chain().map(|locale| locale.to_string()).collect();
+            assert_eq!(found.join(" "), chain);
+        }
     }
 }

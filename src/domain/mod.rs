@@ -22,4 +22,5 @@ pub mod refusal;
 pub mod span;
 pub mod standing;
 pub mod state;
+pub mod subject;
 pub mod web_address;

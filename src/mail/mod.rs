@@ -10,6 +10,7 @@ mod plain_text;
 pub mod session;
 pub mod smtp;
 pub mod template;
+pub mod translations;
 
 use std::cell::OnceCell;
 use std::io;

@@ -158,7 +158,7 @@ struct Detect {
     consent: Option<String>,
     max_per_cart: Option<u32>,
     max_per_run: Option<u64>,
-    subject: Option<String>,
+    subject: Option<Subject>,
     template: Option<String>,
 }
 
@@ -299,7 +299,6 @@ impl Checker<'_> {
             ("shop.name", Some(&file.shop.name)),
             ("source.path", file.source.path.as_ref()),
             ("mail.file.dir", Some(&file.mail.file.dir)),
-            ("detect.subject", file.detect.subject.as_ref()),
             ("detect.template", file.detect.template.as_ref()),
         ] {
             let Some(text) = text else { continue };
@@ -307,14 +306,14 @@ impl Checker<'_> {
                 return Err(self.wrong(key, "is empty or holds a control character", "write a value there"));
             }
         }
-        let source = self.source(file.source)?;
+        let (shop, source) = (self.shop(file.shop)?, self.source(file.source)?);
         Ok(Settings {
             folder: self.folder.to_owned(),
             ledger: self.at(&file.ledger),
             trusted_file_systems: file.trusted_file_systems,
-            shop: self.shop(file.shop)?,
             source,
-            detect: self.detect(file.detect)?,
+            detect: self.detect(file.detect, shop.locale)?,
+            shop,
             campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,
@@ -640,7 +639,7 @@ impl Checker<'_> {
         }
     }
 
-    fn detect(&self, detect: Detect) -> Result<DetectSettings, Failure> {
+    fn detect(&self, detect: Detect, shop: Locale) -> Result<DetectSettings, Failure> {
         let minutes = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default * 60), |span| span.0);
         let since = match &detect.since {
             None => None,
@@ -665,7 +664,7 @@ impl Checker<'_> {
             consent_assumed,
             max_per_cart: detect.max_per_cart.unwrap_or(3),
             max_per_run: detect.max_per_run.unwrap_or(1000),
-            subject: detect.subject.unwrap_or_else(|| "You left something behind".into()),
+            subject: detect.subject.unwrap_or_else(|| "{{ text.subject }}".into()).for_shop(shop),
             template: detect.template.as_deref().map(|file| self.at(file)),
         };
         if settings.max_age <= settings.idle {

@@ -13,6 +13,7 @@ use chrono_tz::Tz;
 use crate::domain::address::Mailbox;
 use crate::domain::instant::Instant;
 use crate::domain::locale::Locale;
+use crate::domain::subject::Subject;
 use crate::failure::Failure;
 use crate::ledger::Place;
 use crate::shops::Preset;
@@ -190,7 +191,8 @@ pub struct DetectSettings {
     pub max_per_cart: u32,
     /// More than this many new messages in one run are a mistake until a person says otherwise (1000).
     pub max_per_run: u64,
-    pub subject: String,
+    /// Without one configured, the words of the language the message is written in.
+    pub subject: Subject,
     /// `None` means the template that is built in.
     pub template: Option<PathBuf>,
 }

@@ -380,7 +380,7 @@ const DEFAULTS: [(&str, &str, &str); 38] = [
     ("detect.consent", "\"required\"", "None | Some(\"required\") => false"),
     ("detect.max_per_cart", "3", "detect.max_per_cart.unwrap_or(3)"),
     ("detect.max_per_run", "1000", "detect.max_per_run.unwrap_or(1000)"),
-    ("detect.subject", "\"You left something behind\"", "unwrap_or_else(|| \"You left something behind\".into())"),
+    ("detect.subject", "the language's own", "unwrap_or_else(|| \"{{ text.subject }}\".into())"),
     ("detect.template", "built in", "`None` means the template that is built in."),
     ("campaigns.file", "campaigns.toml beside this file, if it exists", "Some(self.at(\"campaigns.toml\"))"),
     ("campaigns.min_gap", "\"10m\"", "min_gap: minutes(10)"),

@@ -1,6 +1,5 @@
 //! `campaign retry`: messages of an opening planned anew, with a corrected template if one is named.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -17,6 +16,7 @@ use crate::domain::state::{Retried, State};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{OpenOccurrence, Records, Retemplated};
 use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow, read_row};
+use crate::mail::translations::TemplateTexts;
 use crate::output::count;
 use crate::progress;
 use crate::settings::Settings;
@@ -38,7 +38,7 @@ fn corrected(
     let path = match (file, defined) {
         (Some(file), _) => file,
         (None, Some(campaign)) => {
-            corrected.subject.clone_from(&campaign.subject);
+            corrected.subject = campaign.subject.stored();
             &campaign.template
         }
         (None, None) => {
@@ -47,10 +47,11 @@ fn corrected(
         }
     };
     corrected.template_name = path.display().to_string();
-    corrected.template = fs::read_to_string(path).map_err(|err| {
+    let texts = TemplateTexts::read(path).map_err(|(path, err)| {
         let what = format!("the template {} cannot be read: {err}", path.display());
         Failure::config(what, "put it there").kept("nothing was changed")
     })?;
+    corrected.template = texts.stored();
     let letters = CampaignLetters::of(&corrected, settings)?;
     let retried: Vec<_> = states.iter().map(|which| which.stand()).collect();
     for which in [retried.as_slice(), &[(State::Planned, None)]] {

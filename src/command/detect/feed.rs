@@ -84,7 +84,7 @@ impl<'a> CartFeed<'a> {
             id: due.id,
             label: label(due),
             fresh_until,
-            compose: Box::new(move || letters.write(&cart, &message_id, date)),
+            compose: Box::new(move || letters.write(&cart, cart.locale, &message_id, date)),
         }
     }
 }
