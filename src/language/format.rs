@@ -138,6 +138,7 @@ mod tests {
             ("ar", "1234.5", "EUR", "\u{200f}1,234.50\u{a0}€"),
             ("ar-EG", "1234.5", "EUR", "\u{200f}١٬٢٣٤٫٥٠\u{a0}€"),
             ("sv", "1234.5", "SEK", "1\u{a0}234,50\u{a0}kr"),
+            ("de", "1", "ZZZ", "1,00\u{a0}ZZZ"),
             // CLDR writes these without decimals; the shop counts them.
             ("de", "1234.5", "RSD", "1.234,50\u{a0}RSD"),
             ("de", "12.5", "KWD", "12,500\u{a0}KWD"),

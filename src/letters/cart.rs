@@ -34,7 +34,7 @@ impl CartLetters {
             Some(path) => TemplateTexts::read(path).map_err(|(path, err)| cannot_be_read(&path, &err))?,
         };
         let subject = settings.detect.subject.clone();
-        let templates = Templates::compile(&texts, &subject)?;
+        let templates = Templates::compile(&texts, &subject)?.with_words();
         Ok(CartLetters { templates, subject, shop: settings.shop.clone(), mail: settings.mail.clone() })
     }
 

@@ -123,8 +123,12 @@ impl Templates {
             Ok((*locale, Template::compile(&name_of(&texts.name, *locale), html, subject)?))
         };
         let translations = texts.translations.iter().map(translated).collect::<Result<_, Failure>>()?;
-        let speaks = base.uses("text");
-        Ok(Templates { base, translations, speaks })
+        Ok(Templates { base, translations, speaks: false })
+    }
+
+    /// The same where `text` has the words of the built-in message: a base that uses them is in all of their languages.
+    pub fn with_words(self) -> Templates {
+        Templates { speaks: self.base.uses("text"), ..self }
     }
 
     /// The languages with a translation.
@@ -227,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_template_with_words_of_ours_is_in_every_language_that_has_them() {
-        let templates = Templates::compile(&TemplateTexts::built_in(), &Subject::from("S")).unwrap();
+        let templates = Templates::compile(&TemplateTexts::built_in(), &Subject::from("S")).unwrap().with_words();
         let language =
             |wanted: Option<&str>, shop: &str| templates.language(wanted.map(locale), locale(shop)).to_string();
         assert_eq!(language(Some("pl"), "de"), "pl");
