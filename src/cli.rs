@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
+use crate::domain::locale::Locale;
 use crate::domain::span;
 use crate::domain::state::{Retried, State};
 use crate::output::LogFormat;
@@ -543,6 +544,9 @@ pub struct Preview {
     /// The folder to write to
     #[arg(long, default_value = "preview", value_name = "DIR")]
     pub out: PathBuf,
+    /// As someone gets it who reads this language, such as `de` or `pt-BR`
+    #[arg(long, value_name = "LANGUAGE", value_parser = parse_locale)]
+    pub locale: Option<Locale>,
 }
 
 /// From when on: an instant, or a length of time before now.
@@ -595,6 +599,10 @@ fn parse_reason(text: &str) -> Result<String, String> {
 fn parse_instant(text: &str) -> Result<Instant, String> {
     instant::parse(text, chrono_tz::Tz::UTC)
         .ok_or_else(|| format!("{text:?} is no time; write for example 2026-03-01T08:00:00Z"))
+}
+
+fn parse_locale(text: &str) -> Result<Locale, String> {
+    Locale::parse(text).ok_or_else(|| "no language tag; write for example de or pt-BR".to_owned())
 }
 
 #[cfg(test)]

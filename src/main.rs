@@ -8,6 +8,7 @@ mod delivery;
 mod domain;
 mod failure;
 mod host;
+mod language;
 mod ledger;
 mod letters;
 mod mail;

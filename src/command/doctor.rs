@@ -143,7 +143,7 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
     Ok(if worst(Level::Fail) > 0 { Exit::NeedsAPerson } else { Exit::Done })
 }
 
-/// What `mailonce init` wrote for a person to replace.
+/// What `mailonce init` wrote for a person to replace, and what it left out.
 fn look_at_placeholders(settings: &Settings, findings: &mut Findings) {
     let host = match &settings.transport {
         TransportSettings::Smtp(smtp) => smtp.host.as_str(),
@@ -163,6 +163,10 @@ fn look_at_placeholders(settings: &Settings, findings: &mut Findings) {
     if !untouched.is_empty() {
         let what = format!("{} as `mailonce init` wrote: an example's, not yours", untouched.join(", "));
         findings.warn("configuration", what, "write your own before anyone gets a mail");
+    }
+    if settings.shop.address.is_none() {
+        let remedy = "set [shop] address: the law of many countries asks for one in mail that advertises";
+        findings.warn("configuration", "messages name no postal address", remedy);
     }
 }
 

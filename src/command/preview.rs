@@ -12,10 +12,12 @@ use super::run_campaigns::definitions;
 use super::trial::{known_step, sample};
 use crate::cli;
 use crate::domain::cart::Cart;
+use crate::domain::locale::Locale;
 use crate::domain::message_key;
 use crate::failure::{Exit, Failure};
 use crate::ledger::Records;
-use crate::letters::cart::CartLetters;
+use crate::letters::campaign::read_locale;
+use crate::letters::cart::{CartLetters, Occasion};
 use crate::mail::template::{Rendered, example_cart};
 use crate::settings::Settings;
 use crate::source::{self, Look};
@@ -61,13 +63,17 @@ fn show_cart(context: &Context<'_>, settings: &Settings, args: &cli::Preview, ca
     if let Some(next) = &next {
         context.output.print(format!("next for cart {}: {}", cart.cart_id, next.spoken));
     }
-    let (outgoing, rendered) = letters.write_and_show(step, &cart, &message_id, now).map_err(|problem| {
+    let reads = args.locale.or(cart.locale);
+    let coupon = letters.example_coupon(step);
+    let occasion = Occasion { step, reads, coupon: coupon.as_ref(), ..Occasion::default() };
+    let (outgoing, rendered) = letters.write_and_show(&occasion, &cart, &message_id, now).map_err(|problem| {
         Failure::config(
             format!("the message for cart {} cannot be rendered: {problem}", cart.cart_id),
             "correct the template, then try again",
         )
     })?;
-    show(context, args, ("cart_id", &cart.cart_id), &rendered, Some(&outgoing.bytes))
+    let shown = Shown { of: ("cart_id", &cart.cart_id), rendered: &rendered, locale: letters.language(&occasion) };
+    show(context, args, &shown, Some(&outgoing.bytes))
 }
 
 /// The message to the first of a campaign's audience.
@@ -80,24 +86,44 @@ fn show_campaign(context: &Context<'_>, settings: &Settings, args: &cli::Preview
     };
     let ledger = Records::open(settings.place())?;
     let sample = sample(settings, &ledger, campaign, context.clock.now(), context)?;
-    let Some(rendered) = sample.rendered else {
+    let Some(first) = sample.gathered.trial.into_iter().next() else {
         return Err(Failure::data(format!("the audience of {id} is empty"), "put someone into it").into());
     };
-    show(context, args, ("campaign_id", id), &rendered, None)
+    let reads = args.locale.or_else(|| read_locale(&first.values));
+    // Any token will do: nothing is sent.
+    let rendered = sample
+        .letters
+        .render_for(&first.address, reads, first.values, "preview", sample.letters.example_coupon())
+        .map_err(|problem| {
+            Failure::config(
+                format!("the message cannot be rendered: {problem}"),
+                "correct the template, then try again",
+            )
+        })?;
+    let shown = Shown { of: ("campaign_id", id), rendered: &rendered, locale: sample.letters.language(reads) };
+    show(context, args, &shown, None)
 }
 
-fn show(
-    context: &Context<'_>,
-    args: &cli::Preview,
-    (of, id): (&str, &str),
-    rendered: &Rendered,
-    message: Option<&[u8]>,
-) -> Result<Exit> {
+/// A message to look at.
+struct Shown<'a> {
+    /// What it is about: a key of JSON, and an id.
+    of: (&'static str, &'a str),
+    rendered: &'a Rendered,
+    /// The language it is written in.
+    locale: Locale,
+}
+
+fn show(context: &Context<'_>, args: &cli::Preview, shown: &Shown<'_>, message: Option<&[u8]>) -> Result<Exit> {
+    let Shown { of: (of, id), rendered, locale } = *shown;
     let mut files = vec![("message.html", rendered.html.as_bytes()), ("message.txt", rendered.text.as_bytes())];
     files.extend(message.map(|bytes| ("message.eml", bytes)));
     let written: Vec<_> = files.iter().map(|(name, bytes)| write(&args.out, name, bytes)).collect::<Result<_, _>>()?;
-    context.output.document(&json!({ of: id, "subject": rendered.subject, "files": written }));
+    let locale = locale.to_string();
+    context.output.document(&json!({ of: id, "subject": rendered.subject, "locale": locale, "files": written }));
     context.output.print(format!("Subject: {}", rendered.subject));
+    if let Some(wanted) = args.locale.map(|wanted| wanted.to_string()).filter(|wanted| *wanted != locale) {
+        context.output.print(format!("there is no message in {wanted}: this one is in {locale}"));
+    }
     for file in &written {
         context.output.print(file.display().to_string());
     }

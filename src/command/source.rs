@@ -65,6 +65,7 @@ struct Shown {
     updated_at: String,
     consent: Option<bool>,
     has_link: bool,
+    locale: Option<String>,
     lines: Vec<ShownLine>,
     total: Option<String>,
 }
@@ -154,6 +155,7 @@ fn show(context: &Context<'_>, settings: &Settings, source: &mut dyn Source, car
         updated_at: instant::text(cart.updated_at),
         consent: cart.consent,
         has_link: cart.recovery_url.is_some(),
+        locale: cart.locale.map(|locale| locale.to_string()),
         lines: cart.lines.iter().map(line).collect(),
         total: cart.value().map(|value| value.display()),
     })

@@ -15,7 +15,7 @@ use crate::domain::span;
 use crate::failure::{Exit, Failure};
 use crate::ledger::Records;
 use crate::letters::campaign::CampaignLetters;
-use crate::letters::cart::CartLetters;
+use crate::letters::cart::{CartLetters, Occasion};
 use crate::mail::Transport;
 use crate::mail::session::{Opened, Outgoing, Session};
 use crate::mail::template::{Rendered, example_cart};
@@ -82,7 +82,9 @@ pub(super) fn send_cart(context: &Context<'_>, settings: &Settings, to: &Address
     };
     cart.email = to.clone();
     let message_id = fresh_message_id(settings.mail.from.address.domain(), now);
-    let outgoing = letters.write_test(step, &cart, &message_id, now).map_err(cannot_be_rendered)?;
+    let coupon = letters.example_coupon(step);
+    let occasion = Occasion { step, reads: cart.locale, coupon: coupon.as_ref(), ..Occasion::default() };
+    let outgoing = letters.write_test(&occasion, &cart, &message_id, now).map_err(cannot_be_rendered)?;
     send(context, settings, &ledger, &outgoing)
 }
 

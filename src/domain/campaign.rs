@@ -7,6 +7,7 @@ use super::address::Mailbox;
 use super::instant::Instant;
 use super::recurrence::Schedule;
 use super::send_window::SendWindow;
+use super::subject::Subject;
 
 /// One `[[campaign]]` of the campaigns file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +15,7 @@ pub struct Campaign {
     /// 1 to 64 ASCII letters, digits, dots, underscores and hyphens; unique in its file.
     pub id: String,
     /// A template; its result is checked again before it becomes a header.
-    pub subject: String,
+    pub subject: Subject,
     pub template: PathBuf,
     pub audience: Audience,
     pub schedule: Schedule,

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::address::Address;
 use super::identity::{self, identity};
 use super::instant::Instant;
+use super::locale::Locale;
 use super::money::{Currency, Money, Price, Quantity};
 
 /// One line of a cart.
@@ -42,6 +43,10 @@ pub struct Cart {
     pub created_at: Option<Instant>,
     pub updated_at: Instant,
     pub recovery_url: Option<String>,
+    /// In which language the shopper reads; `None` when the shop does not say.
+    pub locale: Option<Locale>,
+    /// What the shop says of the language where that is no tag.
+    pub odd_locale: Option<String>,
     /// Whether the shopper agreed to such mail; `None` when the shop does not say.
     pub consent: Option<bool>,
     /// Whose clock the shopper goes by; `None` when the shop does not say.
@@ -168,6 +173,8 @@ mod tests {
             created_at: None,
             updated_at: instant::from_text("2026-03-01T08:00:00Z").unwrap(),
             recovery_url: None,
+            locale: None,
+            odd_locale: None,
             consent: None,
             ordered_at: None,
             timezone: None,

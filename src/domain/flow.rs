@@ -10,6 +10,7 @@ use chrono_tz::Tz;
 use super::instant::Instant;
 use super::send_window::SendWindow;
 use super::state::{Reason, State};
+use super::variant::Variant;
 
 /// One step, as far as its time goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Step {
     pub until: TimeDelta,
     /// The pool of coupon codes that its message takes one from.
     pub coupon: Option<String>,
+    /// Of which each person gets one; none: all get the same.
+    pub variants: Vec<Variant>,
 }
 
 /// A message about the same contents, to the same shopper or address.
@@ -175,6 +178,7 @@ mod tests {
                 after: TimeDelta::hours(after),
                 until: TimeDelta::hours(until),
                 coupon: None,
+                variants: Vec::new(),
             })
             .into()
     }

@@ -160,15 +160,22 @@ impl Price {
         Some(Money { minor, currency: self.currency })
     }
 
-    /// The price as an English reader expects it, with more decimals than the currency has where it needs them: `€19.90`,
-    /// `€0.495`.
-    pub fn display(&self) -> String {
+    /// The price as people are shown it, as a plain decimal, with more decimals than the currency has where it needs them:
+    /// `19.90`, `0.495`.
+    pub fn shown_decimal(&self) -> String {
         let strategy = RoundingStrategy::MidpointNearestEven;
         let shown = self.amount.round_dp_with_strategy(PRICE_DECIMALS_SHOWN, strategy).normalize();
         let decimals = shown.scale().max(self.currency.decimals()) as usize;
-        let digits = format!("{:.decimals$}", shown.abs());
-        let (whole, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
-        english(if shown.is_sign_negative() { "-" } else { "" }, whole, fraction, self.currency)
+        let sign = if shown.is_sign_negative() { "-" } else { "" };
+        format!("{sign}{:.decimals$}", shown.abs())
+    }
+
+    /// The same as an English reader expects it: `€19.90`, `€0.495`.
+    pub fn display(&self) -> String {
+        let shown = self.shown_decimal();
+        let (sign, digits) = shown.strip_prefix('-').map_or(("", shown.as_str()), |digits| ("-", digits));
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        english(sign, whole, fraction, self.currency)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::domain::coupon::Pool;
 use crate::domain::flow::{Flow, Step};
 use crate::domain::holdout::Holdout;
 use crate::domain::instant::Instant;
+use crate::domain::locale::Locale;
 use crate::domain::send_window::SendWindow;
 use crate::domain::standing::Standing;
 
@@ -73,6 +74,8 @@ pub struct Candidate {
     pub touched_at: Instant,
     /// Whose clock the shopper goes by, where the shop says.
     pub timezone: Option<Tz>,
+    /// The language that the shopper reads, where the shop says.
+    pub locale: Option<Locale>,
 }
 
 /// Instants of a campaign that will never open.
@@ -133,6 +136,9 @@ pub struct Due {
     pub step: Option<String>,
     /// How long after the last touch that step comes.
     pub step_after: Option<TimeDelta>,
+    pub variant: Option<String>,
+    /// The language of its shopper, as it was when this was planned.
+    pub locale: Option<Locale>,
     /// When its episode was begun, and when the newest of its other messages was begun or settled.
     pub episode_begun_at: Instant,
     pub before_it: Option<Instant>,

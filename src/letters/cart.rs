@@ -1,42 +1,92 @@
 //! Letters about carts.
 
+use std::io;
+use std::path::Path;
+
 use super::{SentAs, compose, marked_as_test};
 use crate::domain::cart::Cart;
+use crate::domain::coupon::{Coupon, WhenEmpty};
 use crate::domain::instant::Instant;
+use crate::domain::locale::Locale;
 use crate::domain::message_key;
+use crate::domain::subject::Subject;
 use crate::failure::Failure;
 use crate::mail::session::Outgoing;
-use crate::mail::template::{self, Rendered, Template};
+use crate::mail::template::{self, Rendered};
+use crate::mail::translations::{TemplateTexts, Templates};
 use crate::settings::{MailSettings, Settings, ShopSettings};
 
 /// What every letter of a run is written with.
 pub struct CartLetters {
-    /// By the name of their step, first to last; one without a name where there are no steps.
-    templates: Vec<(Option<String>, Template)>,
+    /// First step to last, each before its variants; one where there are no steps.
+    kinds: Vec<Kind>,
     shop: ShopSettings,
     mail: MailSettings,
 }
 
+/// One kind of letter.
+struct Kind {
+    /// `None` where there are no steps.
+    step: Option<String>,
+    variant: Option<String>,
+    templates: Templates,
+    subject: Subject,
+    /// It may have a coupon, and go without.
+    coupons: Vec<Option<Coupon>>,
+}
+
+/// What a letter is, besides what its cart says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Occasion<'a> {
+    /// Without one, or of a message from before there were steps: as the first.
+    pub step: Option<&'a str>,
+    /// One that is not known any more: as without.
+    pub variant: Option<&'a str>,
+    /// The language that the shopper reads; `None` is one that is not known.
+    pub reads: Option<Locale>,
+    pub coupon: Option<&'a Coupon>,
+}
+
 impl CartLetters {
-    /// Loads the templates.
+    /// Loads the templates and their translations.
     ///
     /// # Errors
     /// Exit 78, naming the template and the line.
     pub fn load(settings: &Settings) -> Result<CartLetters, Failure> {
         let detect = &settings.detect;
-        let mut templates = Vec::new();
+        let kind = |step: Option<&str>, variant: Option<&str>, template: Option<&Path>, subject: &Subject| {
+            let texts = match template {
+                None => TemplateTexts::built_in(),
+                Some(path) => TemplateTexts::read(path).map_err(|(path, err)| cannot_be_read(&path, &err))?,
+            };
+            let templates = Templates::compile(&texts, subject)?.with_words();
+            let (step, variant, subject) = (step.map(str::to_owned), variant.map(str::to_owned), subject.clone());
+            Ok::<_, Failure>(Kind { step, variant, templates, subject, coupons: vec![None] })
+        };
+        let mut kinds = Vec::new();
         for step in &detect.steps {
-            let template = Template::load(step.template.as_deref(), &step.subject)?;
-            templates.push((Some(step.step.name.clone()), template));
+            let name = step.step.name.as_str();
+            let pool = step.step.coupon.as_ref().and_then(|name| settings.pools.iter().find(|pool| pool.name == *name));
+            let coupons = match pool.map(|pool| pool.when_empty) {
+                None => vec![None],
+                Some(WhenEmpty::Wait) => vec![Some(example_coupon())],
+                Some(WhenEmpty::Without) => vec![Some(example_coupon()), None],
+            };
+            let own = kind(Some(name), None, step.template.as_deref(), &step.subject)?;
+            kinds.push(Kind { coupons: coupons.clone(), ..own });
+            for variant in &step.variants {
+                let own = kind(Some(name), Some(&variant.variant.name), variant.template.as_deref(), &variant.subject)?;
+                kinds.push(Kind { coupons: coupons.clone(), ..own });
+            }
         }
-        if templates.is_empty() {
-            templates.push((None, Template::load(detect.template.as_deref(), &detect.subject)?));
+        if kinds.is_empty() {
+            kinds.push(kind(None, None, detect.template.as_deref(), &detect.subject)?);
         }
-        Ok(CartLetters { templates, shop: settings.shop.clone(), mail: settings.mail.clone() })
+        Ok(CartLetters { kinds, shop: settings.shop.clone(), mail: settings.mail.clone() })
     }
 
-    /// The same, tried on an example before anything is planned: a misspelt variable would otherwise have every message
-    /// of the run refused.
+    /// The same, each kind tried on an example in each language before anything is planned: a misspelt variable would
+    /// otherwise have every message of the run refused.
     ///
     /// # Errors
     /// Exit 78, naming the template and the line.
@@ -44,70 +94,114 @@ impl CartLetters {
         let letters = CartLetters::load(settings)?;
         let message_id =
             message_key::message_id(&message_key::token("preview", "example"), settings.mail.from.address.domain());
-        let example = template::example_cart(&settings.shop, now);
-        for step in letters.steps() {
-            letters.write(step, &example, &message_id, now).map_err(|problem| {
-                let of_step = step.map_or_else(String::new, |step| format!(" of step {step:?}"));
-                Failure::config(
-                    format!("no message{of_step} can be rendered: {problem}; nothing is planned or sent"),
-                    "correct the template or the subject; `mailonce preview` shows the result",
-                )
-            })?;
+        let cart = template::example_cart(&settings.shop, now);
+        for kind in &letters.kinds {
+            let each_language = kind.templates.locales().chain(kind.subject.locales()).map(Some);
+            for reads in std::iter::once(None).chain(each_language) {
+                for coupon in &kind.coupons {
+                    let (step, variant) = (kind.step.as_deref(), kind.variant.as_deref());
+                    let occasion = Occasion { step, variant, reads, coupon: coupon.as_ref() };
+                    letters
+                        .write(&occasion, &cart, &message_id, now)
+                        .map_err(|problem| cannot_be_written(kind, &problem))?;
+                }
+            }
         }
         Ok(letters)
     }
 
-    /// The names of the steps; one `None` where there are none.
-    fn steps(&self) -> impl Iterator<Item = Option<&str>> {
-        self.templates.iter().map(|(step, _)| step.as_deref())
+    /// The language in which a letter is written; English where there is none of this kind.
+    pub fn language(&self, occasion: &Occasion<'_>) -> Locale {
+        self.kind(occasion).map_or(Locale::ENGLISH, |kind| kind.templates.language(occasion.reads, self.shop.locale))
     }
 
-    /// Writes the letter about a cart, of this step; the error says why that cannot be done.
-    pub fn write(&self, step: Option<&str>, cart: &Cart, message_id: &str, date: Instant) -> Result<Outgoing, String> {
-        self.write_and_show(step, cart, message_id, date).map(|(outgoing, _)| outgoing)
+    /// Writes the letter about a cart; the error says why that cannot be done.
+    pub fn write(
+        &self,
+        occasion: &Occasion<'_>,
+        cart: &Cart,
+        message_id: &str,
+        date: Instant,
+    ) -> Result<Outgoing, String> {
+        self.write_and_show(occasion, cart, message_id, date).map(|(outgoing, _)| outgoing)
     }
 
     /// The same, also as it was rendered.
     pub fn write_and_show(
         &self,
-        step: Option<&str>,
+        occasion: &Occasion<'_>,
         cart: &Cart,
         message_id: &str,
         date: Instant,
     ) -> Result<(Outgoing, Rendered), String> {
-        let rendered = self.render(step, cart, message_id)?;
+        let rendered = self.render(occasion, cart, message_id)?;
         Ok((self.compose(cart, message_id, date, &rendered)?, rendered))
     }
 
-    /// The same, marked as a test.
+    /// The same, marked as a test. Where it would have a coupon, that is an example's.
     pub fn write_test(
         &self,
-        step: Option<&str>,
+        occasion: &Occasion<'_>,
         cart: &Cart,
         message_id: &str,
         date: Instant,
     ) -> Result<Outgoing, String> {
-        self.compose(cart, message_id, date, &marked_as_test(self.render(step, cart, message_id)?))
+        self.compose(cart, message_id, date, &marked_as_test(self.render(occasion, cart, message_id)?))
     }
 
-    /// Without a name, or of a message from before there were steps: as the first.
-    fn template(&self, step: Option<&str>) -> Result<&Template, String> {
-        let found = match step {
-            Some(_) => self.templates.iter().find(|(name, _)| name.as_deref() == step),
-            None => self.templates.first(),
+    /// The coupon of an example, where a letter of this step would have one.
+    pub fn example_coupon(&self, step: Option<&str>) -> Option<Coupon> {
+        let kind = self.kind(&Occasion { step, ..Occasion::default() }).ok()?;
+        kind.coupons.first().cloned().flatten()
+    }
+
+    fn kind(&self, occasion: &Occasion<'_>) -> Result<&Kind, String> {
+        let Some(step) = occasion.step else {
+            return self.kinds.first().ok_or_else(|| "there is no template".to_owned());
         };
-        found.map(|(_, template)| template).ok_or_else(|| format!("no step {:?} is configured", step.unwrap_or("")))
+        let of_step = || self.kinds.iter().filter(|kind| kind.step.as_deref().is_none_or(|name| name == step));
+        let variant = of_step().find(|kind| kind.variant.as_deref() == occasion.variant);
+        variant.or_else(|| of_step().next()).ok_or_else(|| format!("no step {step:?} is configured"))
     }
 
-    fn render(&self, step: Option<&str>, cart: &Cart, message_id: &str) -> Result<Rendered, String> {
+    fn render(&self, occasion: &Occasion<'_>, cart: &Cart, message_id: &str) -> Result<Rendered, String> {
         let token = message_key::token_of(message_id);
         let unsubscribe = self.mail.unsubscribe.first().map(String::as_str);
-        let context = template::cart_context(cart, &self.shop, unsubscribe, token);
-        self.template(step)?.render(context).map_err(|err| err.to_string())
+        let kind = self.kind(occasion)?;
+        let locale = kind.templates.language(occasion.reads, self.shop.locale);
+        let context = template::cart_context(cart, &self.shop, locale, unsubscribe, token, occasion.coupon);
+        kind.templates.render(context, locale).map_err(|err| err.to_string())
     }
 
     fn compose(&self, cart: &Cart, message_id: &str, date: Instant, rendered: &Rendered) -> Result<Outgoing, String> {
         let sent_as = SentAs { from: &self.mail.from, message_id, date };
         compose(&self.mail, sent_as, &cart.email, cart.name.as_deref(), rendered)
     }
+}
+
+fn cannot_be_read(path: &Path, err: &io::Error) -> Failure {
+    let next = match err.kind() {
+        io::ErrorKind::NotFound => "check `template` in the configuration, or leave it out for the built-in one",
+        io::ErrorKind::InvalidData => "save the template as UTF-8",
+        _ => "let the user that cron runs as read it",
+    };
+    Failure::config(format!("could not read the template {}: {err}", path.display()), next)
+}
+
+fn cannot_be_written(kind: &Kind, problem: &str) -> Failure {
+    let mut of = String::new();
+    for (what, name) in [("step", &kind.step), ("variant", &kind.variant)] {
+        if let Some(name) = name {
+            of.push_str(&format!(" of {what} {name:?}"));
+        }
+    }
+    Failure::config(
+        format!("no message{of} can be rendered: {problem}; nothing is planned or sent"),
+        "correct the template or `detect.subject`; `mailonce preview` shows the result",
+    )
+}
+
+/// The coupon of an example, which is in no pool.
+pub fn example_coupon() -> Coupon {
+    Coupon { code: "EXAMPLE-CODE".into(), expires_at: Instant::from_timestamp(4_102_444_800, 0) }
 }

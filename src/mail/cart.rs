@@ -6,9 +6,12 @@ use minijinja::value::Value;
 
 use crate::domain::address::Address;
 use crate::domain::cart::{Cart, CartLine};
+use crate::domain::coupon::Coupon;
 use crate::domain::instant::Instant;
+use crate::domain::locale::Locale;
 use crate::domain::money::{Currency, Price};
 use crate::domain::web_address::is_web_address;
+use crate::language::{self, ENGLISH, Filled, MoneyFormat, Words};
 use crate::settings::ShopSettings;
 
 use super::message::expand_unsubscribe;
@@ -17,23 +20,70 @@ use super::template::one_line;
 /// The template of a cart message for shops that bring none of their own.
 pub const BUILT_IN_CART: &str = include_str!("cart.html");
 
-/// What the template of a cart message can use; `cart.html` lists it.
+/// What the template of a cart message, written in some language, can use; `cart.html` lists it.
 ///
 /// Amounts are texts in the cart's own currency. An address of a page is `none` unless it is `http:` or `https:`, so no
 /// other can become a link. `unsubscribe` is the template of `[mail] unsubscribe`.
-pub fn cart_context(cart: &Cart, shop: &ShopSettings, unsubscribe: Option<&str>, token: &str) -> Value {
-    let items: Vec<Value> = cart.lines.iter().map(item).collect();
+pub fn cart_context(
+    cart: &Cart,
+    shop: &ShopSettings,
+    locale: Locale,
+    unsubscribe: Option<&str>,
+    token: &str,
+    coupon: Option<&Coupon>,
+) -> Value {
+    let words = Words::of(locale).unwrap_or(&ENGLISH);
+    let money = MoneyFormat::new(locale, cart.currency);
+    let items: Vec<Value> = cart.lines.iter().map(|line| item(line, locale, words, &money)).collect();
+    let name = cart.name.as_deref().map(one_line).filter(|name| !name.is_empty());
+    let total = cart.value().map(|value| money.money(value));
+    let updated_at = language::instant(locale, &cart.updated_at.with_timezone(&shop.timezone));
+    let email = cart.email.envelope();
+    let first = cart.lines.first().map(|line| one_line(&line.name));
+    let filled = Filled {
+        shop: &shop.name,
+        name: name.as_deref(),
+        email: &email,
+        item: first.as_deref(),
+        more: cart.lines.len().saturating_sub(1) as u64,
+        total: total.as_deref(),
+        date: &updated_at,
+    };
+    let text = Value::from_pairs(words.filled(locale, &filled));
     context! {
-        shop => context! { name => &shop.name, url => web_address(Some(&shop.url)) },
-        name => cart.name.as_deref().map(one_line).filter(|name| !name.is_empty()),
-        email => cart.email.envelope(),
+        shop => shop_variables(shop),
+        locale => locale.to_string(),
+        dir => language::direction(locale),
+        text => text,
+        name => name,
+        email => email,
         cart_id => &cart.cart_id,
         items => items,
-        total => cart.value().map(|value| value.display()),
+        total => total,
         currency => cart.currency.code(),
         recovery_url => web_address(cart.recovery_url.as_deref()).or_else(|| web_address(Some(&shop.url))),
-        updated_at => cart.updated_at.with_timezone(&shop.timezone).format("%-d %B %Y, %H:%M").to_string(),
+        updated_at => updated_at,
+        coupon => coupon.map(|coupon| coupon_variables(coupon, shop, locale)),
         unsubscribe_url => unsubscribe.map(|template| expand_unsubscribe(template, &cart.email, token)),
+    }
+}
+
+/// A coupon, as templates know it.
+pub fn coupon_variables(coupon: &Coupon, shop: &ShopSettings, locale: Locale) -> Value {
+    let ends = coupon.expires_at.map(|at| language::instant(locale, &at.with_timezone(&shop.timezone)));
+    let words = Words::of(locale).unwrap_or(&ENGLISH);
+    let valid_until = ends.as_deref().map(|ends| words.valid_until(ends));
+    context! { code => &coupon.code, expires_at => ends, valid_until => valid_until }
+}
+
+/// What every template knows of the shop.
+pub fn shop_variables(shop: &ShopSettings) -> Value {
+    context! {
+        name => &shop.name,
+        url => &shop.url,
+        logo => &shop.logo,
+        address => &shop.address,
+        locale => shop.locale.to_string(),
     }
 }
 
@@ -57,6 +107,8 @@ pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
         created_at: None,
         updated_at: now - TimeDelta::hours(2),
         recovery_url: Some(format!("{}/cart/example", shop.url.trim_end_matches('/'))),
+        locale: None,
+        odd_locale: None,
         consent: Some(true),
         ordered_at: None,
         timezone: None,
@@ -67,13 +119,16 @@ pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
     }
 }
 
-fn item(line: &CartLine) -> Value {
+fn item(line: &CartLine, locale: Locale, words: &Words, money: &MoneyFormat) -> Value {
+    let unit_price = line.unit_price.map(|price| money.price(price));
     context! {
         sku => &line.sku,
         name => one_line(&line.name),
         quantity => line.quantity.whole().map_or_else(|| Value::from(line.quantity.approximate()), Value::from),
-        unit_price => line.unit_price.map(|price| price.display()),
-        total => line.total().map(|total| total.display()),
+        pieces => language::number(locale, line.quantity),
+        each => unit_price.as_deref().map(|price| words.each(price)),
+        unit_price => unit_price,
+        total => line.total().map(|total| money.money(total)),
         image_url => web_address(line.image_url.as_deref()),
         url => web_address(line.url.as_deref()),
     }
@@ -86,6 +141,8 @@ fn web_address(address: Option<&str>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
     use crate::domain::instant;
     use crate::mail::template::{AS_WRITTEN, Rendered, Template};
@@ -95,6 +152,9 @@ mod tests {
         ShopSettings {
             name: "Tom & Co".into(),
             url: "https://shop.example".into(),
+            logo: None,
+            address: None,
+            locale: Locale::ENGLISH,
             timezone: chrono_tz::Europe::Berlin,
         }
     }
@@ -118,6 +178,8 @@ mod tests {
             created_at: None,
             updated_at: instant::from_text("2026-03-01T08:00:00Z").unwrap(),
             recovery_url: Some("https://shop.example/cart/c1?a=1&b=2".into()),
+            locale: None,
+            odd_locale: None,
             consent: None,
             ordered_at: None,
             timezone: None,
@@ -126,8 +188,19 @@ mod tests {
     }
 
     fn built_in(cart: &Cart) -> Rendered {
-        let template = Template::load(None, "You left something behind").unwrap();
-        template.render(cart_context(cart, &shop(), Some("mailto:stop@shop.example?subject={email}"), "t0")).unwrap()
+        written_in(cart, "en")
+    }
+
+    fn written_in(cart: &Cart, tag: &str) -> Rendered {
+        let locale = Locale::parse(tag).unwrap();
+        let template = template();
+        let unsubscribe = Some("mailto:stop@shop.example?subject={email}");
+        template.render(cart_context(cart, &shop(), locale, unsubscribe, "t0", None), Some(&locale)).unwrap()
+    }
+
+    fn template() -> &'static Template {
+        static TEMPLATE: OnceLock<Template> = OnceLock::new();
+        TEMPLATE.get_or_init(|| Template::compile("built in", BUILT_IN_CART, &"{{ text.subject }}".into()).unwrap())
     }
 
     #[test]
@@ -206,14 +279,15 @@ mailto:stop@shop.example?subject=ada%40example.com
 
     #[test]
     fn the_built_in_template_is_inlined_ahead_and_looks_as_if_it_were_inlined_afterwards() {
-        let ahead = Template::load(None, "S").unwrap();
+        let ahead = template();
         assert!(!ahead.inlines_each);
         let mut pictured = cart("EUR", &[("Lamp", 2, "19.90"), ("Ärmel & <Knopf>", 1, "1")]);
         pictured.lines[0].image_url = Some("https://shop.example/a.png?x=1&y=2".into());
         let mut nameless = cart("EUR", &[]);
         nameless.name = None;
         for cart in [pictured, cart("EUR", &[("Lamp", 1, "1")]), nameless] {
-            let context = cart_context(&cart, &shop(), Some("https://shop.example/u/{token}"), "t0");
+            let context =
+                cart_context(&cart, &shop(), Locale::ENGLISH, Some("https://shop.example/u/{token}"), "t0", None);
             // What was inlined ahead and once more is compared with the template as written, inlined once: a rule that
             // matched only after rendering, or only before, would show.
             let afterwards = inline::document(ahead.evaluate(AS_WRITTEN, &context).unwrap().trim()).unwrap();
@@ -238,7 +312,18 @@ mailto:stop@shop.example?subject=ada%40example.com
     }
 
     fn built_in_html(context: &Value) -> String {
-        Template::load(None, "S").unwrap().render(context.clone()).unwrap().html
+        template().render(context.clone(), None).unwrap().html
+    }
+
+    #[test]
+    fn a_line_without_a_picture_shows_no_box_in_its_place() {
+        let mut cart = cart("EUR", &[("Lamp", 1, "1"), ("Table", 1, "1")]);
+        let styled = |html: &str| html.split("<body").nth(1).unwrap_or_default().matches("#f0eee9").count();
+        let html = built_in(&cart).html;
+        assert!(!html.contains("class=\"picture\"") && styled(&html) == 0, "{html}");
+        cart.lines[0].image_url = Some("https://shop.example/a.png".into());
+        let html = built_in(&cart).html;
+        assert_eq!((html.matches("class=\"picture\"").count(), styled(&html)), (2, 1), "{html}");
     }
 
     #[test]
@@ -256,5 +341,58 @@ mailto:stop@shop.example?subject=ada%40example.com
     fn a_cart_of_a_thousand_lines_is_rendered() {
         let text = built_in(&cart("EUR", &[("Lamp", 2, "19.90"); 1000])).text;
         assert_eq!(text.matches("2 × Lamp   €39.80").count(), 1000);
+    }
+
+    #[test]
+    fn the_text_part_reads_like_a_letter_in_each_language() {
+        let mut cart = cart("EUR", &[("Lampe", 2, "19.90"), ("Tisch", 1, "1250")]);
+        cart.lines[0].quantity = crate::domain::money::Quantity::parse("1.5").unwrap();
+        let expected = "Tom & Co
+
+Sie haben noch etwas im Warenkorb
+
+Guten Tag Ada,
+
+Ihr Warenkorb bei Tom & Co ist noch so, wie Sie ihn am 1. März 2026 um
+09:00 Uhr verlassen haben. Machen Sie einfach dort weiter, wo Sie
+aufgehört haben.
+
+1,5 × Lampe   29,85 €
+19,90 € pro Stück
+1 × Tisch   1.250,00 €
+
+Summe   1.279,85 €
+
+Zum Warenkorb:
+https://shop.example/cart/c1?a=1&b=2
+
+Sie erhalten diese E-Mail, weil Sie mit der Adresse ada@example.com noch
+Artikel im Warenkorb bei Tom & Co haben.
+
+Abmelden:
+mailto:stop@shop.example?subject=ada%40example.com
+";
+        let german = written_in(&cart, "de-DE");
+        assert_eq!((german.text.as_str(), german.subject.as_str()), (expected, "Sie haben noch etwas im Warenkorb"));
+        for tag in ["fr", "es", "it", "nl", "pl", "pt", "pt-PT", "ja", "ar"] {
+            let Rendered { subject, html, text } = written_in(&cart, tag);
+            assert!(text.contains(&subject) && text.contains("Lampe") && !text.contains("cart at"), "{tag}: {text}");
+            assert!(html.contains(&format!("<html lang=\"{tag}\" dir=\"")), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_language_from_right_to_left_is_mirrored() {
+        let cart = cart("EUR", &[("Lamp", 2, "19.90")]);
+        let (arabic, english) = (written_in(&cart, "ar").html, written_in(&cart, "en").html);
+        for (html, dir, price) in [(arabic, "rtl", "left"), (english, "ltr", "right")] {
+            assert!(html.contains(&format!("dir=\"{dir}\" xmlns")), "{html}");
+            assert!(
+                html.contains(&format!("class=\"page\" dir=\"{dir}\"")) || html.contains(&format!(" dir=\"{dir}\" ")),
+                "{html}"
+            );
+            assert_eq!(html.matches(&format!("align=\"{price}\"")).count(), 2, "{html}");
+            assert!(!html.contains("padding-right") && !html.contains("text-align: right"), "{html}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! Styles: the rules of a template's `<style>` become `style` attributes, once per template where that is safe.
 //!
 //! Mail clients drop `<style>` or parts of it, so every rule that can be is written into the elements it matches;
-//! `@media` rules (dark mode, phones) stay where they are. Doing that to each rendered message costs more than all the
-//! rest of a message together. It is done to the template instead, its `{{ }}` and `{% %}` standing by as inert words,
+//! `@media` rules (dark mode, phones) stay where they are, and win over what was inlined. Doing that to each rendered
+//! message costs more than all the rest of a message together. It is done to the template instead, its `{{ }}` and `{% %}` standing by as inert words,
 //! whenever the result is provably the template with other `style` attributes and nothing else; see [`template`].
 
 use std::borrow::Cow;
 
 use css_inline::CSSInliner;
 
+use super::conditional;
 use super::markup::{self, Token};
 
 /// One `{{ }}`, `{% %}` or `{# #}` of a template.
@@ -72,7 +73,7 @@ fn expression_end(rest: &str, close: &str) -> Option<usize> {
     None
 }
 
-/// Inlines the styles of a finished document. Nothing is fetched.
+/// Inlines the styles of a finished document; rules with a condition win over them. Nothing is fetched.
 ///
 /// # Errors
 /// css-inline's own words for a document it cannot treat.
@@ -84,7 +85,31 @@ pub fn document(html: &str) -> Result<String, String> {
         // What matches no element (`.ExternalClass`, hooks for one client) stays in the `<style>`.
         .remove_inlined_selectors(true)
         .build();
-    inliner.inline(html).map_err(|error| error.to_string())
+    inliner.inline(&with_winning_conditions(html)).map_err(|error| error.to_string())
+}
+
+/// The document with each `<style>` as [`conditional::winning`] makes it.
+fn with_winning_conditions(html: &str) -> Cow<'_, str> {
+    let mut changed = String::new();
+    let mut copied = 0;
+    let mut found = markup::tokens(html);
+    let mut begin = 0;
+    while let Some(token) = found.next() {
+        if let Token::Raw { element, text } = token
+            && element.eq_ignore_ascii_case("style")
+            && let Cow::Owned(winning) = conditional::winning(text)
+        {
+            changed.push_str(&html[copied..begin]);
+            changed.push_str(&winning);
+            copied = found.offset();
+        }
+        begin = found.offset();
+    }
+    if copied == 0 {
+        return html.into();
+    }
+    changed.push_str(&html[copied..]);
+    changed.into()
 }
 
 /// Inlines the styles of a template ahead of rendering; `None` where only the rendered document tells which rules
@@ -358,6 +383,18 @@ mod tests {
         let found = document(html).unwrap();
         assert!(found.contains("<p style=\"color: red;\">"), "{found}");
         assert!(found.contains("@media (max-width:600px){p{color:blue!important}}"), "{found}");
+    }
+
+    #[test]
+    fn a_rule_with_a_condition_wins_over_what_was_inlined_in_whatever_way() {
+        let head = "<!DOCTYPE html><html><head><style>p{color:#111}@media (prefers-color-scheme:dark){p{color:#eee}}\
+                    </style></head><body>";
+        for body in ["<p>{{ x }}</p>", "<p class=\"{{ x }}\">x</p>"] {
+            let source = format!("{head}{body}</body></html>");
+            let inlined = template(&source).unwrap_or_else(|| document(&source.replace("{{ x }}", "y")).unwrap());
+            assert!(inlined.contains("style=\"color: #111;\""), "{inlined}");
+            assert!(inlined.contains("{p{color:#eee !important}}"), "{inlined}");
+        }
     }
 
     #[test]

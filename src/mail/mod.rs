@@ -1,6 +1,7 @@
 //! Messages: rendering them, composing them, and taking them to a server or into a folder.
 
 mod cart;
+mod conditional;
 pub mod file;
 mod inline;
 mod markup;
@@ -9,6 +10,7 @@ mod plain_text;
 pub mod session;
 pub mod smtp;
 pub mod template;
+pub mod translations;
 
 use std::cell::OnceCell;
 use std::io;

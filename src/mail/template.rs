@@ -5,18 +5,19 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
 
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior};
 
+use crate::domain::locale::Locale;
+use crate::domain::subject::Subject;
 use crate::failure::Failure;
 
 use super::inline;
 use super::markup::{self, Token};
 use super::plain_text;
 
-pub use super::cart::{BUILT_IN_CART, cart_context, example_cart};
+pub use super::cart::{BUILT_IN_CART, cart_context, coupon_variables, example_cart, shop_variables};
 
 /// Instructions that one part of one message may take: enough for a cart of thousands of items, while a loop in a loop in
 /// a loop ends within a second.
@@ -26,13 +27,15 @@ const FUEL: u64 = 2_000_000;
 const LARGEST_PART: usize = 4 << 20;
 
 const HTML: &str = "html";
-const SUBJECT: &str = "subject";
+/// Before the text of each of its subjects: what that one is known by.
+const SUBJECT: &str = "subject ";
 /// The HTML template as its author wrote it. Errors are told with its lines, not with those of the inlined one.
 pub(super) const AS_WRITTEN: &str = "as written";
 
 /// A template, compiled once and shared by all threads.
 pub struct Template {
     name: String,
+    subject: Subject,
     environment: Environment<'static>,
     /// The styles could not be inlined ahead, so they are inlined into each message.
     pub(super) inlines_each: bool,
@@ -78,17 +81,21 @@ impl Template {
     /// # Errors
     /// Exit 78, naming file and line: the template is no sound Jinja, asks for another file (`include`, `extends`,
     /// `import`), or takes its styles from elsewhere. Whether its variables exist shows only when it is rendered.
-    pub fn compile(name: &str, html: &str, subject: &str) -> Result<Template, Failure> {
+    pub fn compile(name: &str, html: &str, subject: &Subject) -> Result<Template, Failure> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         // Without it a release build does not say which variable is missing. It costs only where an error is made.
         environment.set_debug(true);
-        environment.set_auto_escape_callback(|part| if part == SUBJECT { AutoEscape::None } else { AutoEscape::Html });
+        environment.set_auto_escape_callback(|part| {
+            if part.starts_with(SUBJECT) { AutoEscape::None } else { AutoEscape::Html }
+        });
         environment.set_formatter(write_value);
-        environment
-            .add_template_owned(SUBJECT, subject.to_owned())
-            .map_err(|error| compile_failure(&format!("subject of {name}"), &error))?;
+        for text in subject.texts() {
+            environment
+                .add_template_owned(format!("{SUBJECT}{text}"), text.to_owned())
+                .map_err(|error| compile_failure(&format!("subject of {name}"), &error))?;
+        }
         environment.add_template_owned(AS_WRITTEN, html.to_owned()).map_err(|error| compile_failure(name, &error))?;
         refuse_other_files(name, html)?;
 
@@ -97,38 +104,23 @@ impl Template {
         if inlines_each {
             environment.add_template_owned(HTML, html.to_owned()).map_err(|error| compile_failure(name, &error))?;
         }
-        Ok(Template { name: name.to_owned(), environment, inlines_each })
+        Ok(Template { name: name.to_owned(), subject: subject.clone(), environment, inlines_each })
     }
 
-    /// Reads and compiles a template file; `None` is the built-in cart template.
-    ///
-    /// # Errors
-    /// Exit 78: the file cannot be read or is not UTF-8, or as for [`Template::compile`].
-    pub fn load(path: Option<&Path>, subject: &str) -> Result<Template, Failure> {
-        let Some(path) = path else {
-            return Template::compile("the built-in cart template", BUILT_IN_CART, subject);
-        };
-        let name = path.display().to_string();
-        let html = std::fs::read_to_string(path).map_err(|error| {
-            let next = match error.kind() {
-                io::ErrorKind::NotFound => {
-                    "check `template` in the configuration, or leave it out for the built-in one"
-                }
-                io::ErrorKind::InvalidData => "save the template as UTF-8",
-                _ => "let the user that cron runs as read it",
-            };
-            Failure::config(format!("could not read the template {name}: {error}"), next)
-        })?;
-        Template::compile(&name, &html, subject)
+    /// Whether it uses a variable by this name that is not its own.
+    pub fn uses(&self, variable: &str) -> bool {
+        self.environment
+            .get_template(AS_WRITTEN)
+            .is_ok_and(|template| template.undeclared_variables(false).contains(variable))
     }
 
-    /// Renders one message.
+    /// Renders one message, with the subject for readers of a language.
     ///
     /// # Errors
     /// A variable or filter that does not exist, a value that a filter cannot take, an empty subject, or a template that
     /// does not end (2,000,000 instructions, 4 MiB of HTML). The template and the line are named.
-    pub fn render(&self, context: Value) -> Result<Rendered, RenderError> {
-        let subject = one_line(&self.part(SUBJECT, &context)?);
+    pub fn render(&self, context: Value, locale: Option<&Locale>) -> Result<Rendered, RenderError> {
+        let subject = one_line(&self.part(&format!("{SUBJECT}{}", self.subject.for_locale(locale)), &context)?);
         if subject.is_empty() {
             return Err(RenderError { problem: format!("subject of {}: it is empty for this recipient", self.name) });
         }
@@ -145,7 +137,7 @@ impl Template {
 
     fn part(&self, part: &str, context: &Value) -> Result<String, RenderError> {
         self.evaluate(part, context).map_err(|error| {
-            if part == SUBJECT {
+            if part.starts_with(SUBJECT) {
                 return RenderError { problem: describe(&format!("subject of {}", self.name), &error) };
             }
             // The inlined template has other lines than the file its author knows.
@@ -320,7 +312,7 @@ mod tests {
     use minijinja::context;
 
     fn rendered(html: &str, context: Value) -> Result<Rendered, RenderError> {
-        Template::compile("t.html", html, "S").unwrap().render(context)
+        Template::compile("t.html", html, &"S".into()).unwrap().render(context, None)
     }
 
     #[test]
@@ -346,8 +338,8 @@ mod tests {
         assert!(error.problem == "t.html:6: no such variable or attribute: `item.colour`", "{}", error.problem);
         let error = rendered("\n{{ x | nonsense }}", context! { x => 1 }).unwrap_err();
         assert!(error.problem.starts_with("t.html:2: ") && error.problem.contains("nonsense"), "{}", error.problem);
-        let template = Template::compile("t.html", "x", "Dear {{ nam }}").unwrap();
-        let error = template.render(context! { name => "x" }).unwrap_err();
+        let template = Template::compile("t.html", "x", &"Dear {{ nam }}".into()).unwrap();
+        let error = template.render(context! { name => "x" }, None).unwrap_err();
         assert!(error.problem.starts_with("subject of t.html:1: "), "{}", error.problem);
     }
 
@@ -360,22 +352,20 @@ mod tests {
             ("a\n{#\n#}\n<link rel=\"stylesheet\" href=\"https://x.example/y.css\">", "t.html:4: <link"),
             ("a\n<style>\n@import 'x.css';</style>", "t.html:2: @import"),
         ] {
-            let failure = Template::compile("t.html", html, "S").unwrap_err();
+            let failure = Template::compile("t.html", html, &"S".into()).unwrap_err();
             assert!(failure.what.starts_with(place), "{}", failure.what);
             assert!(failure.exit == Exit::Configuration && !failure.next.is_empty());
         }
-        let failure = Template::load(Some(Path::new("/nowhere/t.html")), "S").unwrap_err();
-        assert!(failure.what.contains("/nowhere/t.html"), "{}", failure.what);
     }
 
     #[test]
     fn the_subject_is_one_line_unescaped_and_never_empty() {
-        let template = Template::compile("t.html", "x", " For {{ name }} ").unwrap();
-        let subject = template.render(context! { name => "Tom & Co\r\nBcc: a@b.example\0" }).unwrap().subject;
+        let template = Template::compile("t.html", "x", &" For {{ name }} ".into()).unwrap();
+        let subject = template.render(context! { name => "Tom & Co\r\nBcc: a@b.example\0" }, None).unwrap().subject;
         assert_eq!(subject, "For Tom & Co Bcc: a@b.example");
-        let empty = Template::compile("t.html", "x", "{{ name }}").unwrap();
-        assert!(empty.render(context! { name => " \r\n" }).is_err());
-        assert!(empty.render(context! { name => () }).is_err());
+        let empty = Template::compile("t.html", "x", &"{{ name }}".into()).unwrap();
+        assert!(empty.render(context! { name => " \r\n" }, None).is_err());
+        assert!(empty.render(context! { name => () }, None).is_err());
     }
 
     #[test]

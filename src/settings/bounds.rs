@@ -130,7 +130,11 @@ impl Checker<'_> {
                 return Err(self.wrong("coupon", format!("the name {:?} is none", table.name), next));
             }
             if pools.iter().any(|pool| pool.name == table.name) {
-                return Err(self.wrong("coupon", format!("{:?} is there twice", table.name), "give each pool its own name"));
+                return Err(self.wrong(
+                    "coupon",
+                    format!("{:?} is there twice", table.name),
+                    "give each pool its own name",
+                ));
             }
             pools.push(Pool {
                 name: table.name,
@@ -143,7 +147,11 @@ impl Checker<'_> {
         for step in steps {
             if let Some(pool) = step.step.coupon.as_ref().filter(|name| pools.iter().all(|pool| pool.name != **name)) {
                 let key = format!("detect.step {:?}: coupon", step.step.name);
-                return Err(self.wrong(&key, format!("there is no [[coupon]] {pool:?}"), "add it, or correct the name"));
+                return Err(self.wrong(
+                    &key,
+                    format!("there is no [[coupon]] {pool:?}"),
+                    "add it, or correct the name",
+                ));
             }
         }
         Ok(pools)

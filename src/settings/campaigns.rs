@@ -16,6 +16,7 @@ use crate::domain::campaign::{Audience, Campaign, is_id};
 use crate::domain::recurrence::{self, CronRule, Every, EveryDays, Recurrence, Schedule};
 use crate::domain::send_window::SendWindow;
 use crate::domain::span;
+use crate::domain::subject::Subject;
 use crate::failure::Failure;
 
 /// What a campaigns file defines.
@@ -43,7 +44,7 @@ pub struct Definition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
+    pub subject: Option<Subject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,6 +157,9 @@ fn definition(mut table: toml::Table) -> Result<Definition, String> {
             *value = toml::Value::String(unquoted(value));
         }
     }
+    if let Some(subject) = table.get("subject") {
+        subject.clone().try_into::<Subject>().map_err(|err| format!("subject: {}", err.message()))?;
+    }
     toml::Value::Table(table).try_into().map_err(|err: toml::de::Error| match nearest_key(err.message()) {
         Some(nearest) => {
             let unknown = err.message().split('`').nth(1).unwrap_or_default();
@@ -208,14 +212,11 @@ impl Definition {
         if !is_id(id) {
             return Err("id: is not 1 to 64 letters, digits, dots, underscores or hyphens; choose a plain name".into());
         }
-        let subject = required("subject", &self.subject, "write the subject line")?;
-        if subject.chars().any(char::is_control) {
-            return Err("subject: holds a line break or control character; write it on one line".into());
-        }
+        let subject = self.subject.clone().ok_or("subject: is missing or empty; write the subject line")?;
         let template = required("template", &self.template, "name the file with the text of the mail")?;
         Ok(Campaign {
             id: id.to_owned(),
-            subject: subject.to_owned(),
+            subject,
             template: folder.join(template),
             audience: self.audience(folder)?,
             schedule: Schedule { recurrence: self.recurrence(zone)?, zone },

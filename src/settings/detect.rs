@@ -1,6 +1,7 @@
 //! `[detect]` as written, and the checks that turn it into [`DetectSettings`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -8,12 +9,15 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::file::{Checker, Span};
-use super::{DetectSettings, StepSettings};
+use super::{DetectSettings, StepSettings, VariantSettings};
 use crate::domain::filter::{Filter, limit};
 use crate::domain::flow::Step;
 use crate::domain::instant;
+use crate::domain::locale::Locale;
 use crate::domain::money::{Currency, Money};
 use crate::domain::span;
+use crate::domain::subject::Subject;
+use crate::domain::variant::Variant;
 use crate::failure::Failure;
 use crate::ledger::STEP_GAP;
 
@@ -28,7 +32,7 @@ pub(super) struct Detect {
     consent: Option<String>,
     max_per_cart: Option<u32>,
     max_per_run: Option<u64>,
-    pub subject: Option<String>,
+    pub subject: Option<Subject>,
     pub template: Option<String>,
     #[serde(default)]
     min_value: BTreeMap<String, String>,
@@ -56,9 +60,20 @@ struct StepTable {
     name: String,
     after: Span,
     until: Option<Span>,
-    subject: Option<String>,
+    subject: Option<Subject>,
     template: Option<String>,
     coupon: Option<String>,
+    #[serde(default)]
+    variant: Vec<VariantTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VariantTable {
+    name: String,
+    weight: Option<u32>,
+    subject: Option<Subject>,
+    template: Option<String>,
 }
 
 /// Steps in one flow: more would be no reminder any more.
@@ -68,7 +83,7 @@ const MOST_STEPS: usize = 10;
 const LAST_STEP_HAS: TimeDelta = TimeDelta::days(1);
 
 impl Checker<'_> {
-    pub(super) fn detect(&self, detect: Detect) -> Result<DetectSettings, Failure> {
+    pub(super) fn detect(&self, detect: Detect, shop: Locale) -> Result<DetectSettings, Failure> {
         let minutes = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default * 60), |span| span.0);
         let since = match &detect.since {
             None => None,
@@ -99,7 +114,7 @@ impl Checker<'_> {
             consent_assumed,
             max_per_cart: detect.max_per_cart.unwrap_or(3),
             max_per_run: detect.max_per_run.unwrap_or(1000),
-            subject: detect.subject.unwrap_or_else(|| "You left something behind".into()),
+            subject: detect.subject.unwrap_or_else(|| "{{ text.subject }}".into()).for_shop(shop),
             template: detect.template.as_deref().map(|file| self.at(file)),
             filter,
             steps: Vec::new(),
@@ -123,7 +138,7 @@ impl Checker<'_> {
         if settings.max_per_run == 0 {
             return Err(self.wrong("detect.max_per_run", "must be at least 1", "write a number from 1"));
         }
-        settings.steps = self.steps(&settings, detect.step)?;
+        settings.steps = self.steps(&settings, detect.step, shop)?;
         Ok(settings)
     }
 
@@ -145,7 +160,12 @@ impl Checker<'_> {
     ///
     /// # Errors
     /// Exit 78, naming both of two values that cannot hold together.
-    fn steps(&self, detect: &DetectSettings, tables: Vec<StepTable>) -> Result<Vec<StepSettings>, Failure> {
+    fn steps(
+        &self,
+        detect: &DetectSettings,
+        tables: Vec<StepTable>,
+        shop: Locale,
+    ) -> Result<Vec<StepSettings>, Failure> {
         if tables.len() > MOST_STEPS {
             let what = format!("there are {} of them, and at most {MOST_STEPS} can be", tables.len());
             return Err(self.wrong("detect.step", what, "remove some"));
@@ -154,19 +174,17 @@ impl Checker<'_> {
         let mut steps: Vec<StepSettings> = Vec::new();
         for table in tables {
             let key = |key: &str| format!("detect.step {:?}: {key}", table.name);
-            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            if !(1..=32).contains(&table.name.len()) || !table.name.chars().all(is_name) {
+            if !is_step_name(&table.name) {
                 let next = "write 1 to 32 lower-case letters, digits and hyphens, for example \"reminder\"";
                 return Err(self.wrong("detect.step", format!("the name {:?} is none", table.name), next));
             }
             if steps.iter().any(|step| step.step.name == table.name) {
                 return Err(self.wrong(&key("name"), "another step has it", "give each step a name of its own"));
             }
-            for (name, text) in [("subject", &table.subject), ("template", &table.template)] {
-                if text.as_ref().is_some_and(|text| text.trim().is_empty() || text.chars().any(char::is_control)) {
-                    return Err(self.wrong(&key(name), "is empty or holds a control character", "write a value there"));
-                }
-            }
+            let template =
+                self.template(&key("template"), table.template.as_deref())?.or_else(|| detect.template.clone());
+            let subject = table.subject.map_or_else(|| detect.subject.clone(), |subject| subject.for_shop(shop));
+            let variants = self.variants(&key("variant"), table.variant, (&template, &subject), shop)?;
             let after = span::delta(table.after.0);
             let until = table.until.map_or(max_age, |until| span::delta(until.0)).min(max_age);
             let spoken = |span: TimeDelta| span::spoken(span);
@@ -205,11 +223,14 @@ impl Checker<'_> {
                 let what = format!("{limit}, {}, is not longer than after, {}", spoken(until), spoken(after));
                 return Err(self.wrong(&key("until"), what, "make it longer"));
             }
-            steps.push(StepSettings {
-                step: Step { name: table.name, after, until, coupon: table.coupon },
-                subject: table.subject.unwrap_or_else(|| detect.subject.clone()),
-                template: table.template.as_deref().map_or_else(|| detect.template.clone(), |file| Some(self.at(file))),
-            });
+            let step = Step {
+                name: table.name,
+                after,
+                until,
+                coupon: table.coupon,
+                variants: variants.iter().map(|variant| variant.variant.clone()).collect(),
+            };
+            steps.push(StepSettings { step, subject, template, variants });
         }
         if let Some(last) = steps.last().filter(|last| last.step.after + LAST_STEP_HAS > max_age) {
             let what = format!(
@@ -223,4 +244,48 @@ impl Checker<'_> {
         }
         Ok(steps)
     }
+
+    fn template(&self, key: &str, file: Option<&str>) -> Result<Option<PathBuf>, Failure> {
+        if file.is_some_and(|file| file.trim().is_empty() || file.chars().any(char::is_control)) {
+            return Err(self.wrong(key, "is empty or holds a control character", "write a value there"));
+        }
+        Ok(file.map(|file| self.at(file)))
+    }
+
+    fn variants(
+        &self,
+        key: &str,
+        tables: Vec<VariantTable>,
+        (template, subject): (&Option<PathBuf>, &Subject),
+        shop: Locale,
+    ) -> Result<Vec<VariantSettings>, Failure> {
+        let mut variants: Vec<VariantSettings> = Vec::new();
+        for table in tables {
+            if !is_step_name(&table.name) || variants.iter().any(|variant| variant.variant.name == table.name) {
+                let next = "give each a name of its own: 1 to 32 lower-case letters, digits and hyphens";
+                return Err(self.wrong(key, format!("the name {:?} is none, or is there twice", table.name), next));
+            }
+            let own = self.template(key, table.template.as_deref())?;
+            let variant = Variant { name: table.name, weight: table.weight.unwrap_or(1) };
+            if variant.weight == 0 {
+                return Err(self.wrong(
+                    key,
+                    format!("{:?} has weight 0: nobody would get it", variant.name),
+                    "write 1 or more",
+                ));
+            }
+            variants.push(VariantSettings {
+                variant,
+                subject: table.subject.map_or_else(|| subject.clone(), |subject| subject.for_shop(shop)),
+                template: own.or_else(|| template.clone()),
+            });
+        }
+        Ok(variants)
+    }
+}
+
+/// Whether a text can be the name of a step or a variant.
+fn is_step_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=32).contains(&text.len()) && text.chars().all(allowed)
 }

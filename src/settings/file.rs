@@ -42,6 +42,9 @@ struct File {
 struct Shop {
     name: String,
     url: String,
+    logo: Option<String>,
+    address: Option<String>,
+    locale: Option<String>,
     #[serde(default)]
     timezone: Zone,
 }
@@ -291,7 +294,6 @@ impl Checker<'_> {
             ("shop.name", Some(&file.shop.name)),
             ("source.path", file.source.path.as_ref()),
             ("mail.file.dir", Some(&file.mail.file.dir)),
-            ("detect.subject", file.detect.subject.as_ref()),
             ("detect.template", file.detect.template.as_ref()),
         ] {
             let Some(text) = text else { continue };
@@ -299,17 +301,14 @@ impl Checker<'_> {
                 return Err(self.wrong(key, "is empty or holds a control character", "write a value there"));
             }
         }
-        if !is_web_address(&file.shop.url) {
-            return Err(self.wrong("shop.url", format!("{:?} is no web address", file.shop.url), "write https://…"));
-        }
-        let source = self.source(file.source)?;
-        let detect = self.detect(file.detect)?;
+        let (shop, source) = (self.shop(file.shop)?, self.source(file.source)?);
+        let detect = self.detect(file.detect, shop.locale)?;
         Ok(Settings {
             folder: self.folder.to_owned(),
             ledger: self.at(&file.ledger),
             trusted_file_systems: file.trusted_file_systems,
-            shop: ShopSettings { name: file.shop.name, url: file.shop.url, timezone: file.shop.timezone.0 },
             source,
+            shop,
             send_window: self.send_window(file.send_window.as_ref())?,
             caps: self.caps(&file.caps, &detect.steps)?,
             pools: self.coupons(file.coupon, &detect.steps)?,
@@ -320,6 +319,35 @@ impl Checker<'_> {
             transport: self.transport(&file.mail)?,
             mail: self.mail(file.mail)?,
         })
+    }
+
+    fn shop(&self, shop: Shop) -> Result<ShopSettings, Failure> {
+        if !is_web_address(&shop.url) {
+            return Err(self.wrong("shop.url", format!("{:?} is no web address", shop.url), "write https://…"));
+        }
+        if let Some(logo) = shop.logo.as_ref().filter(|logo| !logo.starts_with("https://") || !is_web_address(logo)) {
+            let next = "write https://… of a PNG, JPEG or GIF: mail programs load no other pictures";
+            return Err(self.wrong("shop.logo", format!("{logo:?} is no address that begins with https://"), next));
+        }
+        let address = shop.address.as_deref().map(|text| self.postal_address(text)).transpose()?.flatten();
+        let locale = match &shop.locale {
+            None => Locale::ENGLISH,
+            Some(tag) => Locale::parse(tag).ok_or_else(|| {
+                let next = "write a language, and if you like a region: \"de\", \"pt-BR\"";
+                self.wrong("shop.locale", format!("{tag:?} is no language tag"), next)
+            })?,
+        };
+        Ok(ShopSettings { name: shop.name, url: shop.url, logo: shop.logo, address, locale, timezone: shop.timezone.0 })
+    }
+
+    /// The lines of a postal address without what is blank around them; `None` when there is nothing else.
+    fn postal_address(&self, text: &str) -> Result<Option<String>, Failure> {
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        if lines.len() > 10 || lines.iter().any(|line| line.chars().any(char::is_control)) {
+            let next = "write its lines between \"\"\" and \"\"\", ten at most";
+            return Err(self.wrong("shop.address", "has too many lines, or holds a control character", next));
+        }
+        Ok(Some(lines.join("\n")).filter(|address| !address.is_empty()))
     }
 
     fn source(&self, source: Source) -> Result<SourceSettings, Failure> {

@@ -20,7 +20,10 @@ use crate::domain::filter::Filter;
 use crate::domain::flow::Step;
 use crate::domain::holdout::Holdout;
 use crate::domain::instant::Instant;
+use crate::domain::locale::Locale;
 use crate::domain::send_window::SendWindow;
+use crate::domain::subject::Subject;
+use crate::domain::variant::Variant;
 use crate::failure::Failure;
 use crate::ledger::Place;
 use crate::shops::Preset;
@@ -56,6 +59,12 @@ pub struct Settings {
 pub struct ShopSettings {
     pub name: String,
     pub url: String,
+    /// A picture on an `https:` page.
+    pub logo: Option<String>,
+    /// The postal address, a line each; none is empty.
+    pub address: Option<String>,
+    /// The language of those whose own is not known (English).
+    pub locale: Locale,
     pub timezone: Tz,
 }
 
@@ -199,7 +208,8 @@ pub struct DetectSettings {
     pub max_per_cart: u32,
     /// More than this many new messages in one run are a mistake until a person says otherwise (1000).
     pub max_per_run: u64,
-    pub subject: String,
+    /// Without one configured, the words of the language the message is written in.
+    pub subject: Subject,
     /// `None` means the template that is built in.
     pub template: Option<PathBuf>,
     /// Which carts are left out for what is in them.
@@ -222,7 +232,19 @@ pub struct CapSettings {
 pub struct StepSettings {
     pub step: Step,
     /// Its own, or that of `[detect]`.
-    pub subject: String,
+    pub subject: Subject,
+    /// The same.
+    pub template: Option<PathBuf>,
+    /// Some get one of these instead, each as often as its weight has it; none: all get the step's own.
+    pub variants: Vec<VariantSettings>,
+}
+
+/// `[[detect.step.variant]]`.
+#[derive(Debug, Clone)]
+pub struct VariantSettings {
+    pub variant: Variant,
+    /// Its own, or that of its step.
+    pub subject: Subject,
     /// The same.
     pub template: Option<PathBuf>,
 }

@@ -52,7 +52,8 @@ pub fn read(path: &Path, zone: Tz, each: &mut dyn FnMut(CouponRow)) -> Result<()
         }
         let line = record.position().map_or(line, csv::Position::line);
         let ends = ends_at.and_then(|at| record.get(at)).filter(|text| !is_absent(text));
-        let row = match (record.get(code_at).filter(|code| is_code(code)), ends.map(|text| instant::parse(text, zone))) {
+        let row = match (record.get(code_at).filter(|code| is_code(code)), ends.map(|text| instant::parse(text, zone)))
+        {
             (None, _) => Err("no code of 1 to 100 letters, digits and signs"),
             (_, Some(None)) => Err("its expires_at is no time"),
             (Some(code), ends) => Ok(Coupon { code: code.to_owned(), expires_at: ends.flatten() }),

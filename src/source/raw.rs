@@ -9,6 +9,7 @@ use crate::domain::address::{self, Address};
 use crate::domain::cart::{Cart, CartLine};
 use crate::domain::identity;
 use crate::domain::instant::{self, Instant};
+use crate::domain::locale::Locale;
 use crate::domain::message_key::hex;
 use crate::domain::money::{Currency, Price, Quantity};
 use crate::domain::web_address::is_web_address;
@@ -47,6 +48,7 @@ pub(super) struct RawHead {
     pub updated_at: RawField,
     pub recovery_url: RawField,
     pub consent: RawField,
+    pub locale: RawField,
     pub ordered_at: RawField,
 }
 
@@ -62,6 +64,7 @@ impl RawHead {
             ("updated_at", &self.updated_at, &other.updated_at),
             ("recovery_url", &self.recovery_url, &other.recovery_url),
             ("consent", &self.consent, &other.consent),
+            ("locale", &self.locale, &other.locale),
             ("ordered_at", &self.ordered_at, &other.ordered_at),
         ];
         pairs.into_iter().find(|(_, one, other)| one != other).map(|(name, ..)| name)
@@ -122,6 +125,7 @@ impl RawCart {
             updated_at: absent(),
             recovery_url: absent(),
             consent: absent(),
+            locale: absent(),
             ordered_at: absent(),
         };
         RawCart { head, lines: Vec::new(), position, flaw: Some(flaw), content: content.to_vec() }
@@ -232,6 +236,7 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
     let currency = text("currency", &head.currency)?.ok_or("no currency")?;
     let currency = Currency::parse(&currency)
         .ok_or_else(|| format!("the currency {} is not a code of three letters such as EUR", quoted(&currency)))?;
+    let (locale, odd_locale) = locale(&head.locale);
     let cart = Cart {
         cart_id,
         user_id: text("user_id", &head.user_id)?.filter(|user_id| identity::user(user_id).is_some()),
@@ -241,6 +246,8 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
         created_at: time("created_at", &head.created_at, zone)?,
         updated_at: time("updated_at", &head.updated_at, zone)?.ok_or("no updated_at")?,
         recovery_url: recovery_url(&head.recovery_url)?,
+        locale,
+        odd_locale,
         consent: consent(&head.consent)?,
         ordered_at: time("ordered_at", &head.ordered_at, zone)?,
         timezone: None,
@@ -304,6 +311,19 @@ fn consent(field: &RawField) -> Result<Option<bool>, String> {
         "true" | "t" | "yes" | "y" | "1" => Ok(Some(true)),
         "false" | "f" | "no" | "n" | "0" => Ok(Some(false)),
         _ => Err(format!("the consent {} is neither true nor false", quoted(&text))),
+    }
+}
+
+/// The language, or what stands in its place: a shopper whose language is not known is written to in the shop's.
+fn locale(field: &RawField) -> (Option<Locale>, Option<String>) {
+    let text = match field {
+        Ok(text) => text.as_deref().filter(|text| !is_absent(text)),
+        Err(why) => return (None, Some((*why).to_owned())),
+    };
+    match text.map(|text| Locale::parse(text).ok_or(text)) {
+        None => (None, None),
+        Some(Ok(locale)) => (Some(locale), None),
+        Some(Err(text)) => (None, Some(quoted(text))),
     }
 }
 

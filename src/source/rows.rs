@@ -4,7 +4,7 @@ use super::raw::{MOST_LINES, Position, RawCart, RawField, RawHead, RawLine};
 use crate::domain::column;
 
 /// The columns of a flat row, and whether one has to be there.
-pub(super) const COLUMNS: [(&str, bool); 16] = [
+pub(super) const COLUMNS: [(&str, bool); 17] = [
     ("cart_id", true),
     ("user_id", true),
     ("email", true),
@@ -14,6 +14,7 @@ pub(super) const COLUMNS: [(&str, bool); 16] = [
     ("updated_at", true),
     ("recovery_url", true),
     ("consent", false),
+    ("locale", false),
     ("ordered_at", false),
     ("sku", true),
     ("item_name", true),
@@ -24,7 +25,7 @@ pub(super) const COLUMNS: [(&str, bool); 16] = [
 ];
 
 /// So many of them are about the cart, and not about a line.
-const HEAD: usize = 10;
+const HEAD: usize = 11;
 
 /// Where each column of [`COLUMNS`] stands in a row.
 #[derive(Debug, Clone)]
@@ -90,6 +91,7 @@ impl Columns {
             updated_at,
             recovery_url,
             consent,
+            locale,
             ordered_at,
             sku,
             item_name,
@@ -108,6 +110,7 @@ impl Columns {
             updated_at,
             recovery_url,
             consent,
+            locale,
             ordered_at,
         };
         (head, RawLine { sku, name: item_name, quantity, unit_price, image_url, url })

@@ -198,7 +198,7 @@ fn over(table: &str) -> String {
 }
 
 fn cases() -> Vec<Case> {
-    [of_ledger_and_runs(), of_messages(), of_steps(), of_tries(), of_episodes(), of_campaigns()]
+    [of_ledger_and_runs(), of_messages(), of_steps(), of_coupons(), of_tries(), of_episodes(), of_campaigns()]
         .into_iter()
         .flatten()
         .collect()
@@ -311,6 +311,39 @@ fn of_steps() -> Vec<Case> {
         })
         .after([resolution(&[("decision", "'planned'")]), step_of("c3", &[]), arm_step("2026-03-01T14:00:00Z")].join(";")),
         case("steps_keep_distance", Name, arm_step("2026-03-01T13:00:59Z")).after(step_of("c3", &[])),
+    ]
+}
+
+/// A code, of the message about a cart if it says so.
+fn code(changes: &[(&str, &str)]) -> String {
+    let values = [("pool", "'p'"), ("code", "'A'"), ("folded_code", "'a'"), ("imported_at", "'2026-03-01T12:00:00Z'")];
+    insert("coupon_code", &values, changes)
+}
+
+fn code_of(cart_id: &str, code_: &str) -> String {
+    let message = format!("(SELECT id FROM message WHERE cart_id = '{cart_id}')");
+    let claim = [("message", &*message), ("folded_address", "'x'"), ("claimed_at", "'2026-03-01T12:00:00Z'")];
+    code(&[&claim[..], &[("code", code_), ("folded_code", code_)]].concat())
+}
+
+fn of_coupons() -> Vec<Case> {
+    vec![
+        case("coupon_code_once", Columns("coupon_code.folded_code"), code(&[("pool", "'q'")]))
+            .after(code(&[]))
+            .behind(&["coupon_is_not_replaced"]),
+        case("message_has_one_coupon", Columns("coupon_code.message"), code_of("c5", "'b'"))
+            .after(code_of("c5", "'a'"))
+            .behind(&["coupon_is_not_replaced"]),
+        case("coupon_claim_is_complete", Check, code(&[("folded_address", "'x'")])),
+        case("coupon_is_not_replaced", Name, over("coupon_code")).after(code(&[])),
+        case("coupon_is_itself", Name, "UPDATE coupon_code SET pool = 'q'").after(code(&[])),
+        case("coupon_is_kept", Name, "DELETE FROM coupon_code").after(code_of("c5", "'a'")),
+        case(
+            "coupon_is_burnt",
+            Name,
+            "UPDATE coupon_code SET message = NULL, folded_address = NULL, claimed_at = NULL",
+        )
+        .after(code_of("c3", "'a'")),
     ]
 }
 
@@ -458,7 +491,21 @@ fn each_forbids_what_it_is_there_for_and_no_other_does() {
     world.ok(["audit"]).is_silent();
 }
 
-/// The one trigger that forbids nothing.
+/// A trigger that forbids nothing.
+#[test]
+fn a_code_is_free_again_with_the_skip_of_its_message() {
+    let world = world();
+    let ledger = world.ledger();
+    for (away, left) in [(None, 0), (Some("coupon_is_free_again"), 1)] {
+        let copy = copy(&ledger);
+        away.into_iter().for_each(|guard| take_away(&copy, guard));
+        copy.execute_batch(&[code_of("c5", "'a'"), skip_c5("expired")].join(";")).unwrap();
+        let given = "SELECT count(*) FROM coupon_code WHERE message IS NOT NULL";
+        assert_eq!(copy.query_row(given, [], |row| row.get::<_, i64>(0)), Ok(left), "{away:?}");
+    }
+}
+
+/// The other trigger that forbids nothing.
 #[test]
 fn planned_again_runs_again_and_nothing_else_does() {
     let world = world();
@@ -493,7 +540,8 @@ fn no_guard_of_the_schema_goes_untried_and_none_is_without_a_name() {
             _ => {}
         }
     }
-    let mut tried: Vec<&str> = cases().iter().map(|case| case.guard).chain(["planned_again_runs_again"]).collect();
+    let mut tried: Vec<&str> =
+        cases().iter().map(|case| case.guard).chain(["coupon_is_free_again", "planned_again_runs_again"]).collect();
     tried.sort_unstable();
     assert_eq!(tried, named.into_iter().collect::<Vec<_>>(), "the cases, and what the schema names");
 }

@@ -392,8 +392,9 @@ fn what_the_page_calls_required_is_required() {
 }
 
 /// Each default that the page gives, and the place in the code that it comes from. Who changes the one finds the other.
-const DEFAULTS: [(&str, &str, &str); 38] = [
+const DEFAULTS: [(&str, &str, &str); 39] = [
     ("trusted_file_systems", "[]", "#[serde(default)]\n    trusted_file_systems: Vec<String>"),
+    ("shop.locale", "\"en\"", "None => Locale::ENGLISH"),
     ("shop.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
     ("source.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
     ("source.tls", "\"verify\"", "(None, _) => Encryption::Verify"),
@@ -422,7 +423,7 @@ const DEFAULTS: [(&str, &str, &str); 38] = [
     ("detect.consent", "\"required\"", "None | Some(\"required\") => false"),
     ("detect.max_per_cart", "3", "detect.max_per_cart.unwrap_or(3)"),
     ("detect.max_per_run", "1000", "detect.max_per_run.unwrap_or(1000)"),
-    ("detect.subject", "\"You left something behind\"", "unwrap_or_else(|| \"You left something behind\".into())"),
+    ("detect.subject", "the language's own", "unwrap_or_else(|| \"{{ text.subject }}\".into())"),
     ("detect.template", "built in", "`None` means the template that is built in."),
     ("holdout.kinds", "[\"cart\"]", "vec![Kind::Cart]"),
     ("campaigns.file", "campaigns.toml beside this file, if it exists", "Some(self.at(\"campaigns.toml\"))"),

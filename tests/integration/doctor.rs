@@ -51,6 +51,7 @@ fn a_sound_set_up_fails_nothing_and_nothing_is_sent_or_written() {
     world.configure("mail.unsubscribe", "mailto:stop@shop.example");
     world.configure("mail.limits.per_second", 10);
     world.configure("shop.name", "Lamps");
+    world.configure("shop.address", "Lamps\n1 Lamp Street\nLondon");
     world.configure("mail.from", "Lamps <lamps@shop.example>");
     world.ok(["detect"]);
     let before = (world.report_of_ledger(), server.accepted().len(), server.reached(Stage::Mail));

@@ -24,6 +24,7 @@ mod import_schedules;
 mod import_suppressions;
 mod init;
 mod judged;
+mod languages;
 mod ledger_place;
 mod next_steps;
 mod presets;

@@ -33,6 +33,45 @@ fn a_cart_of_the_shop_is_rendered_with_its_own_contents() {
 }
 
 #[test]
+fn the_shops_logo_and_address_stand_in_both_parts_and_in_templates_of_ones_own() {
+    let world = World::new().cart(Cart::of("c1")).init();
+    world.ok(["preview"]);
+    assert!(!read(&world, "preview/message.html").contains("<img"), "no logo, and no picture of any item");
+    world.configure("shop.name", "Lamps & Co");
+    world.configure("shop.logo", "https://shop.example/logo.png?a=1&b=2");
+    world.configure("shop.address", "\n  Lamps & Co  \n\n1 Lamp Street\nLondon\n");
+    world.configure("shop.locale", "en_gb");
+    world.ok(["preview"]);
+    let html = read(&world, "preview/message.html");
+    let lines = "Lamps &amp; Co</span><br><span dir=\"auto\">1 Lamp Street</span><br>";
+    let logo = "src=\"https://shop.example/logo.png?a=1&amp;b=2\" alt=\"Lamps &amp; Co\"";
+    assert!(html.contains(logo) && html.contains(lines), "{html}");
+    let text = read(&world, "preview/message.txt");
+    assert!(text.starts_with("Lamps & Co\n\n") && text.ends_with("\nLamps & Co\n1 Lamp Street\nLondon\n"), "{text}");
+    std::fs::write(world.path("t.html"), "{{ shop.logo }} {{ shop.address }} {{ shop.locale }}").unwrap();
+    world.configure("detect.template", "t.html");
+    world.ok(["preview"]);
+    let text = read(&world, "preview/message.txt");
+    assert_eq!(text, "https://shop.example/logo.png?a=1&b=2 Lamps & Co 1 Lamp Street London\nen-GB\n");
+}
+
+#[test]
+fn the_dark_mode_of_ones_own_template_wins_over_what_was_inlined() {
+    let world = World::new().init();
+    let spring = crate::docs::page("examples/templates/spring.html");
+    assert!(spring.contains("@media (prefers-color-scheme: dark)") && !spring.contains("!important"));
+    // The campaign's words are none of a cart's.
+    let template = spring.replace("{% if favourite %}", "{% if false %}");
+    std::fs::write(world.path("spring.html"), template).unwrap();
+    world.configure("detect.template", "spring.html");
+    world.ok(["preview"]);
+    let html = read(&world, "preview/message.html");
+    assert!(html.contains("<div class=\"card\" style=\"") && html.contains("background: #ffffff;"), "{html}");
+    assert!(html.contains(".card { background: #21201c !important; }"), "{html}");
+    assert!(!html.contains("<img"), "{html}");
+}
+
+#[test]
 fn a_wrong_template_is_named_with_its_line_and_stops_detect_before_it_plans() {
     let world = World::new().cart(Cart::of("c1")).set("detect.template", "t.html").init();
     let before = world.report_of_ledger();

@@ -150,7 +150,7 @@ mod instants {
         let world = World::with_campaigns(&definitions).now(&text(from)).init();
         let mut steps: Vec<DateTime<Utc>> = expected.values().flatten().map(|at| time(at)).collect();
         let before: Vec<DateTime<Utc>> =
-            steps.iter().filter(|at| at.format("%d").to_string() >= "28".into()).copied().collect();
+            steps.iter().filter(|at| at.format("%d").to_string().as_str() >= "28").copied().collect();
         steps.extend(before.into_iter().map(|at| at - TimeDelta::minutes(1)));
         steps.push(from);
         steps.sort();

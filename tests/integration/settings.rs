@@ -19,10 +19,15 @@ fn refused(world: &World, words: &[&str]) {
 
 #[test]
 fn every_wrong_value_is_named_by_its_key() {
-    let wrong: [(&str, Value); 28] = [
+    let wrong: [(&str, Value); 33] = [
         ("ledger", "".into()),
         ("shop.name", "a\nb".into()),
         ("shop.url", "shop.example".into()),
+        ("shop.logo", "http://shop.example/logo.png".into()),
+        ("shop.logo", "logo.png".into()),
+        ("shop.address", "Lamp Street\u{7}".into()),
+        ("shop.address", "a line\n".repeat(11).into()),
+        ("shop.locale", "german".into()),
         ("shop.timezone", "Berlin".into()),
         ("source.kind", "oracle".into()),
         ("source.path", " ".into()),

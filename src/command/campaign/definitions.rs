@@ -25,7 +25,7 @@ pub(super) fn add(context: &Context<'_>, settings: &Settings, args: &cli::Campai
     let file = settings.campaigns.file.clone().unwrap_or_else(|| settings.folder.join("campaigns.toml"));
     let definition = Definition {
         id: Some(args.id.clone()),
-        subject: Some(args.subject.clone()),
+        subject: Some(args.subject.as_str().into()),
         template: Some(args.template.clone()),
         audience: args.audience.clone(),
         sql: args.sql.clone(),

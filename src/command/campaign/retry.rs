@@ -1,6 +1,5 @@
 //! `campaign retry`: messages of an opening planned anew, with a corrected template if one is named.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -18,6 +17,7 @@ use crate::domain::state::{Retried, State};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{OpenOccurrence, Records, Retemplated};
 use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow, read_row};
+use crate::mail::translations::TemplateTexts;
 use crate::output::count;
 use crate::progress;
 use crate::settings::Settings;
@@ -39,7 +39,7 @@ fn corrected(
     let path = match (file, defined) {
         (Some(file), _) => file,
         (None, Some(campaign)) => {
-            corrected.subject.clone_from(&campaign.subject);
+            corrected.subject = campaign.subject.stored();
             &campaign.template
         }
         (None, None) => {
@@ -48,11 +48,13 @@ fn corrected(
         }
     };
     corrected.template_name = path.display().to_string();
-    corrected.template = fs::read_to_string(path).map_err(|err| {
+    let texts = TemplateTexts::read(path).map_err(|(path, err)| {
         let what = format!("the template {} cannot be read: {err}", path.display());
         Failure::config(what, "put it there").kept("nothing was changed")
     })?;
-    let letters = CampaignLetters::of(&corrected, settings)?;
+    corrected.template = texts.stored();
+    let has_coupons = defined.is_some_and(|campaign| campaign.coupon.is_some());
+    let letters = CampaignLetters::of(&corrected, settings)?.with_coupons(has_coupons);
     let retried: Vec<_> = states.iter().map(|which| which.stand()).collect();
     for which in [retried.as_slice(), &[(State::Planned, None)]] {
         let mut rows = Vec::new();
@@ -79,8 +81,8 @@ fn mended(
     let refused = ledger.count_refused_with(occurrence, CANNOT_BE_RENDERED)?;
     let Some(campaign) = defined.filter(|_| refused > 0) else { return Ok(None) };
     let opened_with = ledger.open_occurrence_by_id(occurrence)?;
-    let is_mended = campaign.subject != opened_with.subject
-        || fs::read_to_string(&campaign.template).is_ok_and(|template| template != opened_with.template);
+    let is_mended = campaign.subject.stored() != opened_with.subject
+        || TemplateTexts::read(&campaign.template).is_ok_and(|texts| texts.stored() != opened_with.template);
     if !is_mended {
         context.output.print(format!(
             "{} refused over the template, which is as the campaign opened with: correct {}, or the next run refuses the same again",

@@ -20,7 +20,7 @@ use crate::domain::span;
 use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{CodeFor, Due, Ledger, Records};
-use crate::letters::cart::CartLetters;
+use crate::letters::cart::{CartLetters, Occasion};
 use crate::output::Output;
 use crate::settings::{DetectSettings, Settings};
 use crate::source::{Look, Source};
@@ -112,13 +112,18 @@ impl<'a> CartFeed<'a> {
 
     fn job(&self, due: &Due, cart: Box<Cart>, coupon: Option<Coupon>) -> Job {
         let letters = Arc::clone(&self.letters);
-        let (message_id, date, step) = (due.message_id.clone(), due.planned_at, due.step.clone());
+        let (message_id, date) = (due.message_id.clone(), due.planned_at);
+        let (step, variant, reads) = (due.step.clone(), due.variant.clone(), due.locale.or(cart.locale));
         let fresh_until = Some(Monotonic::now() + LOOK_COUNTS_FOR);
         Job {
             id: due.id,
             label: label(due),
             fresh_until,
-            compose: Box::new(move || letters.write(step.as_deref(), &cart, &message_id, date)),
+            compose: Box::new(move || {
+                let (step, variant) = (step.as_deref(), variant.as_deref());
+                let occasion = Occasion { step, variant, reads, coupon: coupon.as_ref() };
+                letters.write(&occasion, &cart, &message_id, date)
+            }),
         }
     }
 }
@@ -345,6 +350,8 @@ fn stand_in(due: &Due) -> Option<Cart> {
         created_at: None,
         updated_at: due.cart_touched_at,
         recovery_url: None,
+        locale: None,
+        odd_locale: None,
         consent: None,
         ordered_at: None,
         timezone: None,

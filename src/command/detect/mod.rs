@@ -26,7 +26,7 @@ use crate::stop::StopCause;
 use feed::CartFeed;
 pub(super) use planning::by_itself;
 pub(super) use planning::next_step;
-use planning::{HELD_OUT, Look, NO_ADDRESS};
+use planning::{HELD_OUT, Look, NO_ADDRESS, ODD_LOCALE};
 
 /// Why a cart whose step needs a coupon code is left out when there is none.
 const NO_CODE: &str = "no coupon code left";
@@ -236,6 +236,12 @@ fn look_at_shop(
         }
     } else {
         run.ledger.notices().note_once(NO_ADDRESS, None, now)?;
+    }
+    let odd_locale = found.first_odd_locale.take();
+    if run.ledger.notices().note_once(ODD_LOCALE, odd_locale.as_ref(), now)?
+        && let Some(Notice { line, .. }) = odd_locale
+    {
+        report.delivered.news.push(format!("{line}; such carts are written to in the shop's language"));
     }
     let most = settings.detect.max_per_run.max(args.allow.unwrap_or(0));
     let Some(decided) = look.decide(source.as_mut(), &run.ledger, &rules, most)? else { return Ok(source) };

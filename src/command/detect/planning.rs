@@ -40,10 +40,14 @@ pub(super) struct Found {
     pub notices: Vec<Notice>,
     /// The first cart without an address; they are counted under [`NO_ADDRESS`], not among the bad rows.
     pub first_anonymous: Option<Notice>,
+    /// The first cart whose language cannot be read.
+    pub first_odd_locale: Option<Notice>,
 }
 
 /// Why an anonymous shopper's cart is left out.
 pub(super) const NO_ADDRESS: &str = "no address";
+/// What `status` lists a language under that cannot be read.
+pub(super) const ODD_LOCALE: &str = "unknown language";
 
 impl Look<'_> {
     /// Reads the carts; those that could be written to become candidates.
@@ -78,6 +82,9 @@ impl Look<'_> {
                     }
                 }
                 Row::Cart(cart) => {
+                    if let Some(odd) = &cart.odd_locale {
+                        found.first_odd_locale.get_or_insert_with(|| odd_locale(&cart.cart_id, odd));
+                    }
                     let (reach, itself) = (self.out_of_reach(&cart, since), self.left_out_at_once(&cart));
                     // Another cart of that shopper waits for one that is not idle yet, unless that gets no mail anyway.
                     let is_waited_for = itself.is_none() && matches!(reach, Some((NOT_IDLE_YET, _)));
@@ -273,6 +280,11 @@ impl Look<'_> {
     }
 }
 
+fn odd_locale(cart_id: &str, odd: &str) -> Notice {
+    let line = format!("cart {cart_id}: the locale {odd} is no language tag such as de or pt-BR");
+    Notice { key: ODD_LOCALE.into(), line }
+}
+
 /// Why a cart is not written to, as far as it and the clock tell.
 pub(in super::super) fn by_itself(settings: &Settings, now: Instant, cart: &Cart) -> Option<Verdict> {
     let output = Output::default();
@@ -387,5 +399,6 @@ fn candidate(cart: &Cart) -> Candidate {
         currency: cart.currency.code().to_owned(),
         touched_at: cart.updated_at,
         timezone: cart.timezone,
+        locale: cart.locale,
     }
 }

@@ -15,6 +15,7 @@ use super::Context;
 use crate::domain::campaign::is_id;
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::CampaignStatus;
+use crate::domain::subject::Subject;
 use crate::failure::{Exit, Failure};
 use crate::ledger::ImportedCampaign;
 use crate::output::count;
@@ -217,7 +218,7 @@ fn understand(entry: Map<String, Value>, default_zone: Tz, now: Instant) -> Resu
     let wall = scheduled.with_timezone(&zone);
     let mut definition = Definition {
         id: Some(id.clone()),
-        subject: text("subject")?,
+        subject: text("subject")?.as_deref().map(Subject::from),
         template: text("template")?,
         audience: text("audience")?,
         timezone: Some(zone.to_string()),
@@ -250,8 +251,11 @@ fn understand(entry: Map<String, Value>, default_zone: Tz, now: Instant) -> Resu
         _ => CampaignStatus::Pending,
     };
     let mut missing = Vec::new();
+    if definition.subject.is_none() {
+        missing.push("subject");
+        definition.subject = Some("(no subject yet)".into());
+    }
     for (key, value, stand_in) in [
-        ("subject", &mut definition.subject, "(no subject yet)".to_owned()),
         ("template", &mut definition.template, format!("templates/{id}.html")),
         ("audience", &mut definition.audience, format!("{id}.csv")),
     ] {

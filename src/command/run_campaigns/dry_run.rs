@@ -66,7 +66,7 @@ pub(super) fn run(
                     count(sample.gathered.repeated, "repeated address"),
                     count(sample.gathered.bad_rows, "bad row")
                 ));
-                for line in &sample.gathered.bad {
+                for line in sample.gathered.bad.iter().chain(&sample.gathered.about_odd_locales()) {
                     context.output.print(format!("  {line}"));
                 }
                 let (subject, text) =

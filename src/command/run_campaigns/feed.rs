@@ -93,7 +93,9 @@ impl<'a> RecipientFeed<'a> {
             self.queue.clear();
             (self.after, self.version) = (None, None);
             let Some(occurrence) = self.occurrences.pop_front() else { return Ok(None) };
-            let letters = Arc::new(CampaignLetters::of(&occurrence, self.settings)?);
+            let defined = self.campaigns.iter().find(|campaign| campaign.id == occurrence.campaign_id);
+            let has_coupons = defined.is_some_and(|campaign| campaign.coupon.is_some());
+            let letters = Arc::new(CampaignLetters::of(&occurrence, self.settings)?.with_coupons(has_coupons));
             self.current = Some((occurrence, letters));
         }
     }
@@ -140,7 +142,8 @@ impl RecipientFeed<'_> {
                 .and_then(|row| timezone_of(&row))
                 .unwrap_or(self.settings.shop.timezone),
         };
-        Holds::of(self.settings, self.campaign().and_then(|campaign| campaign.send_window.as_ref())).look(ledger, &held, now)
+        Holds::of(self.settings, self.campaign().and_then(|campaign| campaign.send_window.as_ref()))
+            .look(ledger, &held, now)
     }
 }
 
@@ -197,7 +200,7 @@ impl Feed for RecipientFeed<'_> {
                 id: due.id,
                 label,
                 fresh_until: None,
-                compose: Box::new(move || letters.write(&due)),
+                compose: Box::new(move || letters.write(&due, coupon.as_ref())),
             }));
         }
         Ok(None)

@@ -9,7 +9,7 @@ use super::super::Context;
 use super::super::holds::Holds;
 use super::missed::{self, Circumstances};
 use super::{CampaignReport, MissedNow, OpenedNow, Round, told};
-use crate::domain::address::Address;
+use crate::domain::address::{self, Address};
 use crate::domain::campaign::Campaign;
 use crate::domain::coupon::Pool;
 use crate::domain::instant::{self, Instant};
@@ -19,7 +19,8 @@ use crate::domain::span;
 use crate::domain::state::CampaignStatus;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{CampaignState, Missed, Notice, OpenOccurrence, Opened, Opening, OpeningKey, Records};
-use crate::letters::campaign::{CampaignLetters, MOST_TRIED, TrialRow};
+use crate::letters::campaign::{CampaignLetters, MOST_TRIED, Row as LetterRow, TrialRow, read_locale};
+use crate::mail::translations::TemplateTexts;
 use crate::output::count;
 use crate::progress;
 use crate::run::Run;
@@ -279,8 +280,30 @@ pub(in crate::command) struct Gathered {
     pub recipients: u64,
     /// The first of them.
     pub trial: Vec<TrialRow>,
+    /// How many say a language that cannot be read, and the first of them.
+    pub odd_locales: u64,
+    pub first_odd_locale: Option<String>,
     /// Those whom an older version listed as suppressed under its own folding of the same spelling.
     pub listed_formerly: Vec<(Address, String)>,
+}
+
+impl Gathered {
+    fn look_at_locale(&mut self, values: &LetterRow) {
+        let locale = values.get("locale").filter(|locale| !locale.is_null() && *locale != "");
+        if let Some(odd) = locale.filter(|_| read_locale(values).is_none()) {
+            self.odd_locales += 1;
+            let row = self.rows + self.bad_rows;
+            let odd: String = odd.to_string().chars().take(40).collect();
+            self.first_odd_locale.get_or_insert_with(|| format!("{} in row {row}", address::masked(&odd)));
+        }
+    }
+
+    /// What to tell of languages that cannot be read.
+    pub fn about_odd_locales(&self) -> Option<String> {
+        let first = self.first_odd_locale.as_ref()?;
+        let rows = count(self.odd_locales, "row");
+        Some(format!("{rows} with a locale that is no language tag, the first {first}: written in the shop's language"))
+    }
 }
 
 /// Reads an audience into the ledger's temporary table, before any transaction.
@@ -302,6 +325,8 @@ pub(in crate::command) fn gather(
         repeated: 0,
         recipients: 0,
         trial: Vec::new(),
+        odd_locales: 0,
+        first_odd_locale: None,
         listed_formerly: Vec::new(),
     };
     let mut trial_bytes = 0;
@@ -323,6 +348,7 @@ pub(in crate::command) fn gather(
                 let place = |key: &str| holds.place(now, zone, key);
                 let is_first = ledger.add_recipient(&key, &recipient.address, &values, place)?;
                 gathered.repeated += u64::from(!is_first);
+                gathered.look_at_locale(&recipient.values);
                 if let Some(former) = recipient.address.formerly_folded()
                     && ledger.is_suppressed(former)?
                 {
@@ -350,19 +376,19 @@ pub(in crate::command) fn letters_now(
     campaign: &Campaign,
     planned_at: Instant,
 ) -> Result<(OpenOccurrence, CampaignLetters)> {
-    let template = std::fs::read_to_string(&campaign.template).map_err(|err| {
-        Failure::config(format!("the template {} cannot be read: {err}", campaign.template.display()), "put it there")
+    let texts = TemplateTexts::read(&campaign.template).map_err(|(path, err)| {
+        Failure::config(format!("the template {} cannot be read: {err}", path.display()), "put it there")
     })?;
     let occurrence = OpenOccurrence {
         id: 0,
         campaign_id: campaign.id.clone(),
         planned_at,
-        subject: campaign.subject.clone(),
-        template,
+        subject: campaign.subject.stored(),
+        template: texts.stored(),
         template_name: campaign.template.display().to_string(),
         sender: campaign.from.as_ref().unwrap_or(&settings.mail.from).to_string(),
     };
-    let letters = CampaignLetters::of(&occurrence, settings)?;
+    let letters = CampaignLetters::of(&occurrence, settings)?.with_coupons(campaign.coupon.is_some());
     Ok((occurrence, letters))
 }
 
@@ -417,7 +443,10 @@ pub(super) fn pool_of(settings: &Settings, campaign: &Campaign) -> Result<Option
     let Some(name) = &campaign.coupon else { return Ok(None) };
     let found = settings.pools.iter().find(|pool| pool.name == *name).cloned();
     found.map(Some).ok_or_else(|| {
-        Failure::config(format!("coupon: there is no [[coupon]] {name:?}"), "add it to the configuration, or correct the name")
+        Failure::config(
+            format!("coupon: there is no [[coupon]] {name:?}"),
+            "add it to the configuration, or correct the name",
+        )
     })
 }
 
@@ -477,6 +506,9 @@ fn open_one(
                 bad_rows: gathered.bad_rows,
                 repeated: gathered.repeated,
             });
+            if let Some(about) = gathered.about_odd_locales() {
+                report.delivered.news.push(format!("campaign {}: {about}", campaign.id));
+            }
             if gathered.bad_rows > 0 {
                 let line = format!("campaign {}: {} left out", campaign.id, count(gathered.bad_rows, "bad row"));
                 report.delivered.news.extend(gathered.bad);

@@ -196,6 +196,7 @@ fn what_planning_decides_is_what_the_triggers_allow() {
             currency: "EUR".into(),
             touched_at: now(),
             timezone: None,
+            locale: None,
         };
         let rules = PlanRules {
             window: WINDOW,
@@ -239,6 +240,7 @@ fn steps() -> Vec<Step> {
         after: TimeDelta::hours(after),
         until: TimeDelta::hours(until),
         coupon: None,
+        variants: Vec::new(),
     };
     vec![step("a", 1, 72), step("b", 3, 24), step("c", 24, 72)]
 }
@@ -290,6 +292,7 @@ fn what_a_flow_plans_no_trigger_forbids() {
             currency: "EUR".into(),
             touched_at,
             timezone: None,
+            locale: None,
         };
         let rules = PlanRules {
             window: WINDOW,

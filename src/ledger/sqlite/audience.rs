@@ -1,7 +1,7 @@
 //! Opening an occurrence: its audience, gathered in a temporary table, becomes planned messages in one transaction.
 
-use super::missed::{record_missed, record_short_audience, settle_missed};
 use super::coupons::give_each;
+use super::missed::{record_missed, record_short_audience, settle_missed};
 use super::transaction::Undone;
 use super::{Durability, Plans, Records};
 use crate::domain::address::Address;

@@ -3,6 +3,7 @@
 use super::Records;
 use super::columns::instant_at;
 use crate::domain::instant::{self};
+use crate::domain::locale::Locale;
 use crate::failure::Failure;
 use crate::ledger::Candidate;
 
@@ -20,6 +21,7 @@ const TABLE: &str = "
         currency       TEXT NOT NULL,
         touched_at     TEXT NOT NULL,
         timezone       TEXT,
+        locale         TEXT,
         verdict        TEXT,
         detail         TEXT NOT NULL DEFAULT '',
         -- Steps of its flow came too late, which is to be recorded.
@@ -36,8 +38,7 @@ const TABLE: &str = "
 /// The verdict on a cart that its shopper has not left alone for long enough: another one of theirs waits for it.
 pub const NOT_IDLE_YET: &str = "not idle yet";
 
-const COLUMNS: &str =
-    "cart_id, identity, user_id, recipient, folded_address, cart_hash, cart_value, currency, touched_at, timezone";
+const COLUMNS: &str = "cart_id, identity, user_id, recipient, folded_address, cart_hash, cart_value, currency, touched_at, timezone, locale";
 
 impl Records {
     /// Empties the table and opens a transaction on it, so that filling it is quick. It touches no ledger table.
@@ -64,7 +65,7 @@ impl Records {
     pub fn add_candidate(&self, candidate: &Candidate, verdict: Option<(&str, &str)>) -> Result<(), Failure> {
         self.scratch(|conn| {
             conn.prepare_cached(&format!(
-                "INSERT INTO temp.candidate ({COLUMNS}, verdict, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+                "INSERT INTO temp.candidate ({COLUMNS}, verdict, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
             ))?
             .execute((
                 &candidate.cart_id,
@@ -77,6 +78,7 @@ impl Records {
                 &candidate.currency,
                 instant::text(candidate.touched_at),
                 candidate.timezone.map(|zone| zone.name()),
+                candidate.locale.map(|locale| locale.to_string()),
                 verdict.map(|(verdict, _)| verdict),
                 verdict.map_or("", |(_, detail)| detail),
             ))
@@ -130,6 +132,7 @@ pub(super) fn candidate_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candid
         cart_value: row.get("cart_value")?,
         currency: row.get("currency")?,
         touched_at: instant_at(row, "touched_at")?,
+        locale: row.get::<_, Option<String>>("locale")?.and_then(|tag| Locale::parse(&tag)),
         timezone: row.get::<_, Option<String>>("timezone")?.and_then(|zone| zone.parse().ok()),
     })
 }

@@ -87,7 +87,8 @@ impl Coupons<'_> {
     /// Lets the codes of a pool go again that are held since an old copy of the ledger was put back; says how many.
     pub fn release(&mut self, pool: &str) -> Result<u64, Failure> {
         self.0.write(Durability::Full, |tx| {
-            let released = "UPDATE coupon_code SET held_at = NULL WHERE pool = ?1 AND held_at IS NOT NULL AND message IS NULL";
+            let released =
+                "UPDATE coupon_code SET held_at = NULL WHERE pool = ?1 AND held_at IS NOT NULL AND message IS NULL";
             tx.execute(released, [pool]).map(|codes| codes as u64)
         })
     }
@@ -138,7 +139,8 @@ impl Books<'_> {
 const FREE: &str = "UPDATE coupon_code SET message = NULL, folded_address = NULL, claimed_at = NULL WHERE message = ?1";
 
 /// Whether any body was begun with it.
-const IS_BURNT: &str = "EXISTS (SELECT 1 FROM attempt WHERE attempt.message = coupon_code.message AND armed_at IS NOT NULL)";
+const IS_BURNT: &str =
+    "EXISTS (SELECT 1 FROM attempt WHERE attempt.message = coupon_code.message AND armed_at IS NOT NULL)";
 
 fn code_of(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Option<(Coupon, bool)>> {
     conn.prepare_cached(&format!(

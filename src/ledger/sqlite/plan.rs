@@ -12,9 +12,11 @@ use super::{Durability, Plans, Reading, Records};
 use crate::domain::coupon::WhenEmpty;
 use crate::domain::flow::{Flow, Next};
 use crate::domain::instant::{self, Instant};
+use crate::domain::locale::Locale;
 use crate::domain::message_key;
 use crate::domain::standing::{Facts, SameContents, Standing, standing, standing_in_flow};
 use crate::domain::state::{Reason, State};
+use crate::domain::variant;
 use crate::failure::Failure;
 use crate::ledger::{Candidate, Due, Judged, PlanRules, Planned};
 
@@ -49,7 +51,7 @@ impl Records {
     pub fn standing(&self, cart: &Candidate, rules: &PlanRules, now: Instant) -> Result<Judged, Failure> {
         let one =
             "SELECT 0 AS id, ?2 AS cart_id, ?3 AS identity, NULL AS user_id, '' AS recipient, ?4 AS folded_address,
-                          ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at, NULL AS timezone";
+                          ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at, NULL AS timezone, NULL AS locale";
         self.read(|conn| {
             let facts = conn.prepare_cached(&facts_of(one, rules))?.query_row(
                 (
@@ -139,7 +141,7 @@ impl Records {
         self.read(|conn| {
             let mut rows = conn.prepare_cached(
                 "SELECT id, message_key, recipient, folded_address, message_id, planned_at, not_before,
-                        identity, cart_id, cart_hash, cart_touched_at, expires_at, missing_since, step, step_after,
+                        identity, cart_id, cart_hash, cart_touched_at, expires_at, missing_since, step, step_after, variant, locale,
                         (SELECT planned_at FROM message AS first WHERE first.message_key = message.episode) AS begun_at,
                         (SELECT max(coalesce(other.armed_at, other.settled_at)) FROM message AS other
                          WHERE other.episode = message.episode AND other.id <> message.id) AS before_it
@@ -163,6 +165,8 @@ impl Records {
                     expires_at: instant_at(row, "expires_at")?,
                     step: row.get("step")?,
                     step_after: row.get::<_, Option<i64>>("step_after")?.map(TimeDelta::seconds),
+                    variant: row.get("variant")?,
+                    locale: row.get::<_, Option<String>>("locale")?.and_then(|tag| Locale::parse(&tag)),
                     episode_begun_at: instant_at(row, "begun_at")?,
                     before_it: optional_instant_at(row, "before_it")?,
                     missing_since: optional_instant_at(row, "missing_since")?,
@@ -189,7 +193,12 @@ impl Plans<'_> {
     /// came too late, in one transaction.
     ///
     /// A message still planned for the same address or cart, touched earlier, becomes `superseded`.
-    pub fn plan_candidates(&mut self, rules: &PlanRules, now: Instant, sender_domain: &str) -> Result<Planned, Failure> {
+    pub fn plan_candidates(
+        &mut self,
+        rules: &PlanRules,
+        now: Instant,
+        sender_domain: &str,
+    ) -> Result<Planned, Failure> {
         let ledger_id = self.0.id.clone();
         self.0.write(Durability::Full, |tx| {
             let mut chosen = tx.prepare(&format!(
@@ -416,8 +425,9 @@ impl Planner<'_> {
         self.tx
             .prepare_cached(
                 "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id, planned_at,
-                     not_before, expires_at, settled_at, identity, cart_id, cart_hash, cart_touched_at, episode, step, step_after)
-                 VALUES (?1, 'cart', ?2, ?3, ?4, ?5, ?6, ?7, ?17, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                     not_before, expires_at, settled_at, identity, cart_id, cart_hash, cart_touched_at, episode, step, step_after,
+                     variant, locale)
+                 VALUES (?1, 'cart', ?2, ?3, ?4, ?5, ?6, ?7, ?17, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18, ?19)",
             )?
             .execute(rusqlite::params![
                 &message_key,
@@ -437,6 +447,8 @@ impl Planner<'_> {
                 step.map(|step| &step.name),
                 step.map(|step| step.after.num_seconds()),
                 instant::text(self.rules.place(cart, self.now, &message_key)),
+                step.and_then(|step| variant::of(&step.variants, &step.name, &cart.folded_address)).map(|variant| &variant.name),
+                cart.locale.map(|locale| locale.to_string()),
             ])?;
         if let Some(code) = entry.code {
             give(self.tx, code, self.tx.last_insert_rowid(), &cart.folded_address, self.now)?;

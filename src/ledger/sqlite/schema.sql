@@ -1,4 +1,4 @@
--- The ledger, schema 7. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 8. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -92,6 +92,9 @@ CREATE TABLE message (
     episode          TEXT,
     step             TEXT,
     step_after       INTEGER,
+    -- Which variant of the step it is, and in which language: fixed when it is planned. NULL: there are none; it is not known.
+    variant          TEXT,
+    locale           TEXT,
     CONSTRAINT cart_has_episode CHECK ((kind = 'cart') = (episode IS NOT NULL)),
     CONSTRAINT step_has_its_place CHECK ((step IS NULL) = (step_after IS NULL) AND (step IS NULL OR episode IS NOT NULL)),
     CONSTRAINT armed_has_epoch CHECK (state <> 'armed' OR (epoch IS NOT NULL AND armed_at IS NOT NULL)),
@@ -216,18 +219,20 @@ CREATE TABLE coupon_code (
     pool           TEXT NOT NULL,
     code           TEXT NOT NULL,
     -- In small letters: one code in two spellings would be given twice.
-    folded_code    TEXT NOT NULL CONSTRAINT coupon_code_once UNIQUE,
+    folded_code    TEXT NOT NULL,
     expires_at     TEXT,
     imported_at    TEXT NOT NULL,
     -- Since when it is held: an old copy of the ledger was put back, and it may have been given away since.
     held_at        TEXT,
     -- Whose it is, and since when; NULL: it is free.
-    message        INTEGER CONSTRAINT message_has_one_coupon UNIQUE REFERENCES message (id),
+    message        INTEGER REFERENCES message (id),
     folded_address TEXT,
     claimed_at     TEXT,
     CONSTRAINT coupon_claim_is_complete CHECK (
         (message IS NULL) = (folded_address IS NULL) AND (message IS NULL) = (claimed_at IS NULL))
 ) STRICT;
+CREATE UNIQUE INDEX coupon_code_once ON coupon_code (folded_code);
+CREATE UNIQUE INDEX message_has_one_coupon ON coupon_code (message) WHERE message IS NOT NULL;
 CREATE INDEX coupon_free ON coupon_code (pool, coalesce(expires_at, '9'), code) WHERE message IS NULL AND held_at IS NULL;
 CREATE INDEX coupon_of_person ON coupon_code (pool, folded_address, claimed_at) WHERE message IS NOT NULL;
 
@@ -542,7 +547,7 @@ BEGIN
     SELECT RAISE(ABORT, 'message_is_kept: messages are never deleted');
 END;
 
-CREATE TRIGGER message_is_itself BEFORE UPDATE OF id, message_key, kind, message_id, identity, cart_hash, folded_address, occurrence, episode, step, step_after ON message
+CREATE TRIGGER message_is_itself BEFORE UPDATE OF id, message_key, kind, message_id, identity, cart_hash, folded_address, occurrence, episode, step, step_after, variant ON message
 BEGIN
     SELECT RAISE(ABORT, 'message_is_itself: what identifies a message never changes');
 END;

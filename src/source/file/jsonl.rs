@@ -128,6 +128,7 @@ struct JsonCart {
     updated_at: Field,
     recovery_url: Field,
     consent: Field,
+    locale: Field,
     ordered_at: Field,
     items: Items,
 }
@@ -145,6 +146,7 @@ impl Default for JsonCart {
             updated_at: field(),
             recovery_url: field(),
             consent: field(),
+            locale: field(),
             ordered_at: field(),
             items: Items::Missing,
         }
@@ -163,6 +165,7 @@ impl JsonCart {
             updated_at: self.updated_at.0,
             recovery_url: self.recovery_url.0,
             consent: self.consent.0,
+            locale: self.locale.0,
             ordered_at: self.ordered_at.0,
         };
         let (lines, flaw) = match self.items {

@@ -12,7 +12,7 @@ use crate::domain::instant;
 use crate::failure::Failure;
 
 /// Columns of `carts`, and whether one has to be there.
-const CART_COLUMNS: [(&str, bool); 9] = [
+const CART_COLUMNS: [(&str, bool); 10] = [
     ("cart_id", true),
     ("user_id", true),
     ("email", true),
@@ -22,6 +22,7 @@ const CART_COLUMNS: [(&str, bool); 9] = [
     ("updated_at", true),
     ("recovery_url", true),
     ("consent", false),
+    ("locale", false),
 ];
 /// Columns of `cart_items`, and what a flat row calls each.
 const ITEM_COLUMNS: [(&str, &str, bool); 6] = [

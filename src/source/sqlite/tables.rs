@@ -21,7 +21,7 @@ const CARTS_IN_A_LARGE_BATCH: usize = 5000;
 /// How many rows one statement may pass over without an index on the time.
 const ROWS_IN_A_STRETCH: i64 = 50_000;
 
-const CART_COLUMNS: [(&str, bool); 9] = [
+const CART_COLUMNS: [(&str, bool); 10] = [
     ("cart_id", true),
     ("user_id", true),
     ("email", true),
@@ -31,6 +31,7 @@ const CART_COLUMNS: [(&str, bool); 9] = [
     ("updated_at", true),
     ("recovery_url", true),
     ("consent", false),
+    ("locale", false),
 ];
 const ITEM_COLUMNS: [(&str, bool); 7] = [
     ("cart_id", true),
@@ -385,6 +386,7 @@ fn raw_cart(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<RawCart> 
         updated_at: at(6)?,
         recovery_url: at(7)?,
         consent: at(8)?,
+        locale: at(9)?,
         ordered_at: Ok(None),
     };
     let content = match &head.cart_id {

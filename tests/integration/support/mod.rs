@@ -18,7 +18,7 @@ pub use campaigns::{definition, people};
 pub use database::{Database, DatabaseServer, Engine};
 pub use old_log::PLAIN;
 pub use shop::{Cart, Kind, Spelling};
-pub use smtp::{Act, Plan, Server, Stage, Tls};
+pub use smtp::{Act, Plan, Server, Stage, Tls, header};
 pub use world::{Ran, Running, World};
 
 /// A folder in memory, where there is one with room: what is killed in a test is a process, and what it wrote outlives it
