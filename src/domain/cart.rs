@@ -21,6 +21,8 @@ pub struct CartLine {
     /// In the cart's currency; `None` when the shop does not say.
     pub unit_price: Option<Price>,
     pub image_url: Option<String>,
+    /// What kind of goods it is, where the shop says.
+    pub category: Option<String>,
     pub url: Option<String>,
 }
 
@@ -47,6 +49,8 @@ pub struct Cart {
     pub locale: Option<Locale>,
     /// What the shop says of the language where that is no tag.
     pub odd_locale: Option<String>,
+    /// What the shop says of the zone where that is none.
+    pub odd_timezone: Option<String>,
     /// Whether the shopper agreed to such mail; `None` when the shop does not say.
     pub consent: Option<bool>,
     /// Whose clock the shopper goes by; `None` when the shop does not say.
@@ -162,6 +166,7 @@ mod tests {
             quantity: Quantity::parse(quantity).unwrap(),
             unit_price: Price::parse("19.90", currency),
             image_url: None,
+            category: None,
             url: None,
         };
         Cart {
@@ -175,6 +180,7 @@ mod tests {
             recovery_url: None,
             locale: None,
             odd_locale: None,
+            odd_timezone: None,
             consent: None,
             ordered_at: None,
             timezone: None,

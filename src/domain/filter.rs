@@ -15,6 +15,8 @@ pub struct Filter {
     pub most: BTreeMap<Currency, Money>,
     /// Patterns of article numbers, with `*` for any text and `?` for any character.
     pub skus: Vec<String>,
+    /// The same of categories.
+    pub categories: Vec<String>,
     /// Whether one line of what is excluded is enough; otherwise every line must be.
     pub any: bool,
 }
@@ -46,11 +48,16 @@ impl Filter {
     }
 
     fn by_lines(&self, cart: &Cart) -> Option<String> {
-        if self.skus.is_empty() {
+        if self.skus.is_empty() && self.categories.is_empty() {
             return None;
         }
-        let patterns: Vec<WildMatch> = self.skus.iter().map(|pattern| WildMatch::new(pattern)).collect();
-        let mut excluded = cart.lines.iter().filter(|line| patterns.iter().any(|pattern| pattern.matches(&line.sku)));
+        let compiled = |patterns: &[String]| patterns.iter().map(|pattern| WildMatch::new(pattern)).collect::<Vec<_>>();
+        let (skus, categories) = (compiled(&self.skus), compiled(&self.categories));
+        let mut excluded = cart.lines.iter().filter(|line| {
+            let category = line.category.as_deref();
+            skus.iter().any(|pattern| pattern.matches(&line.sku))
+                || category.is_some_and(|category| categories.iter().any(|pattern| pattern.matches(category)))
+        });
         let first = excluded.next()?;
         let enough = self.any || excluded.count() + 1 == cart.lines.len();
         enough.then(|| format!("{} is excluded", first.sku))

@@ -96,6 +96,7 @@ pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
         quantity: quantity.into(),
         unit_price: Price::parse(price, currency),
         image_url: None,
+        category: None,
         url: None,
     };
     Cart {
@@ -109,6 +110,7 @@ pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
         recovery_url: Some(format!("{}/cart/example", shop.url.trim_end_matches('/'))),
         locale: None,
         odd_locale: None,
+        odd_timezone: None,
         consent: Some(true),
         ordered_at: None,
         timezone: None,
@@ -167,6 +169,7 @@ mod tests {
             quantity: quantity.into(),
             unit_price: Price::parse(price, currency),
             image_url: None,
+            category: None,
             url: None,
         };
         Cart {
@@ -180,6 +183,7 @@ mod tests {
             recovery_url: Some("https://shop.example/cart/c1?a=1&b=2".into()),
             locale: None,
             odd_locale: None,
+            odd_timezone: None,
             consent: None,
             ordered_at: None,
             timezone: None,

@@ -40,6 +40,8 @@ pub(super) struct Detect {
     max_value: BTreeMap<String, String>,
     #[serde(default)]
     exclude_sku: Vec<String>,
+    #[serde(default)]
+    exclude_category: Vec<String>,
     exclude: Option<Exclude>,
     #[serde(default)]
     step: Vec<StepTable>,
@@ -103,6 +105,7 @@ impl Checker<'_> {
             least: self.limits_by_currency("detect.min_value", &detect.min_value)?,
             most: self.limits_by_currency("detect.max_value", &detect.max_value)?,
             skus: detect.exclude_sku,
+            categories: detect.exclude_category,
             any: detect.exclude.unwrap_or_default() == Exclude::Any,
         };
         let mut settings = DetectSettings {

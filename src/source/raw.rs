@@ -49,6 +49,7 @@ pub(super) struct RawHead {
     pub recovery_url: RawField,
     pub consent: RawField,
     pub locale: RawField,
+    pub timezone: RawField,
     pub ordered_at: RawField,
 }
 
@@ -65,6 +66,7 @@ impl RawHead {
             ("recovery_url", &self.recovery_url, &other.recovery_url),
             ("consent", &self.consent, &other.consent),
             ("locale", &self.locale, &other.locale),
+            ("timezone", &self.timezone, &other.timezone),
             ("ordered_at", &self.ordered_at, &other.ordered_at),
         ];
         pairs.into_iter().find(|(_, one, other)| one != other).map(|(name, ..)| name)
@@ -79,6 +81,7 @@ pub(super) struct RawLine {
     pub quantity: RawField,
     pub unit_price: RawField,
     pub image_url: RawField,
+    pub category: RawField,
     pub url: RawField,
 }
 
@@ -126,6 +129,7 @@ impl RawCart {
             recovery_url: absent(),
             consent: absent(),
             locale: absent(),
+            timezone: absent(),
             ordered_at: absent(),
         };
         RawCart { head, lines: Vec::new(), position, flaw: Some(flaw), content: content.to_vec() }
@@ -236,7 +240,8 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
     let currency = text("currency", &head.currency)?.ok_or("no currency")?;
     let currency = Currency::parse(&currency)
         .ok_or_else(|| format!("the currency {} is not a code of three letters such as EUR", quoted(&currency)))?;
-    let (locale, odd_locale) = locale(&head.locale);
+    let (locale, odd_locale) = known(&head.locale, Locale::parse);
+    let (timezone, odd_timezone) = known(&head.timezone, |name| name.trim().parse().ok());
     let cart = Cart {
         cart_id,
         user_id: text("user_id", &head.user_id)?.filter(|user_id| identity::user(user_id).is_some()),
@@ -248,9 +253,10 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
         recovery_url: recovery_url(&head.recovery_url)?,
         locale,
         odd_locale,
+        odd_timezone,
         consent: consent(&head.consent)?,
         ordered_at: time("ordered_at", &head.ordered_at, zone)?,
-        timezone: None,
+        timezone,
         lines: lines.iter().filter_map(|line| cart_line(line, currency).transpose()).collect::<Result<_, _>>()?,
     };
     if !cart.value_fits() {
@@ -278,7 +284,8 @@ fn cart_line(line: &RawLine, currency: Currency) -> Result<Option<CartLine>, Str
     };
     let unit_price = price.map(priced).transpose()?;
     let (image_url, url) = (picture(&line.image_url), picture(&line.url));
-    Ok(Some(CartLine { sku, name, quantity, unit_price, image_url, url }))
+    let category = text(&format!("category {of}"), &line.category)?;
+    Ok(Some(CartLine { sku, name, quantity, unit_price, image_url, url, category }))
 }
 
 /// A field that may be empty; one of white space alone is. Ids keep their spelling, so nothing is trimmed.
@@ -314,15 +321,16 @@ fn consent(field: &RawField) -> Result<Option<bool>, String> {
     }
 }
 
-/// The language, or what stands in its place: a shopper whose language is not known is written to in the shop's.
-fn locale(field: &RawField) -> (Option<Locale>, Option<String>) {
+/// What a field says where that is known, or else what stands there: a shopper of whom it is not known is treated as the shop's
+/// own people.
+fn known<T>(field: &RawField, parse: impl Fn(&str) -> Option<T>) -> (Option<T>, Option<String>) {
     let text = match field {
         Ok(text) => text.as_deref().filter(|text| !is_absent(text)),
         Err(why) => return (None, Some((*why).to_owned())),
     };
-    match text.map(|text| Locale::parse(text).ok_or(text)) {
+    match text.map(|text| parse(text).ok_or(text)) {
         None => (None, None),
-        Some(Ok(locale)) => (Some(locale), None),
+        Some(Ok(known)) => (Some(known), None),
         Some(Err(text)) => (None, Some(quoted(text))),
     }
 }
@@ -367,6 +375,7 @@ mod tests {
             quantity: field("2"),
             unit_price: field("19.90"),
             image_url: field("/lamp.png"),
+            category: Ok(None),
             url: field("https://shop.example/a-1?x=1"),
         };
         let mut cart = RawCart::unreadable(String::new(), None, b"");

@@ -4,7 +4,7 @@ use super::raw::{MOST_LINES, Position, RawCart, RawField, RawHead, RawLine};
 use crate::domain::column;
 
 /// The columns of a flat row, and whether one has to be there.
-pub(super) const COLUMNS: [(&str, bool); 17] = [
+pub(super) const COLUMNS: [(&str, bool); 19] = [
     ("cart_id", true),
     ("user_id", true),
     ("email", true),
@@ -15,6 +15,7 @@ pub(super) const COLUMNS: [(&str, bool); 17] = [
     ("recovery_url", true),
     ("consent", false),
     ("locale", false),
+    ("timezone", false),
     ("ordered_at", false),
     ("sku", true),
     ("item_name", true),
@@ -22,10 +23,11 @@ pub(super) const COLUMNS: [(&str, bool); 17] = [
     ("unit_price", true),
     ("image_url", false),
     ("url", false),
+    ("category", false),
 ];
 
 /// So many of them are about the cart, and not about a line.
-const HEAD: usize = 11;
+const HEAD: usize = 12;
 
 /// Where each column of [`COLUMNS`] stands in a row.
 #[derive(Debug, Clone)]
@@ -92,6 +94,7 @@ impl Columns {
             recovery_url,
             consent,
             locale,
+            timezone,
             ordered_at,
             sku,
             item_name,
@@ -99,6 +102,7 @@ impl Columns {
             unit_price,
             image_url,
             url,
+            category,
         ] = self.0.map(|index| index.map_or(Ok(None), &mut field));
         let head = RawHead {
             cart_id,
@@ -111,9 +115,10 @@ impl Columns {
             recovery_url,
             consent,
             locale,
+            timezone,
             ordered_at,
         };
-        (head, RawLine { sku, name: item_name, quantity, unit_price, image_url, url })
+        (head, RawLine { sku, name: item_name, quantity, unit_price, image_url, url, category })
     }
 }
 

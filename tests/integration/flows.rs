@@ -514,3 +514,24 @@ fn the_language_is_that_of_the_shopper_when_it_was_planned() {
     world.ok(["detect"]);
     assert_eq!(subjects(&server), ["Hallo"]);
 }
+
+#[test]
+fn a_shopper_has_a_zone_and_goods_have_a_category_where_the_shop_says() {
+    let server = Server::start(Plan::accepting());
+    let world = World::new().source(crate::support::Kind::Csv).smtp(&server).set("send_window.hours", "08:00-21:00");
+    let world = world.set("detect.exclude_category", caps(&["gift*"])).now("2026-03-01T22:00:00Z").init();
+    let row = |id: &str, zone: &str, category: &str| {
+        format!("{id},,{id}@example.com,EUR,2026-03-01T20:00:00Z,,true,{zone},A,Lamp,1,19.90,{category}\n")
+    };
+    let head = "cart_id,user_id,email,currency,updated_at,recovery_url,consent,timezone,sku,item_name,quantity,unit_price,category\n";
+    let rows = [
+        row("here", "", ""),
+        row("west", "America/New_York", ""),
+        row("odd", "Nowhere/Land", ""),
+        row("gift", "America/New_York", "gift cards"),
+    ];
+    world.write("carts.csv", &(head.to_owned() + &rows.concat()));
+    world.exits(1, ["detect"]).says("no IANA zone").says("go by the shop's clock");
+    assert_eq!(server.recipients(), ["west@example.com"]);
+    world.has([("planned", 2), ("sent", 1)]);
+}

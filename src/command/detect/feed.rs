@@ -352,6 +352,7 @@ fn stand_in(due: &Due) -> Option<Cart> {
         recovery_url: None,
         locale: None,
         odd_locale: None,
+        odd_timezone: None,
         consent: None,
         ordered_at: None,
         timezone: None,

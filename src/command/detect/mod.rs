@@ -26,7 +26,7 @@ use crate::stop::StopCause;
 use feed::CartFeed;
 pub(super) use planning::by_itself;
 pub(super) use planning::next_step;
-use planning::{HELD_OUT, Look, NO_ADDRESS, ODD_LOCALE};
+use planning::{HELD_OUT, Look, NO_ADDRESS, ODD_LOCALE, ODD_TIMEZONE};
 
 /// Why a cart whose step needs a coupon code is left out when there is none.
 const NO_CODE: &str = "no coupon code left";
@@ -236,6 +236,12 @@ fn look_at_shop(
         }
     } else {
         run.ledger.notices().note_once(NO_ADDRESS, None, now)?;
+    }
+    let odd_timezone = found.first_odd_timezone.take();
+    if run.ledger.notices().note_once(ODD_TIMEZONE, odd_timezone.as_ref(), now)?
+        && let Some(Notice { line, .. }) = odd_timezone
+    {
+        report.delivered.news.push(format!("{line}; such carts go by the shop's clock"));
     }
     let odd_locale = found.first_odd_locale.take();
     if run.ledger.notices().note_once(ODD_LOCALE, odd_locale.as_ref(), now)?

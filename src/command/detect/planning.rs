@@ -42,12 +42,16 @@ pub(super) struct Found {
     pub first_anonymous: Option<Notice>,
     /// The first cart whose language cannot be read.
     pub first_odd_locale: Option<Notice>,
+    /// The first cart whose zone is not known.
+    pub first_odd_timezone: Option<Notice>,
 }
 
 /// Why an anonymous shopper's cart is left out.
 pub(super) const NO_ADDRESS: &str = "no address";
 /// What `status` lists a language under that cannot be read.
 pub(super) const ODD_LOCALE: &str = "unknown language";
+/// The same of a zone that is none.
+pub(super) const ODD_TIMEZONE: &str = "unknown zone";
 
 impl Look<'_> {
     /// Reads the carts; those that could be written to become candidates.
@@ -84,6 +88,9 @@ impl Look<'_> {
                 Row::Cart(cart) => {
                     if let Some(odd) = &cart.odd_locale {
                         found.first_odd_locale.get_or_insert_with(|| odd_locale(&cart.cart_id, odd));
+                    }
+                    if let Some(odd) = &cart.odd_timezone {
+                        found.first_odd_timezone.get_or_insert_with(|| odd_timezone(&cart.cart_id, odd));
                     }
                     let (reach, itself) = (self.out_of_reach(&cart, since), self.left_out_at_once(&cart));
                     // Another cart of that shopper waits for one that is not idle yet, unless that gets no mail anyway.
@@ -283,6 +290,11 @@ impl Look<'_> {
 fn odd_locale(cart_id: &str, odd: &str) -> Notice {
     let line = format!("cart {cart_id}: the locale {odd} is no language tag such as de or pt-BR");
     Notice { key: ODD_LOCALE.into(), line }
+}
+
+fn odd_timezone(cart_id: &str, odd: &str) -> Notice {
+    let line = format!("cart {cart_id}: the timezone {odd} is no IANA zone such as Europe/Berlin");
+    Notice { key: ODD_TIMEZONE.into(), line }
 }
 
 /// Why a cart is not written to, as far as it and the clock tell.

@@ -129,6 +129,7 @@ struct JsonCart {
     recovery_url: Field,
     consent: Field,
     locale: Field,
+    timezone: Field,
     ordered_at: Field,
     items: Items,
 }
@@ -147,6 +148,7 @@ impl Default for JsonCart {
             recovery_url: field(),
             consent: field(),
             locale: field(),
+            timezone: field(),
             ordered_at: field(),
             items: Items::Missing,
         }
@@ -166,6 +168,7 @@ impl JsonCart {
             recovery_url: self.recovery_url.0,
             consent: self.consent.0,
             locale: self.locale.0,
+            timezone: self.timezone.0,
             ordered_at: self.ordered_at.0,
         };
         let (lines, flaw) = match self.items {
@@ -187,6 +190,7 @@ struct JsonLine {
     quantity: Field,
     unit_price: Field,
     image_url: Field,
+    category: Field,
     url: Field,
 }
 
@@ -199,6 +203,7 @@ impl Default for JsonLine {
             quantity: field(),
             unit_price: field(),
             image_url: field(),
+            category: field(),
             url: field(),
         }
     }
@@ -238,6 +243,7 @@ impl<'de> Deserialize<'de> for Items {
                         quantity: line.quantity.0,
                         unit_price: line.unit_price.0,
                         image_url: line.image_url.0,
+                        category: line.category.0,
                         url: line.url.0,
                     });
                 }

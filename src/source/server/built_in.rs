@@ -12,7 +12,7 @@ use crate::domain::instant;
 use crate::failure::Failure;
 
 /// Columns of `carts`, and whether one has to be there.
-const CART_COLUMNS: [(&str, bool); 10] = [
+const CART_COLUMNS: [(&str, bool); 11] = [
     ("cart_id", true),
     ("user_id", true),
     ("email", true),
@@ -23,15 +23,17 @@ const CART_COLUMNS: [(&str, bool); 10] = [
     ("recovery_url", true),
     ("consent", false),
     ("locale", false),
+    ("timezone", false),
 ];
 /// Columns of `cart_items`, and what a flat row calls each.
-const ITEM_COLUMNS: [(&str, &str, bool); 6] = [
+const ITEM_COLUMNS: [(&str, &str, bool); 7] = [
     ("sku", "sku", true),
     ("name", "item_name", true),
     ("quantity", "quantity", true),
     ("unit_price", "unit_price", true),
     ("image_url", "image_url", false),
     ("url", "url", false),
+    ("category", "category", false),
 ];
 pub(super) const ORDER_COLUMNS: [&str; 3] = ["cart_id", "email", "created_at"];
 

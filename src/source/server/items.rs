@@ -53,6 +53,7 @@ fn of_woocommerce(line: &Value<'_>) -> RawLine {
         quantity: line.get("quantity").map_or(Ok(None), field),
         unit_price: Ok(each()),
         image_url: Ok(None),
+        category: Ok(None),
         url: Ok(None),
     }
 }
@@ -66,6 +67,7 @@ fn of_shopware(item: &Value<'_>) -> RawLine {
         quantity: of(item.get("quantity")),
         unit_price: of(item.get("price").and_then(|price| price.get("unitPrice"))),
         image_url: Ok(None),
+        category: Ok(None),
         url: Ok(None),
     }
 }

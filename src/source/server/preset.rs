@@ -74,7 +74,15 @@ impl Products {
         let mut product = None;
         let read = link.read(&question, &mut |row| {
             let [sku, name, image_url, url] = places.map(|at| row[at].field());
-            product = Some(RawLine { sku, name, quantity: Ok(None), unit_price: Ok(None), image_url, url });
+            product = Some(RawLine {
+                sku,
+                name,
+                quantity: Ok(None),
+                unit_price: Ok(None),
+                image_url,
+                url,
+                category: Ok(None),
+            });
             Ok(())
         });
         read.map_err(|trouble| link.told(KEY, trouble, false))?;
@@ -195,6 +203,7 @@ mod tests {
             quantity: field("3"),
             unit_price: field(price),
             image_url: Ok(None),
+            category: Ok(None),
             url: Ok(None),
         };
         let mut cart = RawCart::unreadable(String::new(), None, b"");

@@ -21,7 +21,7 @@ const CARTS_IN_A_LARGE_BATCH: usize = 5000;
 /// How many rows one statement may pass over without an index on the time.
 const ROWS_IN_A_STRETCH: i64 = 50_000;
 
-const CART_COLUMNS: [(&str, bool); 10] = [
+const CART_COLUMNS: [(&str, bool); 11] = [
     ("cart_id", true),
     ("user_id", true),
     ("email", true),
@@ -32,8 +32,9 @@ const CART_COLUMNS: [(&str, bool); 10] = [
     ("recovery_url", true),
     ("consent", false),
     ("locale", false),
+    ("timezone", false),
 ];
-const ITEM_COLUMNS: [(&str, bool); 7] = [
+const ITEM_COLUMNS: [(&str, bool); 8] = [
     ("cart_id", true),
     ("sku", true),
     ("name", true),
@@ -41,6 +42,7 @@ const ITEM_COLUMNS: [(&str, bool); 7] = [
     ("unit_price", true),
     ("image_url", false),
     ("url", false),
+    ("category", false),
 ];
 
 /// How the carts are walked through.
@@ -387,6 +389,7 @@ fn raw_cart(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<RawCart> 
         recovery_url: at(7)?,
         consent: at(8)?,
         locale: at(9)?,
+        timezone: at(10)?,
         ordered_at: Ok(None),
     };
     let content = match &head.cart_id {
@@ -399,5 +402,13 @@ fn raw_cart(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<RawCart> 
 /// A line from a cart id and then [`ITEM_COLUMNS`].
 fn raw_line(row: &rusqlite::Row<'_>) -> rusqlite::Result<RawLine> {
     let at = |index: usize| Ok::<_, rusqlite::Error>(field(row.get_ref(index + 1)?));
-    Ok(RawLine { sku: at(1)?, name: at(2)?, quantity: at(3)?, unit_price: at(4)?, image_url: at(5)?, url: at(6)? })
+    Ok(RawLine {
+        sku: at(1)?,
+        name: at(2)?,
+        quantity: at(3)?,
+        unit_price: at(4)?,
+        image_url: at(5)?,
+        url: at(6)?,
+        category: at(7)?,
+    })
 }
