@@ -1,6 +1,6 @@
 """What mailonce must decide about carts, as a second, independent program.
 
-It was written from the rules in docs/carts.md and docs/flows, never from the Rust code, so that a slip in one of the two
+It was written from the rules that docs/ gives, never from the Rust code, so that a slip in one of the two
 shows as a difference (`drive.py` compares them run by run). It knows nothing of SMTP, files or SQL: only what is due, when,
 and why not.
 
@@ -424,7 +424,7 @@ class Model:
         return idle, busy
 
     def is_left_out(self, cart):
-        if not cart.items or not cart.consent:
+        if not cart.items or not cart.consent or self.is_ordered(cart):
             return True
         least, most = self.config.min_value.get(cart.currency), self.config.max_value.get(cart.currency)
         value = cart.value or 0

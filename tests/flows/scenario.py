@@ -47,7 +47,8 @@ CONFIGS = {
 
 
 class Month:
-    def __init__(self, seed, carts, days, config):
+    def __init__(self, seed, carts, days, config, every):
+        self.every = every
         self.random = random.Random(seed)
         self.seed, self.carts, self.days, self.kind = seed, carts, days, config
         self.start = instant(START)
@@ -84,7 +85,6 @@ class Month:
             several = self.random.choices((1, 2, 3), (80, 14, 6))[0]
             self.shopper(shopper_number, several)
             made, shopper_number = made + several, shopper_number + 1
-        self.trouble()
         if self.kind == "all":
             self.coupons()
         if self.kind != "none":
@@ -110,8 +110,9 @@ class Month:
                 at = min(self.last_at + self.random.random() * 2 * DAY, self.end - DAY)
             self.last_at = at
             self.life(at, shopper, f"c{number}-{index}", dict(alike or self.contents()))
-        if chance() < 0.03:
-            begin = self.start + chance() * self.days * DAY
+        if chance() < 0.06:
+            # Often while something waits for the morning.
+            begin = self.last_at + chance() * 30 * HOUR
             self.add(begin, "suppress", email=email)
             if chance() < 0.4:
                 self.add(begin + chance() * 3 * DAY, "unsuppress", email=email)
@@ -192,10 +193,6 @@ class Month:
             if self.kind == "all" and self.random.random() < 0.3:
                 self.add(at + 2 * HOUR, "config", set={"holdout": {"percent": self.random.choice((0, 5, 20)), "salt": "2026"}})
 
-    def trouble(self):
-        """A fixed part, so that the worst of it is in every month."""
-        self.add(self.start + 8 * DAY, "order", email="nobody@example.com")
-
     def outages(self):
         def some(count, longest):
             found = []
@@ -211,16 +208,17 @@ class Month:
         }
 
     def runs(self):
-        """Every ten minutes, as cron would every minute; each minute around the changes of the clocks and some mornings."""
-        found = set(range(self.start + 10 * MINUTE, self.end, 10 * MINUTE))
+        """Every so often, as cron would every minute; each minute around the changes of the clocks and some mornings."""
+        found = set(range(self.start + self.every, self.end, self.every))
         for at in ("2026-10-25T00:30:00Z", "2026-11-01T05:30:00Z", "2026-10-25T06:55:00Z", "2026-10-26T06:55:00Z"):
             begin = instant(at)
             found.update(now for now in range(begin, begin + HOUR, MINUTE) if self.start < now < self.end)
         return [text_of(now) for now in sorted(found)]
 
 
-def month(seed, carts=2000, days=31, config="all"):
-    return Month(seed, carts, days, config).make()
+def month(seed, carts=2000, days=31, config="all", every=10):
+    """A scenario; `every` is the minutes between two runs."""
+    return Month(seed, carts, days, config, every * MINUTE).make()
 
 
 def parser():
@@ -229,9 +227,10 @@ def parser():
     arguments.add_argument("--carts", type=int, default=2000)
     arguments.add_argument("--days", type=int, default=31)
     arguments.add_argument("--config", choices=sorted(CONFIGS), default="all")
+    arguments.add_argument("--every", type=int, default=10, help="minutes between two runs")
     return arguments
 
 
 if __name__ == "__main__":
     given = parser().parse_args()
-    json.dump(month(given.seed, given.carts, given.days, given.config), sys.stdout, indent=1)
+    json.dump(month(given.seed, given.carts, given.days, given.config, given.every), sys.stdout, indent=1)
