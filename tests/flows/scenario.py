@@ -73,16 +73,16 @@ class Month:
     def contents(self):
         return {sku: self.random.randint(1, 3) for sku in self.random.sample(SKUS, self.random.randint(1, 2))}
 
-    def put(self, at, shopper, cart_id, items):
+    def put(self, at, shopper, cart_id, items, **more):
         value = 9 * sum(items.values())
         known = {key: shopper[key] for key in ("email", "user_id", "timezone") if shopper.get(key)}
-        return self.add(at, "cart", cart_id=cart_id, items=items, value=value, currency="EUR", **known)
+        return self.add(at, "cart", cart_id=cart_id, items=items, value=value, currency="EUR", **known, **more)
 
     def make(self):
         made, shopper_number = 0, 0
         while made < self.carts:
             # Most have one cart; some several, so that they get in each other's way.
-            several = self.random.choices((1, 2, 3), (80, 14, 6))[0]
+            several = self.random.choices((1, 2, 3), (55, 28, 17))[0]
             self.shopper(shopper_number, several)
             made, shopper_number = made + several, shopper_number + 1
         if self.kind == "all":
@@ -97,7 +97,7 @@ class Month:
 
     def shopper(self, number, carts):
         chance = self.random.random
-        user_id = f"u{number}" if chance() < 0.6 else None
+        user_id = f"u{number}" if chance() < 0.5 else None
         email = f"person{number}@example.com"
         if chance() < 0.1:
             email = email.title()
@@ -107,7 +107,7 @@ class Month:
             at = self.start + self.random.random() * (self.days - 1) * DAY
             if index and chance() < 0.6:
                 # Soon after the one before.
-                at = min(self.last_at + self.random.random() * 2 * DAY, self.end - DAY)
+                at = min(self.last_at + chance() * self.random.choice((HOUR, 6 * HOUR, 2 * DAY)), self.end - DAY)
             self.last_at = at
             self.life(at, shopper, f"c{number}-{index}", dict(alike or self.contents()))
         if chance() < 0.06:
@@ -127,8 +127,8 @@ class Month:
         for _ in range(self.random.choices((0, 1, 2, 4, 7), (35, 25, 20, 12, 8))[0]):
             at += self.pause()
             act = self.random.choices(
-                ("touch", "change", "back", "empty", "log in", "order", "order elsewhere", "delete", "refuse"),
-                (34, 14, 10, 6, 8, 12, 5, 5, 6),
+                ("touch", "change", "back", "empty", "log in", "order", "order elsewhere", "delete", "no consent", "new address"),
+                (30, 14, 12, 6, 12, 10, 5, 5, 3, 3),
             )[0]
             if act == "change":
                 items = self.contents()
@@ -137,6 +137,8 @@ class Month:
                 items = self.random.choice(chosen)
             elif act == "log in" and not shopper["user_id"]:
                 shopper["user_id"] = "late-" + cart_id
+            elif act == "new address" and shopper["user_id"]:
+                shopper["email"] = f"new-{cart_id}@example.com"
             if act == "order":
                 self.add(at, "order", cart_id=cart_id)
                 return
@@ -146,7 +148,8 @@ class Month:
                 self.add(at, "delete", cart_id=cart_id)
                 return
             else:
-                at = self.put(at, shopper, cart_id, {} if act == "empty" else items)
+                known = {"consent": False} if act == "no consent" else {}
+                at = self.put(at, shopper, cart_id, {} if act == "empty" else items, **known)
 
     def pause(self):
         """Mostly minutes or hours; often just around an hour, a day or the distance of two steps."""
