@@ -120,6 +120,9 @@ pub struct Detect {
     /// Only send one message about a cart of the shop to this address, marked as a test; the ledger does not know of it
     #[arg(long, value_name = "ADDRESS", value_parser = Address::parse, conflicts_with_all = ["dry_run", "retry_now"])]
     pub test_to: Option<Address>,
+    /// The step whose message the test is; without, the first
+    #[arg(long, value_name = "NAME", requires = "test_to")]
+    pub step: Option<String>,
     /// Plan up to N new messages, for this once, where detect.max_per_run would stop it
     #[arg(long, value_name = "N")]
     pub allow: Option<u64>,
@@ -400,22 +403,9 @@ pub enum Import {
     /// Columns are matched by name: user_id or email, cart_hash, email_sent, created_at; id, cart_id, cart_value, currency,
     /// last_sent_at where there are; others are kept as JSON in `extra`. A row is known by shopper, cart_hash and
     /// created_at: one that is there already under the same id (or without one) is not added again, and under another id
-    /// it is a copy, which goes to removed_duplicate. All rows are imported, or none when the file cannot be read to its
-    /// end.
-    Log {
-        /// The file to read
-        #[arg(required_unless_present = "source", conflicts_with = "source")]
-        file: Option<PathBuf>,
-        /// Read it from the shop's own database, as `source` has it
-        #[arg(long)]
-        source: bool,
-        /// The zone of times that have none of their own
-        #[arg(long, value_name = "ZONE")]
-        timezone: Option<chrono_tz::Tz>,
-        /// The table to read, where it is read from a database
-        #[arg(long, default_value = "cart_abandonment_log")]
-        table: String,
-    },
+    /// it is a copy, which goes to removed_duplicate. A mailed row whose time cannot be read counts as mailed now. All
+    /// rows are imported, or none when the file cannot be read to its end; into a live ledger also when one of them is bad.
+    Log(ImportLog),
     /// Take over the scheduled campaigns of an older system: a JSON list of objects with `campaign_id`, `schedule_time` …
     Schedules {
         /// The file to read
@@ -424,6 +414,34 @@ pub enum Import {
         #[arg(long, default_value = "UTC")]
         timezone: chrono_tz::Tz,
     },
+}
+
+/// What an older system calls its log.
+pub const OLD_LOG_TABLE: &str = "cart_abandonment_log";
+
+#[derive(Debug, Args)]
+pub struct ImportLog {
+    /// The file to read
+    #[arg(required_unless_present = "source", conflicts_with = "source")]
+    pub file: Option<PathBuf>,
+    /// Read it from the shop's own database, as `source` has it
+    #[arg(long)]
+    pub source: bool,
+    /// The zone of times that have none of their own
+    #[arg(long, value_name = "ZONE")]
+    pub timezone: Option<chrono_tz::Tz>,
+    /// The table to read, where it is read from a database
+    #[arg(long, default_value = OLD_LOG_TABLE)]
+    pub table: String,
+    /// Write nothing; say what would come in, and what would not and why
+    #[arg(long)]
+    pub dry_run: bool,
+    /// All rows come in, or none if one of them is bad (exit 65); so it is into a live ledger anyway
+    #[arg(long, conflicts_with = "lenient")]
+    pub strict: bool,
+    /// Leave bad rows out and bring in the others, into a live ledger, too
+    #[arg(long)]
+    pub lenient: bool,
 }
 
 #[derive(Debug, Args)]
@@ -449,6 +467,9 @@ pub struct Preview {
     /// The cart to render, or `campaign` and the id of a campaign; without it, an example cart
     #[arg(value_name = "CART|campaign ID", num_args = 0..=2)]
     pub what: Vec<String>,
+    /// The step of the flow to render; without, the one that is next for the cart, or the first
+    #[arg(long, value_name = "NAME")]
+    pub step: Option<String>,
     /// The folder to write to
     #[arg(long, default_value = "preview", value_name = "DIR")]
     pub out: PathBuf,

@@ -22,11 +22,11 @@ pub fn fill_ledger(folder: &Path, messages: u64) {
              INSERT INTO run VALUES (1, 'detect', '2025-01-01T00:00:00Z', '2025-01-01T00:00:00Z', 'done', 0, 0);
              WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {messages} - 1)
              INSERT INTO message (message_key, kind, state, recipient, folded_address, message_id, planned_at, not_before,
-                 expires_at, identity, cart_id, cart_hash, cart_touched_at)
-             SELECT 'cart/u:u' || i || '/v1:' || hex(randomblob(32)), 'cart', 'planned', 'shopper' || i || '@example.com',
+                 expires_at, identity, cart_id, cart_hash, cart_touched_at, episode)
+             SELECT *, message_key FROM (SELECT 'cart/u:u' || i || '/v1:' || hex(randomblob(32)) AS message_key, 'cart', 'planned', 'shopper' || i || '@example.com',
                  'shopper' || i || '@example.com', '<' || hex(randomblob(16)) || '@shop.example>', '2025-01-01T00:00:00Z',
                  '2025-01-01T00:00:00Z', '2025-01-04T00:00:00Z', 'u:u' || i, 'c' || i, 'v1:' || hex(randomblob(32)),
-                 '2025-01-01T00:00:00Z' FROM n;
+                 '2025-01-01T00:00:00Z' FROM n);
              INSERT INTO cart_abandonment_log (identity, user_id, email, cart_id, cart_hash, cart_value, currency, created_at,
                  message_key, origin)
              SELECT identity, substr(identity, 3), recipient, cart_id, cart_hash, '52.30', 'EUR', planned_at, message_key, 'detect'

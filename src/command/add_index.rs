@@ -15,6 +15,8 @@ use crate::output::count;
 use crate::run_lock::RunLock;
 use crate::settings::Settings;
 
+const NEXT: &str = "next: `mailonce detect --dry-run` shows who would get what, and why the others would not";
+const ADOPTED_AT: &str = "when the file is adopted";
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn run(context: &Context<'_>, args: &cli::AddIndex) -> Result<Exit> {
@@ -40,7 +42,7 @@ fn adopt(
         return Err(Failure::usage("--now is for rehearsals: a live ledger is born when it is made", next).into());
     }
     if let Some(lock) = lock {
-        refuse_if_remembered(lock, &settings.ledger)?;
+        refuse_if_remembered(Some(lock.record()?), &settings.ledger)?;
     }
     let last = old.last_cleanup()?;
     let told_zone = last.as_ref().and_then(|last| last.zone);
@@ -64,6 +66,12 @@ fn adopt(
             kind.word(),
             count(survey.usable(), "row")
         ));
+        if survey.mailed_now > 0 {
+            context.output.print(super::import::mailed_now(survey.mailed_now, ADOPTED_AT));
+        }
+        let flags = [(args.rehearsal, " --rehearsal"), (args.set_aside, " --set-aside")];
+        let flags: String = flags.iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| *flag).collect();
+        context.output.print(format!("next: `mailonce add-index{}{flags}`", adoption.rules.flags()));
         return Ok(Exit::Done);
     };
     let adopted = old.adopt(&adoption)?;
@@ -88,6 +96,9 @@ fn say_adopted(context: &Context<'_>, ledger: &Records, adopted: &Adopted) -> Re
         count(adopted.removed_duplicates, "removed duplicate")
     ));
     output.print("added: columns, the index idx_user_cart_unique, constraints, triggers");
+    if adopted.mailed_now > 0 {
+        output.print(super::import::mailed_now(adopted.mailed_now, ADOPTED_AT));
+    }
     if adopted.without_shopper > 0 {
         output
             .print(format!("{} with neither user nor address in old_log only", count(adopted.without_shopper, "row")));
@@ -96,7 +107,7 @@ fn say_adopted(context: &Context<'_>, ledger: &Records, adopted: &Adopted) -> Re
         output.alarm(format!("{line}; in old_log only"));
     }
     say_plan(context, &plan, uses_index);
-    output.print("next: `mailonce detect --dry-run` shows who would get what, and why the others would not");
+    output.print(NEXT);
     Ok(Exit::Done)
 }
 
@@ -147,5 +158,9 @@ fn say_completed(context: &Context<'_>, args: &cli::AddIndex, ledger: &Records, 
         (false, false) => format!("added: {}", added.join(", ")),
     });
     say_plan(context, &plan, uses_index);
+    context.output.print(match args.dry_run && !added.is_empty() {
+        true => "next: `mailonce add-index`",
+        false => NEXT,
+    });
     Ok(Exit::Done)
 }

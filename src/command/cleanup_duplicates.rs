@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use chrono::TimeDelta;
 use chrono_tz::Tz;
 use serde_json::json;
 
@@ -44,8 +43,7 @@ pub(super) fn rules(
 ) -> (Rules, indicatif::ProgressBar) {
     let bar = progress::bar("rows", None, context.output.json);
     let counting = bar.clone();
-    // A day ahead of the clock, for logs whose zone was declared a little wrong.
-    let reader = Reader { zone, latest: context.clock.now() + TimeDelta::days(1) };
+    let reader = Reader { zone, now: context.clock.now() };
     (Rules { reader, window_in_seconds, tick: Arc::new(move || counting.inc(1)) }, bar)
 }
 
@@ -68,6 +66,7 @@ fn restore(context: &Context<'_>, old: Option<OldLog>) -> Result<Exit> {
             count(written_since, "kept row")
         ),
     });
+    context.output.print("next: `mailonce cleanup-duplicates`");
     Ok(Exit::Done)
 }
 
@@ -75,9 +74,11 @@ fn say(context: &Context<'_>, args: &cli::CleanupDuplicates, rules: &Rules, surv
     let output = context.output;
     let window = span(args.window.as_secs() as i64);
     let next = match (unadopted, args.dry_run) {
-        (_, true) if survey.duplicates > 0 => Some(format!("mailonce cleanup-duplicates{}", rules.flags())),
-        (true, _) => Some("mailonce add-index".to_owned()),
-        (false, _) => None,
+        (_, true) if survey.duplicates > 0 => format!("mailonce cleanup-duplicates{}", rules.flags()),
+        // Only with duplicates was it noted in the file how they were looked for.
+        (true, false) if survey.duplicates > 0 => "mailonce add-index".to_owned(),
+        (true, _) => format!("mailonce add-index{}", rules.flags()),
+        (false, _) => "mailonce detect --dry-run".to_owned(),
     };
     output.document(&json!({
         "dry_run": args.dry_run,
@@ -118,6 +119,9 @@ fn say(context: &Context<'_>, args: &cli::CleanupDuplicates, rules: &Rules, surv
             ));
         }
     }
+    if survey.mailed_now > 0 {
+        output.print(super::import::mailed_now(survey.mailed_now, "when the file is adopted"));
+    }
     if survey.without_shopper > 0 {
         output.print(format!("{} with neither user nor address left alone", count(survey.without_shopper, "row")));
     }
@@ -127,7 +131,5 @@ fn say(context: &Context<'_>, args: &cli::CleanupDuplicates, rules: &Rules, surv
     if survey.unreadable > survey.unreadable_rows.len() as u64 {
         output.alarm(format!("and {} more", survey.unreadable - survey.unreadable_rows.len() as u64));
     }
-    if let Some(next) = next {
-        output.print(format!("next: `{next}`"));
-    }
+    output.print(format!("next: `{next}`"));
 }

@@ -46,7 +46,7 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
             message.planned_at.clone(),
             state,
             message.recipient.clone(),
-            message.cart_id.clone().unwrap_or_default(),
+            cart_and_step(message),
             message.armed_at.clone().unwrap_or_default(),
             message.attempts.to_string(),
             message.last_reply.clone().unwrap_or_default(),
@@ -77,6 +77,11 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
         context.output.print(line);
     }
     Ok(Exit::Done)
+}
+
+fn cart_and_step(message: &MessageRow) -> String {
+    let cart = message.cart_id.clone().unwrap_or_default();
+    message.step.as_ref().map_or(cart.clone(), |step| format!("{cart} {step}"))
 }
 
 /// How to go on from what is listed, as it is typed.

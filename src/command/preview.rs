@@ -7,8 +7,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
+use super::detect::next_step;
 use super::run_campaigns::definitions;
-use super::trial::sample;
+use super::trial::{known_step, sample};
 use crate::cli;
 use crate::domain::cart::Cart;
 use crate::domain::message_key;
@@ -50,8 +51,17 @@ fn show_cart(context: &Context<'_>, settings: &Settings, args: &cli::Preview, ca
     // Any token will do: nothing is sent.
     let token = message_key::token("preview", &cart.cart_id);
     let message_id = message_key::message_id(&token, settings.mail.from.address.domain());
+    let now = context.clock.now();
     let letters = CartLetters::load(settings)?;
-    let (outgoing, rendered) = letters.write_and_show(&cart, &message_id, context.clock.now()).map_err(|problem| {
+    let next = if args.what.is_empty() { None } else { next_step(settings, &cart, now)? };
+    let step = match (&args.step, &next) {
+        (Some(name), _) => Some(known_step(settings, name)?),
+        (None, next) => next.as_ref().map(|next| next.step.as_str()),
+    };
+    if let Some(next) = &next {
+        context.output.print(format!("next for cart {}: {}", cart.cart_id, next.spoken));
+    }
+    let (outgoing, rendered) = letters.write_and_show(step, &cart, &message_id, now).map_err(|problem| {
         Failure::config(
             format!("the message for cart {} cannot be rendered: {problem}", cart.cart_id),
             "correct the template, then try again",

@@ -69,7 +69,8 @@ pub(super) fn send_campaign(
 
 /// `detect --test-to`: the message about a cart of the shop, or about an example where it has none in reach, sent to another
 /// address.
-pub(super) fn send_cart(context: &Context<'_>, settings: &Settings, to: &Address) -> Result<Exit> {
+pub(super) fn send_cart(context: &Context<'_>, settings: &Settings, to: &Address, step: Option<&str>) -> Result<Exit> {
+    let step = step.map(|name| known_step(settings, name)).transpose()?;
     let ledger = Records::open(settings.place())?;
     let now = context.clock.now();
     let letters = CartLetters::load_and_try(settings, now)?;
@@ -82,8 +83,24 @@ pub(super) fn send_cart(context: &Context<'_>, settings: &Settings, to: &Address
     };
     cart.email = to.clone();
     let message_id = fresh_message_id(settings.mail.from.address.domain(), now);
-    let outgoing = letters.write_test(&cart, &message_id, now).map_err(cannot_be_rendered)?;
+    let outgoing = letters.write_test(step, &cart, &message_id, now).map_err(cannot_be_rendered)?;
     send(context, settings, &ledger, &outgoing)
+}
+
+/// The step of this name, if it is configured.
+///
+/// # Errors
+/// Exit 64, naming those that are.
+pub(super) fn known_step<'a>(settings: &'a Settings, name: &str) -> Result<&'a str, Failure> {
+    let names: Vec<&str> = settings.detect.steps.iter().map(|step| step.step.name.as_str()).collect();
+    let found = names.iter().copied().find(|known| *known == name);
+    found.ok_or_else(|| {
+        let next = match names.is_empty() {
+            true => "the configuration has no [[detect.step]]: leave --step out".to_owned(),
+            false => format!("write one of: {}", names.join(", ")),
+        };
+        Failure::usage(format!("there is no step {name:?}"), next)
+    })
 }
 
 fn first_cart(settings: &Settings, now: Instant) -> Result<Option<Cart>> {

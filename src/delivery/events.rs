@@ -4,6 +4,7 @@ use super::connection::{Connection, Unproven};
 use super::coordinator::Coordinator;
 use super::orders::{Answer, Event, Then};
 use crate::domain::fate::{Extent, Fate, Unusable};
+use crate::domain::instant;
 use crate::domain::state::Reason;
 use crate::failure::Failure;
 use crate::ledger::Denied;
@@ -118,9 +119,9 @@ impl Coordinator<'_, '_> {
             Denied::Suppressed => self.summary.skip(Reason::Suppressed.word()),
             Denied::Paused | Denied::Expired => {}
             Denied::NotPlanned => self.summary.skip("decided by someone else meanwhile"),
-            Denied::WithinWindow => {
-                self.summary.skip("email already sent");
-                let line = format!("Skipping {label} - email already sent, looked at again in an hour");
+            Denied::KeptBack { why, until } => {
+                self.summary.skip(why);
+                let line = format!("Skipping {label} - {why}, looked at again {}", instant::text(until));
                 self.delivery.output.decision(line);
             }
             Denied::Forbidden(constraint) => {

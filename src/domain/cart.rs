@@ -84,6 +84,11 @@ impl Cart {
         })
     }
 
+    /// Counts orders at least since `at`: its shop may not say when it was created, and it was touched since.
+    pub fn counts_orders_from(&mut self, at: Instant) {
+        self.created_at = Some(self.created_at.map_or(at, |created_at| created_at.min(at)));
+    }
+
     /// What the shopper chose: `v1:` and SHA-256 over SKU and quantity, lines merged by SKU and sorted; not the price.
     ///
     /// A whole quantity is hashed as a number of 64 bits, however it is spelled. One that is not has eight zero bytes in

@@ -12,6 +12,11 @@ pub fn cart(identity: &str, cart_hash: &str, created_at: Instant) -> String {
     format!("cart/{identity}/{cart_hash}/{}", instant::text(created_at))
 }
 
+/// The key of a later step of an episode: `<key of its first message>/<step name>`.
+pub fn step(episode: &str, name: &str) -> String {
+    format!("{episode}/{name}")
+}
+
 /// The key of a campaign message: `campaign/<id>/<planned_at>/<folded address>`.
 pub fn campaign(campaign_id: &str, planned_at: Instant, folded_address: &str) -> String {
     format!("campaign/{campaign_id}/{}/{folded_address}", instant::text(planned_at))

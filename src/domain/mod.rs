@@ -10,6 +10,8 @@ pub mod duplicates;
 pub mod engine;
 pub mod evidence;
 pub mod fate;
+pub mod filter;
+pub mod flow;
 pub mod identity;
 pub mod instant;
 pub mod message_key;

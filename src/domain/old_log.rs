@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use chrono::{DateTime, TimeDelta};
 use chrono_tz::Tz;
 
 use super::address::{self, Address, AddressError};
@@ -108,8 +109,21 @@ pub type Field<'a> = Result<Option<Cow<'a, str>>, &'static str>;
 pub struct Reader {
     /// Of times that have no zone of their own; without it, such a time is no time.
     pub zone: Option<Tz>,
-    /// Nothing was created after this.
-    pub latest: Instant,
+    /// When the log is read. Nothing in it is more than a day later (its zone may be declared a little wrong), and a mail
+    /// whose time cannot be read counts as one of now.
+    pub now: Instant,
+}
+
+/// When a row was created whose mail has no time that can be read. Fixed, so that the row is known when it comes again.
+pub const CREATED_UNKNOWN: Instant = DateTime::UNIX_EPOCH;
+
+/// What stands in for a time that cannot be read, in a row that says that its mail went out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandIn {
+    /// The mail counts as sent when the log was read: nobody gets another because of a time that nobody can tell.
+    MailedNow,
+    /// The row counts as created when its mail went out, which can be read.
+    CreatedAsMailed,
 }
 
 /// A row, understood.
@@ -129,6 +143,7 @@ pub struct OldRow {
     pub created_at: Instant,
     pub email_sent: bool,
     pub last_sent_at: Option<Instant>,
+    pub stand_in: Option<StandIn>,
 }
 
 /// What finding duplicates needs to know of a row.
@@ -139,6 +154,7 @@ pub struct Essence {
     pub created_at: Instant,
     pub email_sent: bool,
     pub last_sent_at: Option<Instant>,
+    pub stand_in: Option<StandIn>,
 }
 
 impl Essence {
@@ -151,12 +167,37 @@ impl Essence {
 /// Why a row cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flaw {
-    /// Neither user nor address: nobody could ever be written to because of it.
-    NoShopper,
+    /// Neither user nor address: nobody could ever be written to because of it. One that says it was mailed went to
+    /// somebody whom it cannot keep from a second mail.
+    NoShopper { mailed: bool },
     /// This time has no zone, and none was declared.
     NoZone(String),
     /// Anything else, in words.
-    Unreadable(String),
+    Unreadable(Part, String),
+}
+
+/// The part of a row that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The row as such: too few fields, no JSON.
+    Whole,
+    Shopper,
+    CartHash,
+    EmailSent,
+    /// A time, of a row that does not say that it was mailed.
+    Time,
+}
+
+impl Part {
+    fn of(column: Column) -> Part {
+        match column {
+            Column::UserId | Column::Email => Part::Shopper,
+            Column::CartHash => Part::CartHash,
+            Column::EmailSent => Part::EmailSent,
+            Column::CreatedAt | Column::LastSentAt => Part::Time,
+            Column::Id | Column::CartId | Column::CartValue | Column::Currency => Part::Whole,
+        }
+    }
 }
 
 impl Reader {
@@ -178,68 +219,91 @@ impl Reader {
             created_at: essence.created_at,
             email_sent: essence.email_sent,
             last_sent_at: essence.last_sent_at,
+            stand_in: essence.stand_in,
         })
     }
 
     /// Understands what finding duplicates needs.
     pub fn essence<'a>(&self, field: &dyn Fn(Column) -> Field<'a>) -> Result<Essence, Flaw> {
-        let (user_id, email) = shopper(field)?;
-        let identity = match (user_id, email) {
-            (Some(user_id), _) => format!("u:{user_id}"),
-            // One that cannot be read would match nobody, and whoever it is would be written to again.
-            (None, Some(email)) => match Address::parse(&email) {
-                Ok(address) => format!("e:{}", address.folded()),
-                Err(AddressError::Empty) => return Err(Flaw::NoShopper),
-                Err(err) => return Err(Flaw::Unreadable(format!("the email {}: {err}", quoted(&email)))),
-            },
-            (None, None) => return Err(Flaw::NoShopper),
+        let identity = match identity_of(field)? {
+            Some(identity) => identity,
+            None => return Err(Flaw::NoShopper { mailed: self.says_mailed(field).unwrap_or(false) }),
         };
-        let last_sent_at = match text(Column::LastSentAt, field)? {
-            Some(text) if instant::is_absent(&text) => None,
-            Some(text) => Some(self.time(Column::LastSentAt, &text)?),
-            None => None,
-        };
-        let created_at = match text(Column::CreatedAt, field)? {
-            Some(text) => self.time(Column::CreatedAt, &text)?,
-            None => return Err(Flaw::Unreadable("no created_at".into())),
-        };
-        let email_sent = match text(Column::EmailSent, field)? {
-            Some(text) => flag(&text)
-                .ok_or_else(|| Flaw::Unreadable(format!("the email_sent {} is neither 0 nor 1", quoted(&text))))?,
-            // Without the flag, the time alone says that a mail went out.
-            None => last_sent_at.is_some(),
+        let email_sent = self.says_mailed(field)?;
+        let sent_at = self.time(Column::LastSentAt, field);
+        let created_at = self.time(Column::CreatedAt, field);
+        // Which instants they are would be known with a flag more.
+        for time in [&sent_at, &created_at] {
+            if let Err(flaw @ Flaw::NoZone(_)) = time {
+                return Err(flaw.clone());
+            }
+        }
+        let none = || Flaw::Unreadable(Part::Time, "no created_at".into());
+        let created_at = created_at.and_then(|at| at.ok_or_else(none));
+        let (created_at, last_sent_at, stand_in) = match (created_at, sent_at) {
+            (Ok(created_at), Ok(sent_at)) => (created_at, sent_at, None),
+            (Err(flaw), _) | (_, Err(flaw)) if !email_sent => return Err(flaw),
+            (Err(_), Ok(Some(sent_at))) => (sent_at, Some(sent_at), Some(StandIn::CreatedAsMailed)),
+            (created_at, _) => (created_at.unwrap_or(CREATED_UNKNOWN), Some(self.now), Some(StandIn::MailedNow)),
         };
         let cart_hash = text(Column::CartHash, field)?.unwrap_or_default().into_owned();
-        Ok(Essence { identity, cart_hash, created_at, email_sent, last_sent_at })
+        Ok(Essence { identity, cart_hash, created_at, email_sent, last_sent_at, stand_in })
     }
 
-    fn time(&self, column: Column, text: &str) -> Result<Instant, Flaw> {
+    /// Whether the row says that a mail went out: by its flag, or without one by the time of its mail, readable or not.
+    fn says_mailed<'a>(&self, field: &dyn Fn(Column) -> Field<'a>) -> Result<bool, Flaw> {
+        match text(Column::EmailSent, field)? {
+            Some(text) => flag(&text).ok_or_else(|| {
+                Flaw::Unreadable(Part::EmailSent, format!("the email_sent {} is neither 0 nor 1", quoted(&text)))
+            }),
+            None => Ok(!matches!(self.time(Column::LastSentAt, field), Ok(None))),
+        }
+    }
+
+    /// A time of the row; `None` when it has none.
+    fn time<'a>(&self, column: Column, field: &dyn Fn(Column) -> Field<'a>) -> Result<Option<Instant>, Flaw> {
+        let Some(text) = text(column, field)?.filter(|text| !instant::is_absent(text)) else { return Ok(None) };
         let name = NAMES[column as usize].1[0];
-        let at = match instant::read(text) {
+        let flaw = |what: &str| Flaw::Unreadable(Part::Time, format!("the {name} {} {what}", quoted(&text)));
+        let at = match instant::read(&text) {
             Some(Reading::Instant(at)) => Some(at),
             // Of a time that came twice the later one: the window of a mail must not end an hour early.
             Some(Reading::Wall(wall)) => match self.zone {
                 Some(zone) => instant::resolve_late(wall, zone),
-                None => return Err(Flaw::NoZone(shown(text))),
+                None => return Err(Flaw::NoZone(shown(&text))),
             },
             None => None,
         };
-        let Some(at) = at.map(instant::whole_seconds) else {
-            return Err(Flaw::Unreadable(format!("the {name} {} is not a time", quoted(text))));
-        };
-        if at > self.latest {
-            return Err(Flaw::Unreadable(format!("the {name} {} lies in the future", quoted(text))));
+        let at = at.map(instant::whole_seconds).ok_or_else(|| flaw("is not a time"))?;
+        if at > self.now + TimeDelta::days(1) {
+            return Err(flaw("lies in the future"));
         }
         if at.timestamp() < 0 {
-            return Err(Flaw::Unreadable(format!("the {name} {} lies before 1970", quoted(text))));
+            return Err(flaw("lies before 1970"));
         }
-        Ok(at)
+        Ok(Some(at))
+    }
+}
+
+/// Whose row it is; `None` when it has neither user nor address.
+fn identity_of<'a>(field: &dyn Fn(Column) -> Field<'a>) -> Result<Option<String>, Flaw> {
+    let email = match shopper(field)? {
+        (Some(user_id), _) => return Ok(Some(format!("u:{user_id}"))),
+        (None, Some(email)) => email,
+        (None, None) => return Ok(None),
+    };
+    // One that cannot be read would match nobody, and whoever it is would be written to again.
+    match Address::parse(&email) {
+        Ok(address) => Ok(Some(format!("e:{}", address.folded()))),
+        Err(AddressError::Empty) => Ok(None),
+        Err(err) => Err(Flaw::Unreadable(Part::Shopper, format!("the email {}: {err}", quoted(&email)))),
     }
 }
 
 /// A field's text without white space around it; `None` when nothing is left.
 fn text<'a>(column: Column, field: &dyn Fn(Column) -> Field<'a>) -> Result<Option<Cow<'a, str>>, Flaw> {
-    let value = field(column).map_err(|why| Flaw::Unreadable(format!("the {} {why}", NAMES[column as usize].1[0])))?;
+    let flaw = |why| Flaw::Unreadable(Part::of(column), format!("the {} {why}", NAMES[column as usize].1[0]));
+    let value = field(column).map_err(flaw)?;
     Ok(value
         .map(|text| match text.trim().len() == text.len() {
             true => text,
@@ -296,11 +360,9 @@ pub fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
 
-    const READER: Reader = Reader { zone: None, latest: DateTime::from_timestamp(4_000_000_000, 0).unwrap() };
+    const READER: Reader = Reader { zone: None, now: DateTime::from_timestamp(4_000_000_000, 0).unwrap() };
 
     fn row(reader: Reader, fields: &[(Column, &'static str)]) -> Result<OldRow, Flaw> {
         let field = |column: Column| -> Field<'static> {
@@ -332,7 +394,7 @@ mod tests {
             assert_eq!(at(time, Some(Tz::Europe__Berlin)).as_deref(), Ok("2026-03-01T08:00:00Z"), "{time}");
         }
         for time in ["", "soon", "0000-00-00 00:00:00", "2099-01-01T00:00:00Z.", "1.2.3", "2126-01-01T00:00:00Z"] {
-            assert!(matches!(at(time, Some(Tz::UTC)), Err(Flaw::Unreadable(_))), "{time}");
+            assert!(matches!(at(time, Some(Tz::UTC)), Err(Flaw::Unreadable(Part::Time, _))), "{time}");
         }
     }
 
@@ -351,13 +413,13 @@ mod tests {
         assert_eq!(of(&[(user, "07")]).unwrap().0, "u:07");
         for guest in ["0", "NULL", "-1", "guest", "0.0"] {
             assert_eq!(of(&[(user, guest), (email, "Ada <Ada@Example.com>")]).unwrap().0, "e:ada@example.com");
-            assert_eq!(of(&[(user, guest)]), Err(Flaw::NoShopper));
+            assert_eq!(of(&[(user, guest)]), Err(Flaw::NoShopper { mailed: false }));
         }
-        assert!(matches!(of(&[(email, "ada@")]), Err(Flaw::Unreadable(_))));
+        assert!(matches!(of(&[(email, "ada@")]), Err(Flaw::Unreadable(Part::Shopper, _))));
         assert_eq!(of(&[(user, "7"), (email, "ada@")]).unwrap().0, "u:7");
         assert_eq!(of(&[(email, "JÖRG@Bücher.example")]).unwrap().2.as_deref(), Some("jörg@xn--bcher-kva.example"));
         assert_eq!(of(&[(email, "Ada@Example.com")]).unwrap().2.as_deref(), Some("Ada@example.com"));
-        assert_eq!(of(&[(user, ""), (email, " ")]), Err(Flaw::NoShopper));
+        assert_eq!(of(&[(user, ""), (email, " ")]), Err(Flaw::NoShopper { mailed: false }));
     }
 
     #[test]
@@ -376,6 +438,41 @@ mod tests {
                 row(READER, &[(Column::UserId, "7"), (Column::CreatedAt, "1772352000"), (Column::EmailSent, text)]);
             assert_eq!(row.unwrap().email_sent, sent, "{text}");
         }
+    }
+
+    #[test]
+    fn a_mailed_row_counts_whatever_its_times_look_like() {
+        let of = |created: &'static str, flag: &'static str, sent: &'static str| {
+            let fields = [
+                (Column::UserId, "7"),
+                (Column::CreatedAt, created),
+                (Column::EmailSent, flag),
+                (Column::LastSentAt, sent),
+            ];
+            let row = row(READER, &fields)?;
+            Ok((row.created_at.timestamp(), row.last_sent_at.map(|at| at.timestamp()), row.stand_in))
+        };
+        let now = Some(READER.now.timestamp());
+        let (mailed_now, created_as_mailed) = (Some(StandIn::MailedNow), Some(StandIn::CreatedAsMailed));
+        for created in ["", "soon", "0", "0000-00-00 00:00:00", "2126-01-01T00:00:00Z", "1969-01-01T00:00:00Z"] {
+            assert_eq!(of(created, "1", ""), Ok((0, now, mailed_now)), "{created}");
+            assert_eq!(of(created, "1", "later"), Ok((0, now, mailed_now)), "{created}");
+            assert_eq!(of(created, "", "later"), Ok((0, now, mailed_now)), "{created}");
+            let mailed = (1_772_352_000, Some(1_772_352_000), created_as_mailed);
+            assert_eq!(of(created, "1", "1772352000"), Ok(mailed), "{created}");
+            for (flag, sent) in [("0", ""), ("", ""), ("0", "later"), ("0", "1772352000")] {
+                assert!(matches!(of(created, flag, sent), Err(Flaw::Unreadable(Part::Time, _))), "{created} {flag}");
+            }
+        }
+        assert_eq!(of("1772352000", "1", "later"), Ok((1_772_352_000, now, mailed_now)));
+        assert_eq!(of("1772352000", "1", "0"), Ok((1_772_352_000, None, None)));
+        assert!(matches!(of("1772352000", "0", "later"), Err(Flaw::Unreadable(Part::Time, _))));
+        // With a zone they could be read.
+        assert!(matches!(of("soon", "1", "2026-03-01 09:00:00"), Err(Flaw::NoZone(_))));
+        assert!(matches!(of("2026-03-01 09:00:00", "1", "soon"), Err(Flaw::NoZone(_))));
+        let nobody = |flag| row(READER, &[(Column::CreatedAt, "1772352000"), (Column::EmailSent, flag)]);
+        assert_eq!(nobody("1"), Err(Flaw::NoShopper { mailed: true }));
+        assert_eq!(nobody("perhaps"), Err(Flaw::NoShopper { mailed: false }));
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Whether anything stands against writing to a cart's owner now. The ledger's triggers hold the same; this gives the reason.
 
+use super::flow::{Flow, Next, Past, Step};
+use super::instant::{self, Instant};
+use super::state::State;
+
 /// What stands against a new message about a cart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -21,8 +25,12 @@ pub enum Standing {
     Suppressed,
     /// The shopper is at another cart just now: that one is waited for, so that there is one mail, of the later.
     Busy { with_cart: String },
-    /// A cart of the same shopper that was touched later is to be written to.
+    /// A cart of the same shopper that was touched later is to be written to, or was.
     Superseded { by_cart: String },
+    /// Its next step is not due yet.
+    Waits { step: String, at: Instant },
+    /// Every step of its flow was decided about.
+    Done,
 }
 
 /// What the ledger, and the look at the other carts, know of a cart and its owner.
@@ -34,11 +42,11 @@ pub struct Facts {
     pub older_system_at: Option<String>,
     /// Why an earlier message about this cart was skipped, if the cart was not touched since and that reason still holds.
     pub skipped_untouched: Option<String>,
-    /// Messages to this shopper or address about this cart that are open, in doubt or sent.
-    pub messages: u64,
+    /// Episodes of this shopper or address and this cart that have a message which is open, in doubt or sent.
+    pub episodes: u64,
     pub suppressed: bool,
-    /// A cart of the same address, touched later, whose message is planned.
-    pub planned_cart: Option<String>,
+    /// A cart of the same address, touched later, whose message is planned; in steps, also one whose message has gone.
+    pub later_cart: Option<String>,
 }
 
 /// What a message for the same shopper and contents means.
@@ -68,13 +76,51 @@ pub fn standing(facts: Facts, max_per_cart: u32) -> Standing {
     if let Some(reason) = facts.skipped_untouched {
         return Standing::Untouched { reason };
     }
-    if facts.messages >= u64::from(max_per_cart) {
-        return Standing::Enough { messages: facts.messages };
+    if facts.episodes >= u64::from(max_per_cart) {
+        return Standing::Enough { messages: facts.episodes };
     }
     if facts.suppressed {
         return Standing::Suppressed;
     }
-    facts.planned_cart.map_or(Standing::Free, |by_cart| Standing::Superseded { by_cart })
+    facts.later_cart.map_or(Standing::Free, |by_cart| Standing::Superseded { by_cart })
+}
+
+/// Judges a cart that is written about in steps: where its flow is, and what else is known. `past` are the messages that the
+/// flow was found from; `window_began` is when the window of a message that would go now began.
+pub fn standing_in_flow(
+    flow: &Flow,
+    steps: &[Step],
+    past: &[Past],
+    window_began: Instant,
+    facts: Facts,
+    max_per_cart: u32,
+) -> Standing {
+    // What came too late is recorded, but not of someone who gets nothing anyway.
+    if !flow.late.is_empty() && facts.suppressed {
+        return Standing::Suppressed;
+    }
+    match &flow.next {
+        Next::Open => return Standing::InProgress,
+        Next::Waits { step, at } => return Standing::Waits { step: steps[*step].name.clone(), at: *at },
+        Next::Done => return Standing::Done,
+        Next::Ended { how } => return Standing::Untouched { reason: how.clone() },
+        Next::Due { .. } => {}
+    }
+    let others = past.iter().filter(|message| flow.episode.as_ref() != Some(&message.episode));
+    let (mut in_doubt, mut latest) = (false, None);
+    for other in others {
+        in_doubt |= other.state == State::InDoubt;
+        let within = other.blocking_at.filter(|at| *at > window_began);
+        latest = latest.max(within.map(|at| (at, other.reason.map_or(other.state.word(), |reason| reason.word()))));
+    }
+    let same = match latest {
+        _ if in_doubt => Some(SameContents::InDoubt),
+        Some((at, how)) => Some(SameContents::Within { how: how.to_owned(), at: instant::text(at) }),
+        None => None,
+    };
+    // What has begun is not counted again.
+    let episodes = if flow.episode.is_some() { 0 } else { facts.episodes };
+    standing(Facts { same, episodes, ..facts }, max_per_cart)
 }
 
 #[cfg(test)]
@@ -88,9 +134,9 @@ mod tests {
             same: Some(SameContents::Open),
             older_system_at: Some("o".into()),
             skipped_untouched: Some("ordered".into()),
-            messages: 3,
+            episodes: 3,
             suppressed: true,
-            planned_cart: Some("c".into()),
+            later_cart: Some("c".into()),
         };
         // Each step takes the strongest fact away.
         let steps = [
@@ -115,7 +161,7 @@ mod tests {
         assert_eq!(standing(facts.clone(), 4), Standing::Suppressed);
         facts.suppressed = false;
         assert_eq!(standing(facts.clone(), 4), Standing::Superseded { by_cart: "c".into() });
-        facts.planned_cart = None;
+        facts.later_cart = None;
         assert_eq!(standing(facts, 4), Standing::Free);
     }
 }

@@ -25,8 +25,8 @@ pub enum Denied {
     /// Its time has passed while the run was under way; it stays planned, and the next run expires it and says so.
     Expired,
     /// Another mail for the same shopper and contents became known since it was planned, from an older system's log for
-    /// instance: it stays planned, and is tried again later.
-    WithinWindow,
+    /// instance, or a step of another cart went just before: it stays planned, and is tried again later.
+    KeptBack { why: &'static str, until: Instant },
     /// Another constraint of the ledger forbids it (its name and words): a slip, or a ledger changed by hand.
     Forbidden(String),
 }

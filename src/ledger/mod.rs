@@ -40,13 +40,16 @@ pub use campaigns::{
     CampaignState, DueRecipient, ImportedCampaign, LastDecision, LastOpened, OccurrenceRow, OpenOccurrence,
     RecipientFate, Resumed, Retemplated,
 };
-pub use plans::{Candidate, Due, Missed, Opened, Opening, OpeningKey, PlanRules};
+pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
     Suppression, Violation,
 };
 pub use runs::{Access, Epoch, Kind, Recovered};
 pub use sqlite::{
-    Adopted, Adoption, EVENT_KINDS, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored, Rules, Survey,
-    no_zone, span,
+    Adopted, Adoption, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored,
+    Rules, Survey, Take, no_zone, span,
 };
+
+/// Two steps about the carts of one shopper never leave within so long of each other; the schema's default says the same.
+pub const STEP_GAP: chrono::TimeDelta = chrono::TimeDelta::hours(1);

@@ -2,7 +2,9 @@
 
 use chrono::TimeDelta;
 
+use crate::domain::flow::{Flow, Step};
 use crate::domain::instant::Instant;
+use crate::domain::standing::Standing;
 
 /// What an opening fixes for all of its messages.
 #[derive(Debug, Clone)]
@@ -75,11 +77,23 @@ pub struct Missed {
 }
 
 /// The rules of planning that come from the configuration.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PlanRules {
     pub window: TimeDelta,
     pub max_age: TimeDelta,
     pub max_per_cart: u32,
+    /// In the order of their `after`; none: one message for each abandonment.
+    pub steps: Vec<Step>,
+    /// When an old copy of the ledger was put back, if ever.
+    pub held_back_at: Option<Instant>,
+}
+
+/// A candidate, what stands against writing to its owner, and where it is in its flow (`None` without steps).
+#[derive(Debug, Clone)]
+pub struct Judged {
+    pub cart: Candidate,
+    pub standing: Standing,
+    pub flow: Option<Flow>,
 }
 
 /// A message that is due.
@@ -97,6 +111,13 @@ pub struct Due {
     pub cart_id: String,
     pub cart_hash: String,
     pub cart_touched_at: Instant,
+    /// Which step of its flow it is.
+    pub step: Option<String>,
+    /// How long after the last touch that step comes.
+    pub step_after: Option<TimeDelta>,
+    /// When its episode was begun, and when the newest of its other messages was begun or settled.
+    pub episode_begun_at: Instant,
+    pub before_it: Option<Instant>,
     /// Since when the shop has not shown the cart, as far as earlier looks found.
     pub missing_since: Option<Instant>,
 }

@@ -125,6 +125,8 @@ pub struct MessageRow {
     pub recipient: String,
     pub message_id: String,
     pub cart_id: Option<String>,
+    /// Which step of its flow it is; `None` without steps.
+    pub step: Option<String>,
     pub campaign_id: Option<String>,
     pub planned_at: String,
     pub not_before: String,

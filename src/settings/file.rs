@@ -7,10 +7,10 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
+use super::detect::Detect;
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::engine::Engine;
-use crate::domain::instant;
 use crate::domain::span;
 use crate::domain::web_address::is_web_address;
 
@@ -146,21 +146,6 @@ struct LimitsTable {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Detect {
-    idle: Option<Span>,
-    max_age: Option<Span>,
-    window: Option<Span>,
-    retry_after: Option<Span>,
-    since: Option<String>,
-    consent: Option<String>,
-    max_per_cart: Option<u32>,
-    max_per_run: Option<u64>,
-    subject: Option<String>,
-    template: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
 struct Campaigns {
     file: Option<String>,
     min_gap: Option<Span>,
@@ -171,7 +156,7 @@ struct Campaigns {
 /// A length of time such as `90s`, `60m`, `72h`, `3d`.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(try_from = "String")]
-struct Span(Duration);
+pub(super) struct Span(pub Duration);
 
 impl TryFrom<String> for Span {
     type Error = String;
@@ -286,7 +271,8 @@ impl Checker<'_> {
         Failure::config(format!("{}: {key} is missing", self.path.display()), next)
     }
 
-    fn at(&self, text: &str) -> PathBuf {
+    /// A file that is named relative to the configuration's folder.
+    pub(super) fn at(&self, text: &str) -> PathBuf {
         self.folder.join(text)
     }
 
@@ -609,56 +595,6 @@ impl Checker<'_> {
             Ok(()) => Ok(settings),
             Err((key, problem)) => Err(self.wrong(&format!("campaigns.{key}"), problem, "correct the line")),
         }
-    }
-
-    fn detect(&self, detect: Detect) -> Result<DetectSettings, Failure> {
-        let minutes = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default * 60), |span| span.0);
-        let since = match &detect.since {
-            None => None,
-            Some(text) => Some(instant::parse(text, Tz::UTC).ok_or_else(|| {
-                self.wrong("detect.since", format!("{text:?} is no time"), "write for example \"2026-03-01T00:00:00Z\"")
-            })?),
-        };
-        let consent_assumed = match detect.consent.as_deref() {
-            None | Some("required") => false,
-            Some("assumed") => true,
-            Some(other) => {
-                let next = "write consent = \"assumed\" only where the law lets you write without it being recorded; otherwise leave it out";
-                return Err(self.wrong("detect.consent", format!("{other:?} is not known"), next));
-            }
-        };
-        let settings = DetectSettings {
-            idle: minutes(detect.idle, 60),
-            max_age: minutes(detect.max_age, 72 * 60),
-            window: minutes(detect.window, 24 * 60),
-            retry_after: minutes(detect.retry_after, 2),
-            since,
-            consent_assumed,
-            max_per_cart: detect.max_per_cart.unwrap_or(3),
-            max_per_run: detect.max_per_run.unwrap_or(1000),
-            subject: detect.subject.unwrap_or_else(|| "You left something behind".into()),
-            template: detect.template.as_deref().map(|file| self.at(file)),
-        };
-        if settings.max_age <= settings.idle {
-            return Err(self.wrong(
-                "detect.max_age",
-                "must be longer than detect.idle",
-                "make it longer, for example \"72h\"",
-            ));
-        }
-        if settings.window < Duration::from_secs(60) {
-            return Err(self.wrong("detect.window", "must be at least 1m", "make it longer, for example \"24h\""));
-        }
-        if settings.retry_after < Duration::from_secs(1) {
-            return Err(self.wrong("detect.retry_after", "must be at least 1s", "make it longer, for example \"2m\""));
-        }
-        if settings.max_per_cart == 0 {
-            return Err(self.wrong("detect.max_per_cart", "must be at least 1", "write a number from 1"));
-        }
-        if settings.max_per_run == 0 {
-            return Err(self.wrong("detect.max_per_run", "must be at least 1", "write a number from 1"));
-        }
-        Ok(settings)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the flags, the environment and the configuration file say, checked once into one value.
 
 pub mod campaigns;
+mod detect;
 mod file;
 mod preset;
 mod server;
@@ -11,6 +12,8 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use crate::domain::address::Mailbox;
+use crate::domain::filter::Filter;
+use crate::domain::flow::Step;
 use crate::domain::instant::Instant;
 use crate::failure::Failure;
 use crate::ledger::Place;
@@ -185,6 +188,20 @@ pub struct DetectSettings {
     pub max_per_run: u64,
     pub subject: String,
     /// `None` means the template that is built in.
+    pub template: Option<PathBuf>,
+    /// Which carts are left out for what is in them.
+    pub filter: Filter,
+    /// `[[detect.step]]`, in the order of `after`; none: one message for each abandonment.
+    pub steps: Vec<StepSettings>,
+}
+
+/// `[[detect.step]]`.
+#[derive(Debug, Clone)]
+pub struct StepSettings {
+    pub step: Step,
+    /// Its own, or that of `[detect]`.
+    pub subject: String,
+    /// The same.
     pub template: Option<PathBuf>,
 }
 

@@ -2,12 +2,21 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::old_log::{Columns, Field, Flaw, OldRow, Reader};
+use crate::domain::old_log::{Column, Columns, Field, Flaw, OldRow, Reader};
 
-/// A row of the dump: understood, with its other columns as JSON; or where it stands and why it cannot be used.
-pub type DumpRow = Result<(OldRow, Option<String>), (String, Flaw)>;
+/// A row of the dump: understood; or where it stands and why it cannot be used.
+pub type DumpRow = Result<Understood, (String, Flaw)>;
 
-/// What a row says, by its columns; `extra` is the value of one that means nothing here.
+/// A row of the dump that counts.
+pub struct Understood {
+    pub row: OldRow,
+    /// Its columns that mean nothing here, and its times where one of them cannot be read, as JSON.
+    pub extra: Option<String>,
+    /// Where it stands, when something stands in for a time that cannot be read.
+    pub place: Option<String>,
+}
+
+/// What a row says, by its columns; `extra` is the value of one as it is.
 pub(super) fn understand<'a>(
     reader: &Reader,
     columns: &Columns,
@@ -16,9 +25,16 @@ pub(super) fn understand<'a>(
     extra: impl Fn(usize) -> Value,
 ) -> DumpRow {
     let row = reader.row(&|column| columns.place(column).map_or(Ok(None), field)).map_err(|flaw| (place(), flaw))?;
-    let others: Map<String, Value> =
-        columns.others().map(|(at, name)| (name.to_owned(), extra(at))).filter(|(_, value)| !value.is_null()).collect();
-    Ok((row, (!others.is_empty()).then(|| Value::Object(others).to_string())))
+    let unreadable = row.stand_in.map(|_| [Column::CreatedAt, Column::LastSentAt]);
+    let times = unreadable.into_iter().flatten().filter_map(|time| Some((columns.place(time)?, columns.name(time)?)));
+    let kept: Map<String, Value> = columns
+        .others()
+        .chain(times)
+        .map(|(at, name)| (name.to_owned(), extra(at)))
+        .filter(|(_, value)| !value.is_null())
+        .collect();
+    let place = row.stand_in.map(|_| place());
+    Ok(Understood { row, extra: (!kept.is_empty()).then(|| Value::Object(kept).to_string()), place })
 }
 
 /// Bytes that are no text, as hex digits: nothing is lost.

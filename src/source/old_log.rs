@@ -17,7 +17,7 @@ use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
 use super::raw::{field_of_float, is_absent, printable};
 use super::{server, sqlite};
 use crate::domain::column;
-use crate::domain::old_log::{Column, Columns, Field, Flaw, Reader, shown};
+use crate::domain::old_log::{Column, Columns, Field, Flaw, Part, Reader, shown};
 use crate::failure::Failure;
 use crate::settings::{SourceKind, SourceSettings};
 
@@ -96,7 +96,7 @@ fn read_csv(path: &Path, file: &File, reader: &Reader, each: Each<'_>) -> Result
                 let (fields, expected) = (rows.record.len(), columns.names().len());
                 if fields != expected {
                     let flaw = format!("the row has {fields} fields where the header has {expected}");
-                    each(Err((place(), Flaw::Unreadable(flaw))))?;
+                    each(Err((place(), Flaw::Unreadable(Part::Whole, flaw))))?;
                     continue;
                 }
                 let extra = |at: usize| match csv_field(&rows.record, at) {
@@ -110,7 +110,7 @@ fn read_csv(path: &Path, file: &File, reader: &Reader, each: Each<'_>) -> Result
                 if broken_places > MOST_BROKEN_PLACES {
                     return Err(unreadable(path, &format!("more than {MOST_BROKEN_PLACES} rows cannot be read")));
                 }
-                each(Err((format!("{name}:{}", position.line), Flaw::Unreadable(flaw.into()))))?;
+                each(Err((format!("{name}:{}", position.line), Flaw::Unreadable(Part::Whole, flaw.into()))))?;
             }
         }
     }
@@ -140,7 +140,7 @@ fn read_json_lines(path: &Path, file: &File, reader: &Reader, each: Each<'_>) ->
         let (names, values): (Vec<String>, Vec<Value>) = match object {
             Ok(object) => object.into_iter().unzip(),
             Err(flaw) => {
-                each(Err((place(), Flaw::Unreadable(flaw))))?;
+                each(Err((place(), Flaw::Unreadable(Part::Whole, flaw))))?;
                 continue;
             }
         };

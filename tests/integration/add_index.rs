@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Command;
 
-use crate::docs::page;
 use crate::support::{Cart, PLAIN, World};
 
 const EXAMPLE: &str = include_str!("../../examples/old_log.sql");
@@ -147,7 +145,7 @@ fn live_or_rehearsal_is_decided_here_for_ever() {
 
 #[test]
 fn rows_that_cannot_be_read_stop_it_until_they_are_set_aside() {
-    let rows = ["7, NULL, 'x', 1, 'soon'", "8, NULL, 'x', 1, 1772000000", "NULL, NULL, 'x', 1, 1772000000"];
+    let rows = ["7, NULL, 'x', 0, 'soon'", "8, NULL, 'x', 1, 1772000000", "NULL, NULL, 'x', 1, 1772000000"];
     let world = World::new().old_rows(&rows);
     let before = world.whole_file();
     let ran = world.exits(65, ADOPT);
@@ -156,6 +154,26 @@ fn rows_that_cannot_be_read_stop_it_until_they_are_set_aside() {
     world.ok([&ADOPT[..], &["--set-aside"]].concat()).says("row 1: ").says("1 row with neither user nor address");
     assert_eq!(world.list("SELECT identity FROM cart_abandonment_log"), "u:8");
     assert_eq!(world.number("SELECT count(*) FROM old_log"), 3);
+}
+
+#[test]
+fn a_mailed_row_whose_time_cannot_be_read_counts_as_mailed_at_the_adoption() {
+    let carts = ["7", "8", "9"].map(|user| Cart::of(&format!("c{user}")).user(user));
+    let rows = ["7, NULL, 'x', 1, 'soon'", "7, NULL, 'x', 1, NULL", "8, NULL, 'x', 1, '0'"];
+    let world = World::new().set("detect.max_age", "96h").carts(carts).old_rows(&rows);
+    world.ok(["cleanup-duplicates"]).says("1 duplicate moved").says("3 mailed rows have a time that cannot be read");
+    world.ok([&ADOPT[..], &["--dry-run"]].concat()).says("2 mailed rows have a time that cannot be read");
+    world.ok(ADOPT).says("2 rows, 1 removed duplicate").says("2 mailed rows have a time that cannot be read");
+    assert_eq!(
+        world.list("SELECT last_sent_at FROM cart_abandonment_log"),
+        "2026-03-01T12:00:00Z 2026-03-01T12:00:00Z"
+    );
+    world.ok(["detect"]);
+    assert_eq!(world.message().recipient, "c9@example.com");
+    // A day on all are written to, one of them again.
+    world.set_now("2026-03-02T12:00:01Z");
+    world.ok(["detect"]);
+    world.has([("sent", 4)]);
 }
 
 #[test]
@@ -273,40 +291,20 @@ fn killed_anywhere_it_is_the_old_log_or_the_whole_ledger() {
 }
 
 #[test]
-fn the_walk_of_the_page_is_what_the_binary_prints() {
-    let adopting = page("docs/adopting.md");
-    let walk = adopting.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
-    let world = World::new().without_now();
-    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
+fn with_nothing_but_the_old_log_each_command_leads_to_the_next() {
+    let world = World::new().without_now().old_rows(&["7, NULL, 'x', 1, '2026-02-24 03:42:00'"]);
     std::fs::remove_file(world.path("mailonce.toml")).unwrap();
-    for name in ["mailonce.toml", "old_log.sql", "shop.sql"] {
-        std::fs::copy(examples.join(name), world.path(name)).unwrap();
+    world.exits(78, ["cleanup-duplicates"]).says("make one with `mailonce init`");
+    let ran = world.exits(78, ["init"]);
+    ran.says(" kept: made mailonce.toml, templates/cart.html")
+        .says("run `mailonce cleanup-duplicates` and after it `mailonce add-index`");
+    world.exits(2, ["cleanup-duplicates"]).says("for example `--timezone Europe/Berlin`");
+    let mut next = "cleanup-duplicates --timezone Europe/Berlin --dry-run".to_owned();
+    for expected in ["add-index --timezone Europe/Berlin", "detect --dry-run"] {
+        let ran = world.ok(next.split(' '));
+        let last = ran.stdout.lines().last().and_then(|line| line.strip_prefix("next: `mailonce ")?.split('`').next());
+        assert_eq!(last, Some(expected), "{ran}");
+        next = expected.to_owned();
     }
-    let mut commands = 0;
-    let mut lines = walk.lines().peekable();
-    while let Some(line) = lines.next() {
-        let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("no command: {line}"));
-        let mut shown = String::new();
-        while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
-            shown.push_str(&format!("{line}\n"));
-        }
-        let printed = match command.strip_prefix("mailonce ") {
-            Some(arguments) => {
-                let ran = world.run(arguments.split(' '));
-                format!("{}{}", ran.stderr, ran.stdout)
-            }
-            // `sqlite3 mailonce.db < old_log.sql`, by hand: the shell may not be installed.
-            None if command.starts_with("sqlite3 ") => {
-                world.by_hand(EXAMPLE);
-                String::new()
-            }
-            None => {
-                let ended = Command::new("sh").args(["-c", command]).current_dir(world.path("")).output().unwrap();
-                String::from_utf8(ended.stdout).unwrap()
-            }
-        };
-        assert_eq!(printed, shown, "{command}");
-        commands += 1;
-    }
-    assert!(commands >= 4, "the walk was not found");
+    world.ok(["status"]).says("live ledger");
 }

@@ -154,10 +154,10 @@ fn a_time_without_a_zone_needs_one_and_nothing_changes_before() {
 #[test]
 fn a_row_that_cannot_be_read_is_named_and_left_alone() {
     let world = World::new().old_rows(&[
-        "1, NULL, 'x', 1, 'last tuesday'",
-        "1, NULL, 'x', 1, NULL",
+        "1, NULL, 'x', 0, 'last tuesday'",
+        "1, NULL, 'x', 0, NULL",
         "1, NULL, 'x', 'perhaps ada@example.com', 1772000000",
-        "1, NULL, 'x', 1, 4102444800",
+        "1, NULL, 'x', 0, 4102444800",
         "x'00', NULL, 'x', 1, 1772000000",
         "1, NULL, 'x', 1, 1772000000",
         "1, NULL, 'x', 1, 1772000001",
@@ -173,6 +173,27 @@ fn a_row_that_cannot_be_read_is_named_and_left_alone() {
         assert!(ran.stderr.contains(line), "{line}: {ran}");
     }
     assert_eq!(world.list(MOVED), "7>6");
+}
+
+#[test]
+fn mailed_rows_whose_time_cannot_be_read_are_told_and_can_be_put_back() {
+    let world = World::new().old_rows(&["1, NULL, 'x', 1, 'soon'", "1, NULL, 'x', 1, NULL", "2, NULL, 'x', 1, 'soon'"]);
+    let rows = world.rows("SELECT * FROM cart_abandonment_log");
+    let ran = world.ok(["cleanup-duplicates"]);
+    ran.says("u:1, cart x: 2 rows, 2 mails, at a time that cannot be read\n");
+    ran.says("3 mailed rows have a time that cannot be read; they count as mailed when the file is adopted");
+    assert_eq!(world.list(MOVED), "2>1");
+    world.ok(["cleanup-duplicates", "--restore"]).says("next: `mailonce cleanup-duplicates`");
+    assert_eq!(world.rows("SELECT * FROM cart_abandonment_log"), rows);
+}
+
+#[test]
+fn without_duplicates_the_next_command_has_the_zone_that_nothing_else_remembers() {
+    let world = World::new().old_rows(&["1, NULL, 'x', 1, '2026-02-01 08:00:00'"]);
+    let ran = world.ok(["cleanup-duplicates", "--timezone", "Asia/Tokyo"]);
+    let next = ran.stdout.lines().last().and_then(|line| line.strip_prefix("next: `mailonce ")?.strip_suffix('`'));
+    assert_eq!(next, Some("add-index --timezone Asia/Tokyo"), "{ran}");
+    world.ok(next.unwrap().split(' ').chain(["--rehearsal"])).says("1 row, 0 removed duplicates");
 }
 
 #[test]

@@ -102,8 +102,25 @@ fn cart_message(changes: &[(&str, &str)]) -> String {
         ("cart_id", "'n'"),
         ("cart_hash", "'v1:n'"),
         ("cart_touched_at", "'2026-03-01T11:00:00Z'"),
+        ("episode", changes.iter().find(|change| change.0 == "message_key").map_or("'k'", |change| change.1)),
     ];
     insert("message", &[&MESSAGE[..], &cart].concat(), changes)
+}
+
+/// A later step of the episode that a cart's message began.
+fn step_of(cart_id: &str, changes: &[(&str, &str)]) -> String {
+    let episode = format!("(SELECT message_key FROM message WHERE cart_id = '{cart_id}')");
+    let key = format!("{episode} || '/second'");
+    let step = [("message_key", &*key), ("episode", &*episode), ("step", "'second'"), ("step_after", "86400")];
+    let unchanged = step.into_iter().filter(|(column, _)| changes.iter().all(|change| change.0 != *column));
+    cart_message(&unchanged.chain(changes.iter().copied()).collect::<Vec<_>>())
+}
+
+/// Begins the step of c3.
+fn arm_step(at: &str) -> String {
+    format!(
+        "UPDATE message SET state = 'armed', armed_at = '{at}', epoch = (SELECT epoch FROM ledger) WHERE step = 'second'"
+    )
 }
 
 fn campaign_message(changes: &[(&str, &str)]) -> String {
@@ -181,7 +198,10 @@ fn over(table: &str) -> String {
 }
 
 fn cases() -> Vec<Case> {
-    [of_ledger_and_runs(), of_messages(), of_tries(), of_episodes(), of_campaigns()].into_iter().flatten().collect()
+    [of_ledger_and_runs(), of_messages(), of_steps(), of_tries(), of_episodes(), of_campaigns()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn of_ledger_and_runs() -> Vec<Case> {
@@ -206,7 +226,8 @@ fn of_messages() -> Vec<Case> {
         })
         .behind(&["message_is_not_replaced"]),
         // cart_or_campaign knows no third kind either.
-        case("message_kind", Check, cart_message(&[("kind", "'parcel'")])).behind(&["cart_or_campaign"]),
+        case("message_kind", Check, cart_message(&[("kind", "'parcel'")]))
+            .behind(&["cart_or_campaign", "cart_has_episode"]),
         case("message_state_known", Check, format!("UPDATE message SET state = 'lost', settled_at = 'x' {C5}"))
             .behind(&["message_moves"]),
         case("skipped_has_reason", Check, skip_c5("bored")),
@@ -257,6 +278,28 @@ fn of_messages() -> Vec<Case> {
         }),
         case("window_on_arming", Name, ARM_C5)
             .after(old_row(&[("identity", "(SELECT identity FROM message WHERE cart_id = 'c5')")])),
+    ]
+}
+
+fn of_steps() -> Vec<Case> {
+    let expired = [("state", "'skipped'"), ("reason", "'expired'"), ("settled_at", "'2026-03-01T13:00:00Z'")];
+    vec![
+        case("cart_has_episode", Check, cart_message(&[("episode", "NULL")])),
+        case("step_has_its_place", Check, cart_message(&[("step", "'first'")])),
+        case("step_is_of_its_episode", Name, cart_message(&[("episode", "'nowhere'")])),
+        case("step_once", Columns("message.episode, message.step"), step_of("c2", &[("message_key", "'other'")]))
+            .after(step_of("c2", &expired))
+            .behind(&["message_is_not_replaced", "step_is_of_its_episode", "steps_in_order"]),
+        case("steps_in_order", Name, {
+            let key = "(SELECT message_key FROM message WHERE cart_id = 'c3') || '/between'";
+            step_of("c3", &[("message_key", key), ("message_id", "'<m@shop.example>'"), ("step", "'between'"), ("step_after", "7200")])
+        })
+        .after(step_of("c3", &expired)),
+        case("steps_keep_their_order", Name, {
+            "UPDATE message SET state = 'planned', armed_at = NULL, settled_at = NULL WHERE recipient = 'c3@example.com'"
+        })
+        .after([resolution(&[("decision", "'planned'")]), step_of("c3", &[]), arm_step("2026-03-01T14:00:00Z")].join(";")),
+        case("steps_keep_distance", Name, arm_step("2026-03-01T13:00:59Z")).after(step_of("c3", &[])),
     ]
 }
 

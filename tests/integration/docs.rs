@@ -89,54 +89,56 @@ fn prose(page: &str) -> String {
 /// A block of TOML, SQL or HTML names its file in a comment on its first line. The folder /etc/mailonce is that of the
 /// world, and the mail server is `server`.
 fn follow(name: &str, world: &World, server: &Server) -> usize {
+    blocks(&page(name)).iter().map(|block| follow_block(name, block, world, server)).sum()
+}
+
+fn follow_block(name: &str, block: &Block, world: &World, server: &Server) -> usize {
     let folder = world.path("");
     let folder = folder.to_str().unwrap().trim_end_matches('/');
     let mut commands = 0;
-    for block in blocks(&page(name)) {
-        let place = format!("{name}:{}", block.line);
-        let text = block.text.replace("/etc/mailonce", folder);
-        match block.language.as_str() {
-            "toml" | "sql" | "html" => {
-                let file = text.lines().next().unwrap().trim_start_matches(['#', '-', '<', '!', ' ']);
-                let file = file.split([' ', ':']).next().unwrap();
-                assert!(file.ends_with(&format!(".{}", block.language)), "{place}: the first line names no file");
-                let here = format!("host = \"127.0.0.1\"\nport = {}\ntls = \"none\"", server.port());
-                let text = text.replace("host = \"smtp.shop.example\"", &here);
-                std::fs::create_dir_all(world.path(file).parent().unwrap()).unwrap();
-                std::fs::write(world.path(file), text).unwrap();
-            }
-            "sh" => {
-                for line in text.lines().filter(|line| !NOT_RUN.iter().any(|not_run| line.starts_with(not_run))) {
-                    let (code, said) = typed(world, line);
-                    assert_eq!(code, 0, "{place}: {line}\n{said}");
-                    commands += 1;
-                }
-            }
-            "console" => {
-                let mut lines = text.lines().peekable();
-                while let Some(line) = lines.next() {
-                    let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("{place}: no command: {line}"));
-                    let mut shown = String::new();
-                    while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
-                        shown.push_str(&format!("{line}\n"));
-                    }
-                    if NOT_RUN.iter().any(|not_run| command.starts_with(not_run)) {
-                        continue;
-                    }
-                    let (_, said) = typed(world, command);
-                    assert_eq!(without_ages(&said), without_ages(&shown), "{place}: {command}");
-                    commands += 1;
-                }
-            }
-            // A line of a file that the shop exports; `examples` has its test.
-            "json" => {}
-            other => panic!("{place}: a block of {other:?}, which no test reads"),
+    let place = format!("{name}:{}", block.line);
+    let text = block.text.replace("/etc/mailonce", folder);
+    match block.language.as_str() {
+        "toml" | "sql" | "html" => {
+            let file = text.lines().next().unwrap().trim_start_matches(['#', '-', '<', '!', ' ']);
+            let file = file.split([' ', ':']).next().unwrap();
+            assert!(file.ends_with(&format!(".{}", block.language)), "{place}: the first line names no file");
+            let here = format!("host = \"127.0.0.1\"\nport = {}\ntls = \"none\"", server.port());
+            let text = text.replace("host = \"smtp.shop.example\"", &here);
+            std::fs::create_dir_all(world.path(file).parent().unwrap()).unwrap();
+            std::fs::write(world.path(file), text).unwrap();
         }
+        "sh" => {
+            for line in text.lines().filter(|line| !NOT_RUN.iter().any(|not_run| line.starts_with(not_run))) {
+                let (code, said) = typed(world, line);
+                assert_eq!(code, 0, "{place}: {line}\n{said}");
+                commands += 1;
+            }
+        }
+        "console" => {
+            let mut lines = text.lines().peekable();
+            while let Some(line) = lines.next() {
+                let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("{place}: no command: {line}"));
+                let mut shown = String::new();
+                while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
+                    shown.push_str(&format!("{line}\n"));
+                }
+                if NOT_RUN.iter().any(|not_run| command.starts_with(not_run)) {
+                    continue;
+                }
+                let (_, said) = typed(world, command);
+                assert_eq!(without_ages(&said), without_ages(&shown), "{place}: {command}");
+                commands += 1;
+            }
+        }
+        // A line of a file that the shop exports; `examples` has its test.
+        "json" => {}
+        other => panic!("{place}: a block of {other:?}, which no test reads"),
     }
     commands
 }
 
-/// Types one line into a shell in the world's folder, with the program in the PATH.
+/// Types one line into a shell in the world's folder, with the program in the PATH, and says what a terminal would show.
 fn typed(world: &World, line: &str) -> (i32, String) {
     // The shell of SQLite may not be installed.
     if let Some((database, script)) = line.strip_prefix("sqlite3 ").and_then(|rest| rest.split_once(" < ")) {
@@ -146,15 +148,14 @@ fn typed(world: &World, line: &str) -> (i32, String) {
     }
     let bin = Path::new(env!("CARGO_BIN_EXE_mailonce")).parent().unwrap();
     let ended = Command::new("/bin/sh")
-        .args(["-c", line])
+        .args(["-c", &format!("exec 2>&1; {line}")])
         .env_clear()
         .env("HOME", world.path(""))
         .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
         .current_dir(world.path(""))
         .output()
         .unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&ended.stderr), String::from_utf8_lossy(&ended.stdout));
-    (ended.status.code().unwrap(), said)
+    (ended.status.code().unwrap(), String::from_utf8_lossy(&ended.stdout).into_owned())
 }
 
 /// `touched 10m ago` is eleven minutes on a slow machine.
@@ -185,9 +186,50 @@ fn the_readme_can_be_followed() {
     let audience = std::fs::File::options().write(true).open(world.path("audience.csv")).unwrap();
     audience.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
     let server = Server::start(Plan::accepting());
-    assert!(follow("README.md", &world, &server) >= 5);
+    let readme = page("README.md");
+    let until = readme.lines().position(|line| line == ADOPTION).expect("the part on older systems") + 1;
+    // Whoever comes from another system begins in a folder of their own: the next test.
+    let (others, adopting): (Vec<_>, Vec<_>) = blocks(&readme).into_iter().partition(|block| block.line < until);
+    assert!(others.iter().map(|block| follow_block("README.md", block, &world, &server)).sum::<usize>() >= 5);
+    assert_eq!(adopting.len(), 2);
     world.ok(["run-campaigns", "--dry-run"]).says("3 recipients");
     world.ok(["status"]).says("live ledger");
+}
+
+const ADOPTION: &str = "## Coming from another system";
+
+/// An empty folder, but for the configuration that the README shows and the logs of older systems.
+fn empty_but_for_old_logs(server: &Server) -> World {
+    let world = bare();
+    let readme = blocks(&page("README.md"));
+    let config = readme.iter().find(|block| block.text.starts_with("# mailonce.toml")).expect("the configuration");
+    follow_block("README.md", config, &world, server);
+    for file in ["old_log.sql", "old_log.csv"] {
+        std::fs::copy(in_repository("examples").join(file), world.path(file)).unwrap();
+    }
+    let clean: Vec<String> = page("examples/old_log.csv").lines().take(3).map(str::to_owned).collect();
+    std::fs::write(world.path("dump.csv"), clean.join("\n")).unwrap();
+    let old = rusqlite::Connection::open(world.path("old_log.db")).unwrap();
+    old.execute_batch(&page("examples/old_log.sql")).unwrap();
+    world
+}
+
+#[test]
+fn each_way_from_an_older_system_works_in_an_empty_folder() {
+    let server = Server::start(Plan::accepting());
+    let readme = page("README.md");
+    let part = readme.split(ADOPTION).nth(1).and_then(|rest| rest.split("\n## ").next()).expect("the part");
+    let mut ways = 0;
+    for (name, text) in [("README.md", part), ("docs/adopting.md", &page("docs/adopting.md"))] {
+        for block in blocks(text) {
+            let world = empty_but_for_old_logs(&server);
+            assert!(follow_block(name, &block, &world, &server) >= 2, "{name}: {block:?}");
+            world.ok(["status"]).says(" ledger");
+            assert!(world.number("SELECT count(*) FROM cart_abandonment_log") > 0);
+            ways += 1;
+        }
+    }
+    assert_eq!(ways, 4);
 }
 
 #[test]

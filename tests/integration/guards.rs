@@ -377,9 +377,9 @@ mod ledger_file {
     fn a_newer_schema_is_left_alone() {
         let server = accepting();
         let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
-        by_hand(&world).pragma_update(None, "user_version", 4).unwrap();
-        world.exits(74, ["detect"]).says("schema 4");
-        world.exits(74, ["status"]).says("schema 4");
+        by_hand(&world).pragma_update(None, "user_version", 5).unwrap();
+        world.exits(74, ["detect"]).says("schema 5");
+        world.exits(74, ["status"]).says("schema 5");
         assert_eq!(server.connections(), 0);
     }
 
@@ -973,9 +973,9 @@ mod triggers {
     ];
 
     const INSERT: &str = "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id,
-            planned_at, not_before, expires_at, settled_at, identity, cart_id, cart_hash, cart_touched_at)
+            planned_at, not_before, expires_at, settled_at, identity, cart_id, cart_hash, cart_touched_at, episode)
         VALUES (?1, 'cart', ?2, ?3, ?4, ?4, '<x@y>', ?5, ?5, '2026-03-09T12:00:00Z',
-            CASE WHEN ?2 <> 'planned' THEN ?5 END, ?6, ?1, ?7, ?5)";
+            CASE WHEN ?2 <> 'planned' THEN ?5 END, ?6, ?1, ?7, ?5, ?1)";
 
     fn insert_as(ledger: &Connection, state: &str, reason: Option<&str>) -> rusqlite::Result<usize> {
         ledger.execute(INSERT, ("k1", state, reason, "a@example.com", "2026-03-01T12:00:00Z", "u:u1", "v1:x"))
@@ -1298,7 +1298,10 @@ mod triggers {
         let server = accepting();
         world.send_to(&server);
         world.set_now("2026-03-01T12:05:00Z");
-        world.ok(["detect", "-v"]).says("Skipping cart u1_").says("email already sent, looked at again in an hour");
+        world
+            .ok(["detect", "-v"])
+            .says("Skipping cart u1_")
+            .says("email already sent, looked at again 2026-03-01T13:05:00Z");
         world.has([("planned", 1), ("sent", 2)]);
         assert_eq!(server.accepted().len(), 2);
         // It is not tried every minute.

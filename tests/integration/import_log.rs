@@ -108,8 +108,11 @@ fn a_table_of_an_sqlite_file() {
     let json = world.ok([&command[..], &["--json"]].concat()).json();
     assert_eq!(
         json,
-        json!({"rows": 14, "bad_rows": 0, "without_shopper": 1,
-        "imported": {"added": 11, "copies": 2, "already_there": 0, "updated": 0}})
+        json!({"dry_run": false, "strict": false, "rows": 14, "bad_rows": 0, "without_shopper": 1,
+        "imported": {"added": 11, "copies": 2, "already_there": 0, "updated": 0},
+        "left_out": [{"kind": "without_shopper", "rows": 1, "examples": ["dump: row 14"]}],
+        "mailed_now": {"rows": 0, "examples": []}, "created_as_mailed": {"rows": 0, "examples": []},
+        "next": "mailonce cleanup-duplicates"})
     );
     assert_eq!(world.list("SELECT old_id || '>' || kept_row FROM removed_duplicate"), "5>4 7>6");
     world.ok(&command).says("0 added, 13 there already");
@@ -154,7 +157,7 @@ fn run_twice_or_with_dumps_that_overlap_nothing_is_there_twice() {
 fn bad_rows_are_named_and_left_out() {
     let world = World::new().init();
     let header = "id,user_id,cart_hash,email_sent,created_at\n";
-    let bad = b"1,7,h,1,soon\n2,7,h,perhaps,2026-02-01 08:00:00\n3,7,h\n4,\xff,h,1,2026-02-01\n5,7,h,1,\n6,7,h,1,2026-02-01\n7,7,x,1,2036-01-01\n";
+    let bad = b"1,7,h,0,soon\n2,7,h,perhaps,2026-02-01 08:00:00\n3,7,h\n4,\xff,h,1,2026-02-01\n5,7,h,0,\n6,7,h,1,2026-02-01\n7,7,x,0,2036-01-01\n";
     let ran = import(&world, 1, [header.as_bytes(), bad].concat());
     for line in [
         "dump:2: the created_at \"soon\" is not a time; row left out",
@@ -167,11 +170,20 @@ fn bad_rows_are_named_and_left_out() {
         assert!(ran.stderr.contains(line), "{line}: {ran}");
     }
     ran.says("7 rows read: 1 added").says("6 bad rows left out");
+    for line in [
+        "  1 row not readable as such left out: dump:4\n",
+        "  1 row with a user or address that cannot be read left out: dump:5\n",
+        "  1 row with an email_sent that is neither 0 nor 1 left out: dump:3\n",
+        "  3 rows not mailed and with a time that cannot be read left out: dump:2, dump:6, dump:8\n",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}: {ran}");
+    }
     let mut many = header.to_owned();
-    (0..50).for_each(|n| writeln!(many, "{n},ada@example.com,h,1,ada@example.com").unwrap());
+    (0..50).for_each(|n| writeln!(many, "{n},ada@example.com,h,0,ada@example.com").unwrap());
     let ran = import(&world, 1, many);
     assert_eq!(ran.stderr.lines().count(), 21, "{ran}");
-    ran.says("and 30 more bad rows");
+    ran.says("and 30 more bad rows")
+        .says("50 rows not mailed and with a time that cannot be read left out: dump:2, dump:3, dump:4 and 47 more\n");
     assert!(!ran.output().contains("ada@example.com"), "an address was printed whole: {ran}");
 }
 
@@ -267,4 +279,149 @@ fn where_there_is_no_ledger_it_makes_a_live_one_but_not_in_place_of_one_that_was
     std::fs::remove_file(world.ledger_file()).unwrap();
     import(&world, 74, row).says("lock file");
     assert!(!world.ledger_file().exists());
+}
+
+const HEAD: &str = "user_id,email,cart_hash,email_sent,created_at,last_sent_at\n";
+
+/// A dump with a row of each kind, some of them already imported, copied, and news.
+fn messy(world: &World) {
+    let known = "8,,x,0,2026-02-01 08:00:00,\n9,,x,1,2026-02-01 08:00:00,2026-02-01 09:00:00\n";
+    import(world, 0, format!("{HEAD}{known}")).says("2 added");
+    let rows = "1,8,,x,1,2026-02-01 08:00:00,2026-02-01 10:00:00\n2,9,,x,1,2026-02-01 08:00:00,2026-02-01 09:00:00\n\
+        3,10,,x,1,2026-02-01 08:00:00,\n4,10,,x,1,2026-02-01 08:00:00,\n5,10,,x,1,2026-02-01 08:00:00,\n\
+        5,10,,x,1,2026-02-01 08:00:00,\n6,11,,x,1,soon,\n7,11,,x,1,later,\n8,12,,x,1,soon,2026-02-01 08:00:00\n\
+        9,13,,x,0,soon,\n10,,,x,0,2026-02-01 08:00:00,\n11,,,x,1,2026-02-01 08:00:00,\n12\n";
+    std::fs::write(world.path("dump"), format!("id,{HEAD}{rows}")).unwrap();
+}
+
+#[test]
+fn a_dry_run_says_what_the_import_then_does_and_writes_nothing() {
+    let world = World::new().init();
+    messy(&world);
+    let utc = ["--timezone", "UTC"];
+    let (before, rows) = (world.whole_file(), world.rows("SELECT * FROM removed_duplicate"));
+    let dry = world.exits(1, [&IMPORT[..], &utc, &["--dry-run", "--json"]].concat()).json();
+    world
+        .exits(1, [&IMPORT[..], &utc, &["--dry-run"]].concat())
+        .says("13 rows read, nothing written.")
+        .says("next: `mailonce import log dump --timezone UTC`");
+    assert_eq!((world.whole_file(), world.rows("SELECT * FROM removed_duplicate")), (before, rows));
+    let mut done = world.exits(1, [&IMPORT[..], &utc, &["--json"]].concat()).json();
+    assert_eq!(done["imported"], json!({"added": 3, "copies": 3, "already_there": 2, "updated": 1}));
+    assert_eq!((&done["bad_rows"], &done["without_shopper"]), (&3.into(), &1.into()));
+    assert_eq!(done["mailed_now"], json!({"rows": 2, "examples": ["dump:8", "dump:9"]}));
+    assert_eq!(done["created_as_mailed"], json!({"rows": 1, "examples": ["dump:10"]}));
+    let kinds: Vec<_> =
+        done["left_out"].as_array().unwrap().iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["broken", "time", "mailed_without_shopper", "without_shopper"]);
+    (done["dry_run"], done["next"]) = (dry["dry_run"].clone(), dry["next"].clone());
+    assert_eq!(dry, done);
+    // Again: nothing is added, and nothing is news.
+    let file = world.rows("SELECT * FROM cart_abandonment_log");
+    world.exits(1, [&IMPORT[..], &utc].concat()).says("0 added, 9 there already, 0 brought up to date, 0 copies");
+    assert_eq!(world.rows("SELECT * FROM cart_abandonment_log"), file);
+}
+
+#[test]
+fn a_dry_run_where_there_is_no_ledger_makes_none() {
+    let world = World::new().without_now();
+    let dry = [&IMPORT[..], &["--dry-run"]].concat();
+    std::fs::write(world.path("dump"), format!("{HEAD}7,,x,1,2026-02-01T08:00:00Z,\n")).unwrap();
+    let ran = world.ok(&dry);
+    ran.says("there is no ledger yet: an import makes the live ledger mailonce.db");
+    ran.says("1 row read, nothing written. An import would make of them: 1 added");
+    std::fs::write(world.path("dump"), format!("{HEAD}7,,x,1,2026-02-01 08:00:00,\n")).unwrap();
+    world.exits(2, &dry).says("has no zone");
+    world.exits(2, IMPORT).says("has no zone");
+    for name in ["mailonce.db", "mailonce.db.lock"] {
+        assert!(!world.path(name).exists(), "{name}");
+    }
+    // With a ledger's rows in the way of a run of another program, too, it only reads.
+    world.ok([&IMPORT[..], &["--timezone", "UTC"]].concat());
+    let before = world.whole_file();
+    let lock = std::fs::File::open(world.path("mailonce.db.lock")).unwrap();
+    lock.lock().unwrap();
+    world.ok([&dry[..], &["--timezone", "UTC"]].concat()).says("0 added, 1 there already");
+    assert_eq!(world.whole_file(), before);
+}
+
+#[test]
+fn into_a_live_ledger_and_with_strict_one_bad_row_keeps_all_out() {
+    let good = format!("{HEAD}7,,x,1,soon,\n,,x,0,2026-02-01T08:00:00Z,\n");
+    let bad_rows = ["7,,y,0,soon,\n", ",ada,x,1,2026-02-01T08:00:00Z,\n", ",,x,1,2026-02-01T08:00:00Z,\n", "7\n"];
+    let refused = |world: &World, flags: &[&str], kept: &str| {
+        for bad in bad_rows {
+            std::fs::write(world.path("dump"), format!("{good}{bad}")).unwrap();
+            let ran = world.exits(65, [&IMPORT[..], flags].concat());
+            assert!(ran.stderr.starts_with("dump:4: ") && !ran.output().contains("row left out"), "{ran}");
+            ran.says("3 rows read: 1 bad row\n").says("error: 1 of 3 rows cannot be used").says(kept);
+            ran.says("`mailonce import log dump --lenient`");
+            let json = world.exits(65, [&IMPORT[..], flags, &["--dry-run", "--json"]].concat()).json();
+            assert_eq!((&json["imported"], &json["strict"]), (&serde_json::Value::Null, &true.into()));
+        }
+    };
+    let live = World::new().without_now();
+    refused(&live, &[], "nothing was imported, and no ledger was made");
+    assert!(!live.ledger_file().exists() && !live.path("mailonce.db.lock").exists());
+    live.ok(["init"]);
+    refused(&live, &[], "kept: nothing was imported\n");
+    let rehearsal = World::new().init();
+    refused(&rehearsal, &["--strict"], "with --strict all rows come in, or none");
+    for (world, flags) in [(live, &["--lenient"][..]), (rehearsal, &[])] {
+        assert_eq!(world.number("SELECT count(*) FROM cart_abandonment_log"), 0);
+        world.exits(2, [&IMPORT[..], &["--strict", "--lenient"]].concat());
+        world.exits(1, [&IMPORT[..], flags].concat()).says("1 added").says("1 bad row left out");
+        // What protects, and what could protect nobody, is no reason to refuse.
+        std::fs::write(world.path("dump"), &good).unwrap();
+        world.ok([&IMPORT[..], &["--strict"]].concat()).says("0 added, 1 there already").says("detect --dry-run");
+    }
+}
+
+#[test]
+fn a_mailed_row_whose_time_cannot_be_read_counts_as_mailed_at_its_first_import() {
+    let users = ["7", "8", "9", "10"];
+    let carts = users.map(|user| Cart::of(&format!("c{user}")).user(user));
+    let world = World::new().set("detect.max_age", "96h").carts(carts).init();
+    let csv = format!(
+        "{HEAD}7,,x,1,soon,\n8,,x,1,2026-02-01 08:00:00,2036-01-01\n9,,x,,2026-02-01 08:00:00,never mind\n9,,x,1,,\n"
+    );
+    import(&world, 0, &csv).says("4 rows read: 4 added").says(
+        "4 mailed rows have a time that cannot be read; they count as mailed at the first import: dump:2, dump:3, dump:4 and 1 more\n",
+    );
+    assert_eq!(
+        world.list("SELECT created_at || '|' || last_sent_at FROM cart_abandonment_log WHERE user_id < '8'"),
+        "1970-01-01T00:00:00Z|2026-03-01T12:00:00Z"
+    );
+    assert_eq!(world.list("SELECT extra FROM cart_abandonment_log WHERE user_id < '8'"), "{\"created_at\":\"soon\"}");
+    world.ok(["cleanup-duplicates"]).says("4 rows looked at").says("no duplicates");
+    world.ok(["detect"]);
+    assert_eq!(world.message().recipient, "c10@example.com");
+    // Imported again it is no younger: a day after the first import all are written to, one of them again.
+    world.set_now("2026-03-02T11:59:59Z");
+    import(&world, 0, &csv).says("0 added, 4 there already, 0 brought up to date");
+    world.ok(["detect"]);
+    world.has([("sent", 1)]);
+    world.set_now("2026-03-02T12:00:01Z");
+    world.ok(["detect"]);
+    world.has([("sent", 5)]);
+}
+
+#[test]
+fn a_mail_whose_time_cannot_be_read_is_news_for_a_row_that_knows_of_none() {
+    let world = World::new().init();
+    import(&world, 0, format!("{HEAD}7,,x,0,2026-02-01 08:00:00,\n8,,x,1,2026-02-01 08:00:00,\n")).says("2 added");
+    let later = format!("{HEAD}7,,x,1,2026-02-01 08:00:00,soon\n");
+    import(&world, 0, &later)
+        .says("1 brought up to date")
+        .says("1 mailed row has a time that cannot be read; it counts");
+    assert_eq!(world.list("SELECT coalesce(last_sent_at, '-') FROM cart_abandonment_log"), "2026-03-01T12:00:00Z -");
+    world.set_now("2026-03-01T13:00:00Z");
+    import(&world, 0, &later).says("0 added, 1 there already, 0 brought up to date");
+    // Twice in one dump, without an id: the mail that nobody can date counts.
+    import(
+        &world,
+        0,
+        format!("{HEAD}9,,x,1,2026-02-01 08:00:00,2026-02-01 09:00:00\n9,,x,1,2026-02-01 08:00:00,soon\n"),
+    );
+    assert_eq!(world.list("SELECT last_sent_at FROM cart_abandonment_log WHERE user_id = '9'"), "2026-03-01T13:00:00Z");
 }

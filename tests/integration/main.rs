@@ -17,6 +17,7 @@ mod exactly_once;
 mod examples;
 mod expiry;
 mod failures;
+mod flows;
 mod guards;
 mod import_log;
 mod import_schedules;

@@ -137,8 +137,8 @@ fn a_short_id_that_means_nothing_or_several_settles_nothing() {
     ledger
         .execute(
             &format!(
-                "INSERT INTO message (message_key, message_id, cart_id, {columns})
-                 SELECT 'another', substr(message_id, 1, 20) || 'x>', 'c2', {columns} FROM message"
+                "INSERT INTO message (message_key, episode, message_id, cart_id, {columns})
+                 SELECT 'another', 'another', substr(message_id, 1, 20) || 'x>', 'c2', {columns} FROM message"
             ),
             [],
         )

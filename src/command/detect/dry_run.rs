@@ -4,10 +4,11 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::feed::{LastLook, last_look};
-use super::planning::{Look, NO_ADDRESS};
+use super::planning::{Look, NO_ADDRESS, WAITS};
 use super::{Context, plan_rules};
 use crate::cli;
 use crate::domain::cart::short_hash;
+use crate::domain::instant;
 use crate::domain::state::Reason;
 use crate::failure::Exit;
 use crate::ledger::Records;
@@ -60,7 +61,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &ledger)?;
-    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(&settings.detect), u64::MAX)?;
+    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(&settings.detect, &ledger)?, u64::MAX)?;
     let to_plan = decided.map_or(0, |decided| decided.to_plan);
     let mut report = DryRun {
         would_send: Vec::new(),
@@ -75,7 +76,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
         let look = if suppressed {
             LastLook::Skip(Reason::Suppressed)
         } else {
-            last_look(source.as_mut(), &settings.detect, &due)?
+            last_look(source.as_mut(), &settings.detect, &due, now)?
         };
         let (reason, detail) = match look {
             LastLook::Same(cart) => {
@@ -97,6 +98,10 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
                 ("missing".to_owned(), "the shop does not show the cart just now; tried again".to_owned())
             }
             LastLook::Unreadable(problem) => ("bad row".to_owned(), problem),
+            LastLook::Touched(touched) => {
+                (WAITS.to_owned(), format!("touched again, due {}", instant::text(touched.not_before)))
+            }
+            LastLook::Early(at) => (WAITS.to_owned(), format!("due {}", instant::text(at))),
         };
         report.left_out.push(LeftOut { cart_id: due.cart_id, cart_hash: due.cart_hash, reason, detail });
     }

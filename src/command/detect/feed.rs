@@ -78,13 +78,13 @@ impl<'a> CartFeed<'a> {
 
     fn job(&self, due: &Due, cart: Box<Cart>) -> Job {
         let letters = Arc::clone(&self.letters);
-        let (message_id, date) = (due.message_id.clone(), due.planned_at);
+        let (message_id, date, step) = (due.message_id.clone(), due.planned_at, due.step.clone());
         let fresh_until = Some(Monotonic::now() + LOOK_COUNTS_FOR);
         Job {
             id: due.id,
             label: label(due),
             fresh_until,
-            compose: Box::new(move || letters.write(&cart, &message_id, date)),
+            compose: Box::new(move || letters.write(step.as_deref(), &cart, &message_id, date)),
         }
     }
 }
@@ -108,6 +108,18 @@ impl Feed for CartFeed<'_> {
                             self.put_back(ledger, &due, &format!("busy with another cart, {other}"), summary)?
                         }
                     }
+                }
+                LastLook::Touched(touched) => {
+                    let Touched { touched_at, not_before, until } = touched;
+                    ledger.books().move_with_touch(due.id, touched_at, not_before, until).map_err(FeedError::Ledger)?;
+                    summary.put_back += 1;
+                    self.say_skipped(&due, &format!("touched again: due {}", instant::text(not_before)));
+                }
+                LastLook::Early(at) => {
+                    let why = format!("due {}", instant::text(at));
+                    ledger.books().put_back(due.id, at, &why).map_err(FeedError::Ledger)?;
+                    summary.put_back += 1;
+                    self.say_skipped(&due, &why);
                 }
                 LastLook::Missing => {
                     let since = due.missing_since.unwrap_or(now);
@@ -142,6 +154,17 @@ pub(super) enum LastLook {
     Missing,
     /// The cart's row has become unreadable: tried again later.
     Unreadable(String),
+    /// A step whose cart was touched, and holds the same: it moves.
+    Touched(Touched),
+    /// A step that is not due before then.
+    Early(Instant),
+}
+
+/// Where a touch moves a step to.
+pub(super) struct Touched {
+    pub touched_at: Instant,
+    pub not_before: Instant,
+    pub until: Instant,
 }
 
 impl CartFeed<'_> {
@@ -161,7 +184,7 @@ impl CartFeed<'_> {
 
     /// Reads the cart again, just before the dialogue.
     fn last_look(&mut self, due: &Due) -> Result<LastLook, FeedError> {
-        last_look(self.source, self.detect, due).map_err(|err| match err.downcast::<Failure>() {
+        last_look(self.source, self.detect, due, self.clock.now()).map_err(|err| match err.downcast::<Failure>() {
             Ok(failure) => FeedError::Stop(failure),
             Err(err) => FeedError::Stop(Failure::new(
                 Exit::NeedsAPerson,
@@ -173,8 +196,8 @@ impl CartFeed<'_> {
 }
 
 /// Whether a cart is still what the message was planned for.
-pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &Due) -> Result<LastLook> {
-    let cart = match source.cart(&due.cart_id)? {
+pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &Due, now: Instant) -> Result<LastLook> {
+    let mut cart = match source.cart(&due.cart_id)? {
         Look::Cart(cart) => cart,
         Look::Bad(bad) => return Ok(LastLook::Unreadable(format!("{}: {}", bad.place, bad.problem))),
         Look::Gone => {
@@ -183,8 +206,14 @@ pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &
             return Ok(if ordered { LastLook::Skip(Reason::Ordered) } else { LastLook::Missing });
         }
     };
+    if due.step.is_some() {
+        cart.counts_orders_from(due.episode_begun_at - span::delta(detect.idle));
+    }
     if cart.ordered_at.is_some() || source.ordered(&cart)? {
         return Ok(LastLook::Skip(Reason::Ordered));
+    }
+    if let Some(step) = &due.step {
+        return Ok(last_look_at_step(step, detect, due, cart, now));
     }
     if cart.lines.is_empty() {
         return Ok(LastLook::Skip(Reason::Empty));
@@ -195,6 +224,35 @@ pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &
         return Ok(LastLook::Skip(Reason::Changed));
     }
     Ok(LastLook::Same(cart))
+}
+
+/// The same for a step of a flow. A touch only moves it, and a guest may have logged in.
+fn last_look_at_step(name: &str, detect: &DetectSettings, due: &Due, cart: Box<Cart>, now: Instant) -> LastLook {
+    let Some(step) = detect.steps.iter().map(|step| &step.step).find(|step| step.name == name) else {
+        return LastLook::Skip(Reason::Cancelled);
+    };
+    let touched = cart.updated_at > due.cart_touched_at;
+    let holds_the_same = cart.hash() == due.cart_hash;
+    if !holds_the_same && !touched {
+        // Other contents without a touch: the shop is at writing it anew.
+        return LastLook::Missing;
+    }
+    if cart.lines.is_empty() {
+        return LastLook::Skip(Reason::Empty);
+    }
+    let consent = cart.consent.unwrap_or(detect.consent_assumed);
+    let same_person = cart.email.folded() == due.folded_address || cart.is_of(&due.identity, &due.folded_address);
+    let begins_anew = due.before_it.is_some_and(|before| cart.updated_at > before + span::delta(detect.window));
+    if !holds_the_same || !same_person || !consent || begins_anew {
+        return LastLook::Skip(Reason::Changed);
+    }
+    let after = due.step_after.unwrap_or(step.after);
+    let touched_at = cart.updated_at.max(due.cart_touched_at);
+    if touched {
+        let not_before = (touched_at + after).max(now);
+        return LastLook::Touched(Touched { touched_at, not_before, until: touched_at + step.until });
+    }
+    if touched_at + after > now { LastLook::Early(touched_at + after) } else { LastLook::Same(cart) }
 }
 
 /// As much of a cart that is gone as it takes to ask whether it was ordered.

@@ -16,7 +16,7 @@ use crate::cli;
 use crate::delivery::Summary;
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{News, Notice, PlanRules, WaitingFor};
+use crate::ledger::{News, Notice, PlanRules, Records, WaitingFor};
 use crate::letters::cart::CartLetters;
 use crate::output::{Output, count};
 use crate::run::Run;
@@ -25,6 +25,7 @@ use crate::source::{self, Source};
 use crate::stop::StopCause;
 use feed::CartFeed;
 pub(super) use planning::by_itself;
+pub(super) use planning::next_step;
 use planning::{Look, NO_ADDRESS};
 
 /// A machine may be busy for a moment.
@@ -77,12 +78,14 @@ impl Report for CartReport {
 }
 
 /// The rules of planning, as the configuration has them.
-fn plan_rules(detect: &DetectSettings) -> PlanRules {
-    PlanRules {
+fn plan_rules(detect: &DetectSettings, ledger: &Records) -> Result<PlanRules, Failure> {
+    Ok(PlanRules {
         window: span::delta(detect.window),
         max_age: span::delta(detect.max_age),
         max_per_cart: detect.max_per_cart,
-    }
+        steps: detect.steps.iter().map(|step| step.step.clone()).collect(),
+        held_back_at: ledger.held_back_at()?,
+    })
 }
 
 /// Whether the cart message can be rendered: what every run tries first.
@@ -96,7 +99,7 @@ pub fn run(context: &Context<'_>, args: &cli::Detect) -> Result<Exit> {
         return dry_run::run(context, &settings, args);
     }
     if let Some(to) = &args.test_to {
-        return trial::send_cart(context, &settings, to);
+        return trial::send_cart(context, &settings, to, args.step.as_deref());
     }
     let letters = CartLetters::load_and_try(&settings, context.clock.now())?;
     let sending = Sending::new("detect", context, &settings, args.time_budget)?;
@@ -205,7 +208,7 @@ fn look_at_shop(
     let Sending { context, settings, stop, .. } = sending;
     let now = context.clock.now();
     let mut source = source::open(&settings.source)?;
-    let rules = plan_rules(&settings.detect);
+    let rules = plan_rules(&settings.detect, &run.ledger)?;
     let look = Look { settings, now, output: context.output, record_left_out: false, stop: Some(stop) };
     let mut found = look.read(source.as_mut(), &run.ledger)?;
     report.carts_seen = found.carts_seen;
@@ -240,7 +243,7 @@ fn look_at_shop(
         );
         standing.push(Notice { key: "max_per_run".into(), line });
         *report.left_out.entry("more than max_per_run".into()).or_default() += to_plan;
-    } else if to_plan > 0 || report.left_out.contains_key("superseded") {
+    } else if to_plan > 0 || decided.has_late || report.left_out.contains_key("superseded") {
         report.planned = run.ledger.plans().plan_candidates(&rules, now, settings.mail.from.address.domain())?;
     }
     if to_plan <= most {

@@ -6,10 +6,11 @@ use anyhow::Result;
 use chrono::TimeDelta;
 
 use crate::domain::cart::{Cart, short_hash};
+use crate::domain::flow::{Flow, Next};
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::domain::standing::Standing;
-use crate::ledger::{Candidate, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules, Records};
+use crate::ledger::{Candidate, Judged, Ledger, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules, Records};
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::source::{self, Row, Source, Touched};
@@ -93,7 +94,7 @@ impl Look<'_> {
             }
             Ok(())
         });
-        ledger.end_candidates()?;
+        ledger.end_candidates(!detect.steps.is_empty())?;
         let read = read?;
         found.carts_seen = read.carts_seen;
         if read.outside > 0 {
@@ -128,6 +129,9 @@ impl Look<'_> {
         if cart.ordered_at.is_some() {
             return Some(("ordered", String::new()));
         }
+        if let Some(why) = detect.filter.leaves_out(cart) {
+            return Some(("filtered", why));
+        }
         match cart.consent {
             Some(false) => Some(("no consent", "refused".into())),
             None if !detect.consent_assumed => Some(("no consent", "none recorded".into())),
@@ -151,10 +155,10 @@ impl Look<'_> {
         let mut last = None;
         while decided.to_plan <= most {
             let page = ledger.standings(last.as_ref(), PAGE, rules, self.now)?;
-            let Some((cart, _)) = page.last() else { break };
-            last = Some(cart.clone());
-            for (cart, standing) in page {
-                self.decide_one(source, ledger, rules, cart, standing, &mut decided)?;
+            let Some(judged) = page.last() else { break };
+            last = Some(judged.cart.clone());
+            for judged in page {
+                self.decide_one(source, ledger, rules, judged, &mut decided)?;
                 if decided.to_plan > most {
                     break;
                 }
@@ -177,22 +181,30 @@ impl Look<'_> {
         source: &mut dyn Source,
         ledger: &Records,
         rules: &PlanRules,
-        cart: Candidate,
-        standing: Standing,
+        judged: Judged,
         decided: &mut Decided,
     ) -> Result<()> {
+        let Judged { cart, standing, flow } = judged;
         let among = |standing: Standing| match standing {
-            Standing::Free | Standing::Superseded { .. } => match ledger.standing_among_candidates(&cart)? {
+            Standing::Free | Standing::Superseded { .. } => match ledger.standing_among_candidates(&cart, rules)? {
                 Standing::Free => Ok(standing),
                 stands => Ok(stands),
             },
             stands => Ok::<_, anyhow::Error>(stands),
         };
-        let (verdict, detail) = match against(among(standing)?) {
+        let standing = among(standing)?;
+        let mut has_late = flow.as_ref().is_some_and(|flow| !flow.late.is_empty());
+        let only_late = has_late && matches!(standing, Standing::Waits { .. } | Standing::Done);
+        has_late &= only_late || matches!(standing, Standing::Free | Standing::Superseded { .. });
+        let (verdict, detail) = match against(standing) {
+            // Of a cart that was ordered, nothing came too late.
+            Some(found) if only_late => {
+                self.look_again(source, &cart, flow.as_ref())?.map_or_else(|other| other, |_| found)
+            }
             Some(found) => found,
             None => {
                 decided.looked_at += 1;
-                match self.look_again(source, &cart)? {
+                match self.look_again(source, &cart, flow.as_ref())? {
                     Err(found) => found,
                     Ok(now) => against_formerly(ledger, rules, self.now, &cart, &now)?.unwrap_or((PLAN, String::new())),
                 }
@@ -203,8 +215,9 @@ impl Look<'_> {
             PLAN => {
                 decided.to_plan += 1;
                 self.output.decision(format!(
-                    "Planning cart {}... (cart {})",
+                    "Planning cart {}...{} (cart {})",
                     short_hash(&cart.cart_hash),
+                    flow.as_ref().map_or_else(String::new, |flow| named_step(flow, rules)),
                     cart.cart_id
                 ));
             }
@@ -213,8 +226,10 @@ impl Look<'_> {
                 self.say_left_out(&cart.cart_id, || cart.cart_hash.clone(), verdict);
             }
         }
-        if self.record_left_out || matches!(verdict, PLAN | SUPERSEDED) {
-            ledger.decide_candidate(cart.id, verdict, &detail)?;
+        has_late &= matches!(verdict, PLAN | SUPERSEDED | WAITS | DONE);
+        decided.has_late |= has_late;
+        if self.record_left_out || has_late || matches!(verdict, PLAN | SUPERSEDED) {
+            ledger.decide_candidate(cart.id, verdict, &detail, has_late)?;
         }
         Ok(())
     }
@@ -226,8 +241,17 @@ impl Look<'_> {
     }
 
     /// The cart as it is now, unless it was ordered or changed since the batch it was in was read.
-    fn look_again(&self, source: &mut dyn Source, cart: &Candidate) -> Result<Result<Box<Cart>, Verdict>> {
-        Ok(match source.cart(&cart.cart_id)? {
+    fn look_again(
+        &self,
+        source: &mut dyn Source,
+        cart: &Candidate,
+        flow: Option<&Flow>,
+    ) -> Result<Result<Box<Cart>, Verdict>> {
+        let mut look = source.cart(&cart.cart_id)?;
+        if let (source::Look::Cart(now), Some(begun_at)) = (&mut look, flow.and_then(|flow| flow.begun_at)) {
+            now.counts_orders_from(begun_at - span::delta(self.settings.detect.idle));
+        }
+        Ok(match look {
             source::Look::Gone => Err(("empty", "gone".into())),
             source::Look::Bad(bad) => Err(("bad row", bad.problem)),
             source::Look::Cart(now) if (Candidate { id: cart.id, ..candidate(&now) }) != *cart => {
@@ -256,6 +280,8 @@ pub(super) struct Decided {
     /// How many are left out, by verdict.
     pub left_out: BTreeMap<String, u64>,
     pub undecided: u64,
+    /// Steps of some came too late, which is to be recorded.
+    pub has_late: bool,
     /// How many had nothing against them in the ledger, so that the shop was asked.
     looked_at: usize,
 }
@@ -263,6 +289,12 @@ pub(super) struct Decided {
 /// The verdicts that the ledger acts on.
 const PLAN: &str = "plan";
 const SUPERSEDED: &str = "superseded";
+
+/// The verdict on a cart whose next step is not due yet.
+pub(super) const WAITS: &str = "waits for its next step";
+
+/// The verdict on a cart whose flow has no step left.
+const DONE: &str = "every step decided";
 
 /// What was decided about a cart, and the detail that people read.
 pub(in super::super) type Verdict = (&'static str, String);
@@ -280,7 +312,17 @@ fn against(standing: Standing) -> Option<Verdict> {
         Standing::Suppressed => ("suppressed", String::new()),
         Standing::Busy { with_cart } => ("busy with another cart", format!("cart {with_cart}, not idle yet")),
         Standing::Superseded { by_cart } => (SUPERSEDED, format!("by cart {by_cart}")),
+        Standing::Waits { step, at } => (WAITS, format!("{step}, due {}", instant::text(at))),
+        Standing::Done => (DONE, String::new()),
     })
+}
+
+/// The step that is due, as logs name it behind a cart.
+fn named_step(flow: &Flow, rules: &PlanRules) -> String {
+    match &flow.next {
+        Next::Due { step, .. } => format!(" {}", rules.steps[*step].name),
+        _ => String::new(),
+    }
 }
 
 /// The same by the names under which an older version knew the shopper.
@@ -293,7 +335,32 @@ fn against_formerly(
 ) -> Result<Option<Verdict>> {
     let Some((identity, folded_address)) = read.formerly() else { return Ok(None) };
     let formerly = Candidate { identity, folded_address, ..cart.clone() };
-    Ok(against(ledger.standing(&formerly, rules, now)?))
+    Ok(against(ledger.standing(&formerly, rules, now)?.standing))
+}
+
+/// The step that comes next for a cart of the shop.
+pub(in super::super) struct NextStep {
+    pub step: String,
+    /// Which and when, for people.
+    pub spoken: String,
+}
+
+/// Asks the ledger which step comes next for a cart; `None` without steps, without a ledger, or where none comes.
+pub(in super::super) fn next_step(settings: &Settings, cart: &Cart, now: Instant) -> Result<Option<NextStep>> {
+    if settings.detect.steps.is_empty() || !Ledger::exists(&settings.ledger) {
+        return Ok(None);
+    }
+    let ledger = Records::open(settings.place())?;
+    let rules = super::plan_rules(&settings.detect, &ledger)?;
+    let flow = ledger.standing(&candidate(cart), &rules, now)?.flow;
+    let name = |step: usize| rules.steps[step].name.clone();
+    Ok(flow.and_then(|flow| match flow.next {
+        Next::Due { step, .. } => Some(NextStep { step: name(step), spoken: format!("{}, due now", name(step)) }),
+        Next::Waits { step, at } => {
+            Some(NextStep { step: name(step), spoken: format!("{}, due {}", name(step), instant::text(at)) })
+        }
+        Next::Open | Next::Done | Next::Ended { .. } => None,
+    }))
 }
 
 fn candidate(cart: &Cart) -> Candidate {

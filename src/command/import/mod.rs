@@ -22,18 +22,25 @@ use crate::source;
 const BATCH: usize = 10_000;
 const MOST_BAD_ROWS_NAMED: u64 = 20;
 
+pub use log::mailed_now;
+
 pub fn run(context: &Context<'_>, args: &Import) -> Result<Exit> {
     match args {
         Import::Suppressions { file, reason } => suppressions(context, file, reason),
-        Import::Log { file, timezone, table, .. } => log::run(context, file.as_deref(), *timezone, table),
+        Import::Log(args) => log::run(context, args),
         Import::Schedules { file, timezone } => schedules::run(context, file, *timezone),
     }
 }
 
+/// Whether there is no ledger yet, and an import makes one.
+fn makes_the_ledger(context: &Context<'_>, settings: &Settings) -> bool {
+    // With `--now` it would have to be one for rehearsals, which only `init --rehearsal` makes.
+    !Ledger::exists(&settings.ledger) && !context.clock.is_frozen()
+}
+
 /// The ledger, locked; where there is none yet, a new live one: what comes into it is there before the first run.
 fn ledger_to_fill(context: &Context<'_>, settings: &Settings) -> Result<(RunLock, Ledger)> {
-    // With `--now` it would have to be one for rehearsals, which only `init --rehearsal` makes.
-    if !Ledger::exists(&settings.ledger) && !context.clock.is_frozen() {
+    if makes_the_ledger(context, settings) {
         let made = super::init::make_ledger(context, settings, Kind::Live, "import")?;
         context.output.print(format!("made the ledger {}", settings.ledger.display()));
         return Ok(made);

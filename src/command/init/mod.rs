@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::{Kind, Ledger, Records};
 use crate::mail::template::BUILT_IN_CART;
 use crate::output::count;
-use crate::run_lock::RunLock;
+use crate::run_lock::{Found, RunLock};
 use crate::settings::Settings;
 use crate::shops;
 
@@ -58,7 +58,15 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
         made.push(template.clone());
     }
     if Ledger::exists(&settings.ledger) {
-        let found = Records::open(settings.place())?.kind();
+        // Such as the log of an older system, put there before the configuration was made: that is the way on.
+        let found = Records::open(settings.place()).map_err(|failure| match made.is_empty() {
+            true => failure,
+            false => {
+                let made: Vec<String> = made.iter().map(|path| path.display().to_string()).collect();
+                failure.kept(format!("made {}", made.join(", ")))
+            }
+        })?;
+        let found = found.kind();
         if found != kind {
             return Err(Failure::config(
                 format!("{} is a {} ledger already, permanently", settings.ledger.display(), found.word()),
@@ -106,8 +114,8 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
 }
 
 /// A lock file that remembers a ledger's runs means that the ledger was lost: a new one would mail everyone again.
-pub(super) fn refuse_if_remembered(lock: &RunLock, ledger: &Path) -> Result<(), Failure> {
-    if let crate::run_lock::Found::Record(record) = lock.record()?
+pub(super) fn refuse_if_remembered(remembered: Option<Found>, ledger: &Path) -> Result<(), Failure> {
+    if let Some(Found::Record(record)) = remembered
         && record.epoch > 0
     {
         return Err(Failure::ledger(
@@ -164,7 +172,7 @@ pub(super) fn make_ledger(
     // Before the lock file is made there.
     settings.place().check_new()?;
     let lock = RunLock::take(&settings.ledger, command, context.global.wait.unwrap_or_default())?;
-    refuse_if_remembered(&lock, &settings.ledger)?;
+    refuse_if_remembered(Some(lock.record()?), &settings.ledger)?;
     let ledger = Ledger::create(settings.place(), kind, context.clock.now(), settings.detect.window)?;
     lock.write_record(&ledger.record_of(0, None, 0), true)?;
     Ok((lock, ledger))

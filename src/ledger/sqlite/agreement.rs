@@ -1,12 +1,14 @@
 //! What planning decides and what the schema's triggers allow are two statements of one rule: here they are compared over
 //! histories that chance writes.
 
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
+use crate::domain::flow::Step;
 use crate::domain::instant::{self, Instant};
 use crate::domain::standing::Standing;
 use crate::domain::state::{Reason, State};
@@ -87,7 +89,7 @@ fn bare_ledger() -> (tempfile::TempDir, Ledger) {
     let place = Place { path: &path, trusted: &[] };
     let window = Duration::from_secs(WINDOW.num_seconds() as u64);
     let ledger = Ledger::create(place, Kind::Rehearsal, now(), window).expect("a ledger");
-    let names = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name NOT LIKE 'window_on_%'
+    let names = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND name NOT LIKE 'window_on_%' AND name NOT LIKE 'step%'
                  UNION ALL SELECT name FROM sqlite_schema WHERE name LIKE 'one_planned_per_%'";
     let conn = ledger.conn();
     let names: Vec<String> = conn
@@ -120,13 +122,13 @@ fn unguarded(ledger: &Ledger, work: impl FnOnce(&Connection)) {
 }
 
 fn write_history(conn: &Connection, messages: &[Past], old: &[Old]) {
-    conn.execute_batch("DELETE FROM message; DELETE FROM cart_abandonment_log; DELETE FROM removed_duplicate")
+    conn.execute_batch("DELETE FROM cart_abandonment_log; DELETE FROM message; DELETE FROM removed_duplicate")
         .expect("nothing left");
     for (number, past) in messages.iter().enumerate() {
         conn.execute(
             "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id, planned_at,
-                 not_before, expires_at, armed_at, settled_at, epoch, identity, cart_id, cart_hash, cart_touched_at)
-             VALUES (?1, 'cart', ?2, ?3, ?4, ?4, ?1, ?5, ?5, ?5, ?6, ?7, 1, ?8, ?1, ?9, ?5)",
+                 not_before, expires_at, armed_at, settled_at, epoch, identity, cart_id, cart_hash, cart_touched_at, episode)
+             VALUES (?1, 'cart', ?2, ?3, ?4, ?4, ?1, ?5, ?5, ?5, ?6, ?7, 1, ?8, ?1, ?9, ?5, ?1)",
             (
                 format!("m{number}"),
                 past.state,
@@ -194,27 +196,111 @@ fn what_planning_decides_is_what_the_triggers_allow() {
             currency: "EUR".into(),
             touched_at: now(),
         };
-        let rules = PlanRules { window: WINDOW, max_age: WINDOW * 3, max_per_cart: 3 };
-        let standing = ledger.standing(&cart, &rules, now()).expect("a standing");
+        let rules = PlanRules {
+            window: WINDOW,
+            max_age: WINDOW * 3,
+            max_per_cart: 3,
+            steps: Vec::new(),
+            held_back_at: None,
+        };
+        let standing = ledger.standing(&cart, &rules, now()).expect("a standing").standing;
         let is_held = matches!(
             standing,
             Standing::AlreadySent { .. } | Standing::InProgress | Standing::InDoubt | Standing::Settled { .. }
         );
         let plan = format!(
             "INSERT INTO message (id, message_key, kind, state, recipient, folded_address, message_id, planned_at,
-                 not_before, expires_at, identity, cart_id, cart_hash, cart_touched_at)
+                 not_before, expires_at, identity, cart_id, cart_hash, cart_touched_at, episode)
              VALUES (1000, 'new', 'cart', 'planned', '{address}', '{address}', 'new', '{NOW}', '{NOW}', '{NOW}',
-                 '{identity}', 'new', '{cart_hash}', '{NOW}')"
+                 '{identity}', 'new', '{cart_hash}', '{NOW}', 'new')"
         );
         prop_assert_eq!(is_held, is_forbidden(&ledger, "window_on_planning", &plan), "{:?}", standing);
         // What is only planned keeps others from being planned; whichever is armed first goes.
         let others: Vec<Past> = messages.into_iter().filter(|past| past.state != State::Planned).collect();
         unguarded(&ledger, |conn| write_history(conn, &others, &old));
-        let standing = ledger.standing(&cart, &rules, now()).expect("a standing");
+        let standing = ledger.standing(&cart, &rules, now()).expect("a standing").standing;
         let may_go = matches!(standing, Standing::Free | Standing::Untouched { .. } | Standing::Enough { .. });
         unguarded(&ledger, |conn| conn.execute_batch(&plan).expect("a planned message"));
         let arm = format!("UPDATE message SET state = 'armed', armed_at = '{NOW}', epoch = 1 WHERE id = 1000");
         let is_forbidden = is_forbidden(&ledger, "window_on_arming", &arm);
         prop_assert_eq!(!may_go, is_forbidden, "{:?}", standing);
     });
+}
+
+/// Three steps, of which the ends are where the histories' instants lie.
+fn steps() -> Vec<Step> {
+    let step = |name: &str, after: i64, until: i64| Step {
+        name: name.into(),
+        after: TimeDelta::hours(after),
+        until: TimeDelta::hours(until),
+    };
+    vec![step("a", 1, 72), step("b", 3, 24), step("c", 24, 72)]
+}
+
+/// Makes some messages later steps of the episodes of others, as far as one episode has one of each step.
+fn make_steps(conn: &Connection, places: &[(usize, usize)]) {
+    for (number, (of, step)) in places.iter().enumerate() {
+        let (first, steps) = (of % (number + 1), steps());
+        let step = &steps[*step];
+        conn.execute(
+            "UPDATE OR IGNORE message SET step = ?2, step_after = ?3,
+                 episode = coalesce((SELECT episode FROM message WHERE message_key = ?4), episode)
+             WHERE message_key = ?1",
+            (format!("m{number}"), &step.name, step.after.num_seconds(), format!("m{first}")),
+        )
+        .expect("a step");
+    }
+}
+
+#[test]
+fn what_a_flow_plans_no_trigger_forbids() {
+    let (_folder, ledger) = bare_ledger();
+    let ledger = RefCell::new(ledger);
+    let histories = (
+        prop::collection::vec(messages(), 0..5),
+        prop::collection::vec((0..4usize, 0..3usize), 5),
+        prop::collection::vec(old_rows(), 0..2),
+        prop::sample::select(&SHOPPERS[..]),
+        prop::sample::select(&ADDRESSES[..]),
+        instants(),
+    );
+    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    let planned = Cell::new(0);
+    proptest!(config, |((messages, places, old, identity, address, touched_at) in histories)| {
+        let mut ledger = ledger.borrow_mut();
+        unguarded(&ledger, |conn| {
+            write_history(conn, &messages, &old);
+            make_steps(conn, &places);
+        });
+        let cart = Candidate {
+            id: 0,
+            cart_id: "new".into(),
+            identity: identity.into(),
+            user_id: None,
+            recipient: address.into(),
+            folded_address: address.into(),
+            cart_hash: HASHES[0].into(),
+            cart_value: "1.00".into(),
+            currency: "EUR".into(),
+            touched_at,
+        };
+        let rules = PlanRules {
+            window: WINDOW,
+            max_age: WINDOW * 3,
+            max_per_cart: 3,
+            steps: steps(),
+            held_back_at: None,
+        };
+        let judged = ledger.standing(&cart, &rules, now()).expect("a standing");
+        if judged.standing == Standing::Free {
+            ledger.begin_candidates().expect("a table");
+            ledger.add_candidate(&cart, None).expect("a row");
+            ledger.end_candidates(true).expect("a commit");
+            ledger.decide_candidate(1, "plan", "", false).expect("a verdict");
+            let written = ledger.plans().plan_candidates(&rules, now(), "shop.example");
+            prop_assert_eq!(written.map_err(|err| err.to_string()), Ok(1), "{:?}", judged);
+            planned.set(planned.get() + 1);
+        }
+    });
+    assert!(planned.get() > 20, "only {planned:?} were planned: the histories say nothing");
 }

@@ -3,10 +3,11 @@
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::columns::optional_instant_at;
 use super::{Books, Durability, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Armed, At, Denied, Epoch};
+use crate::ledger::{Armed, At, Denied, Epoch, STEP_GAP};
 
 /// A message that the window keeps back is looked at again after this long: mostly the window of a mail ends later.
 const LOOK_AGAIN_AFTER: TimeDelta = TimeDelta::hours(1);
@@ -86,18 +87,34 @@ fn arm_one(tx: &Connection, epoch: Epoch, id: i64, (now, at): (Instant, &str)) -
         // RAISE(ABORT) undoes this statement alone; the rest of the transaction stands.
         Err(rusqlite::Error::SqliteFailure(code, words)) if code.code == rusqlite::ErrorCode::ConstraintViolation => {
             let words = words.unwrap_or_default();
-            if !words.starts_with("window_on_arming:") {
-                return Ok(Armed::Denied(Denied::Forbidden(words)));
-            }
+            let (why, until) = match words.split_once(':').map(|(name, _)| name) {
+                Some("window_on_arming") => ("email already sent", now + LOOK_AGAIN_AFTER),
+                Some("steps_keep_distance") => {
+                    ("another message went just before", after_the_gap(tx, id)?.unwrap_or(now + LOOK_AGAIN_AFTER))
+                }
+                _ => return Ok(Armed::Denied(Denied::Forbidden(words))),
+            };
             tx.prepare_cached("UPDATE message SET not_before = ?2, last_reply = ?3 WHERE id = ?1")?.execute((
                 id,
-                instant::text(now + LOOK_AGAIN_AFTER),
+                instant::text(until),
                 words,
             ))?;
-            Ok(Armed::Denied(Denied::WithinWindow))
+            Ok(Armed::Denied(Denied::KeptBack { why, until }))
         }
         Err(err) => Err(err),
     }
+}
+
+/// When the newest message about a cart of the same shopper is so long ago that a step may go.
+fn after_the_gap(tx: &Connection, id: i64) -> rusqlite::Result<Option<Instant>> {
+    let newest = tx
+        .prepare_cached(
+            "SELECT max(other.armed_at) AS newest FROM message AS this JOIN message AS other ON other.id <> this.id
+                 AND (other.episode = this.episode OR (other.folded_address = this.folded_address AND other.cart_hash IS NOT NULL))
+             WHERE this.id = ?1",
+        )?
+        .query_row([id], |row| optional_instant_at(row, "newest"))?;
+    Ok(newest.map(|newest| newest + STEP_GAP))
 }
 
 /// Why a message did not move to `armed`; one whose address was suppressed becomes `skipped`.

@@ -83,17 +83,19 @@ pub(super) const RULES: &[(&str, &str)] = &[
     (
         "cart_message_has_its_episode",
         "SELECT message_id || ' has no row in cart_abandonment_log' FROM message AS m WHERE kind = 'cart'
-             AND NOT EXISTS (SELECT 1 FROM cart_abandonment_log AS l WHERE l.message_key = m.message_key)",
+             AND NOT EXISTS (SELECT 1 FROM cart_abandonment_log AS l WHERE l.message_key = m.episode)",
     ),
     (
         "email_sent_means_sent",
         "SELECT m.message_id || ' is ' || m.state || ', but its email_sent is ' || l.email_sent
          FROM cart_abandonment_log AS l JOIN message AS m ON m.message_key = l.message_key
-         WHERE l.email_sent <> (m.state = 'sent') OR (l.email_sent = 1 AND l.last_sent_at IS NULL)
+         WHERE l.email_sent <> EXISTS (SELECT 1 FROM message AS s WHERE s.episode = m.episode AND s.state = 'sent')
+             OR (l.email_sent = 1 AND l.last_sent_at IS NULL)
          UNION ALL
          SELECT m.message_id || ' was begun at ' || m.armed_at || ' and settled at ' || m.settled_at || ', but its last_sent_at is ' || l.last_sent_at
          FROM cart_abandonment_log AS l JOIN message AS m ON m.message_key = l.message_key
-         WHERE m.state = 'sent' AND l.last_sent_at <> m.settled_at AND l.last_sent_at <> m.armed_at",
+         WHERE l.email_sent = 1 AND NOT EXISTS (SELECT 1 FROM message AS s WHERE s.episode = m.episode AND s.state = 'sent'
+             AND (l.last_sent_at = s.settled_at OR l.last_sent_at = s.armed_at))",
     ),
     (
         "episode_is_its_messages",
@@ -116,27 +118,58 @@ pub(super) const RULES: &[(&str, &str)] = &[
          GROUP BY c.campaign_id HAVING count(*) > c.total_runs",
     ),
     (
+        // Steps of one episode have rules of their own.
         "window_of_a_shopper",
-        "SELECT message_id || ' was begun at ' || armed_at || ', within the window of another for the same shopper and cart, of ' || before
-         FROM (SELECT message_id, armed_at, lag(armed_at) OVER (PARTITION BY identity, cart_hash ORDER BY armed_at, id) AS before
-               FROM message WHERE cart_hash IS NOT NULL AND armed_at IS NOT NULL), ledger
-         WHERE unixepoch(armed_at) - unixepoch(before) < coalesce(least_window_seconds, window_seconds)",
+        "SELECT m.message_id || ' was begun at ' || m.armed_at || ', within the window of another for the same shopper and cart, of ' || other.armed_at
+         FROM message AS m JOIN message AS other ON other.identity = m.identity AND other.cart_hash = m.cart_hash
+             AND other.episode <> m.episode AND (other.armed_at, other.id) < (m.armed_at, m.id), ledger
+         WHERE m.cart_hash IS NOT NULL
+             AND unixepoch(m.armed_at) - unixepoch(other.armed_at) < coalesce(least_window_seconds, window_seconds)",
     ),
     (
         "window_of_an_address",
-        "SELECT message_id || ' was begun at ' || armed_at || ', within the window of another for the same address and cart, of ' || before
-         FROM (SELECT message_id, armed_at, lag(armed_at) OVER (PARTITION BY folded_address, cart_hash ORDER BY armed_at, id) AS before
-               FROM message WHERE cart_hash IS NOT NULL AND armed_at IS NOT NULL), ledger
-         WHERE unixepoch(armed_at) - unixepoch(before) < coalesce(least_window_seconds, window_seconds)",
+        "SELECT m.message_id || ' was begun at ' || m.armed_at || ', within the window of another for the same address and cart, of ' || other.armed_at
+         FROM message AS m JOIN message AS other ON other.folded_address = m.folded_address AND other.cart_hash = m.cart_hash
+             AND other.episode <> m.episode AND (other.armed_at, other.id) < (m.armed_at, m.id), ledger
+         WHERE m.cart_hash IS NOT NULL
+             AND unixepoch(m.armed_at) - unixepoch(other.armed_at) < coalesce(least_window_seconds, window_seconds)",
     ),
     (
         "one_open_at_a_time",
         "SELECT message_id || ' was planned at ' || planned_at || ', while another for the same shopper and cart was open'
-         FROM (SELECT message_id, planned_at,
+         FROM (SELECT message_id, planned_at, episode,
                       lag(CASE WHEN state IN ('sent', 'refused', 'skipped') THEN settled_at ELSE '9' END)
-                          OVER (PARTITION BY identity, cart_hash ORDER BY planned_at, id) AS until
+                          OVER (PARTITION BY identity, cart_hash ORDER BY planned_at, id) AS until,
+                      lag(episode) OVER (PARTITION BY identity, cart_hash ORDER BY planned_at, id) AS before
                FROM message WHERE cart_hash IS NOT NULL AND reason IS NOT 'superseded')
-         WHERE planned_at < until",
+         WHERE planned_at < until AND episode <> before",
+    ),
+    (
+        "steps_in_order",
+        "SELECT later.message_id || ', step ' || later.step || ', was begun at ' || later.armed_at || ', and an earlier step, '
+             || earlier.message_id || ', at ' || earlier.armed_at
+         FROM message AS later JOIN message AS earlier ON earlier.episode = later.episode
+             AND coalesce(earlier.step_after, -1) < coalesce(later.step_after, -1) AND earlier.armed_at > later.armed_at
+         UNION ALL
+         SELECT later.message_id || ', step ' || later.step || ', was begun after ' || earlier.message_id || ' ended its flow: '
+             || earlier.reason
+         FROM message AS later JOIN message AS earlier ON earlier.episode = later.episode
+             AND coalesce(earlier.step_after, -1) < coalesce(later.step_after, -1)
+         WHERE later.armed_at IS NOT NULL AND earlier.state = 'skipped' AND earlier.reason NOT IN ('expired', 'cancelled')",
+    ),
+    (
+        "steps_keep_distance",
+        "SELECT m.message_id || ', step ' || m.step || ', was begun at ' || m.armed_at || ', right after another for the same address, of '
+             || other.armed_at
+         FROM message AS m JOIN message AS other ON other.folded_address = m.folded_address AND other.cart_hash IS NOT NULL
+             AND (other.armed_at, other.id) < (m.armed_at, m.id), ledger
+         WHERE m.step IS NOT NULL AND unixepoch(m.armed_at) - unixepoch(other.armed_at) < step_gap_seconds",
+    ),
+    (
+        "step_is_of_its_episode",
+        "SELECT message_id || ' belongs to no episode' FROM message AS m WHERE kind = 'cart' AND (
+             NOT EXISTS (SELECT 1 FROM message WHERE message_key = m.episode)
+             OR (message_key <> episode AND message_key IS NOT episode || '/' || step))",
     ),
     (
         "message_id_once",

@@ -13,7 +13,7 @@ impl Records {
     /// What the ledger knows of one campaign.
     pub fn campaign(&self, campaign_id: &str) -> Result<Option<CampaignState>, Failure> {
         self.read(|conn| {
-            conn.prepare_cached(&format!("SELECT {} FROM scheduled_campaign WHERE campaign_id = ?1", self.columns()))?
+            conn.prepare_cached(&format!("SELECT {CAMPAIGN} FROM scheduled_campaign WHERE campaign_id = ?1"))?
                 .query_row([campaign_id], campaign_from)
                 .optional()
         })
@@ -22,20 +22,10 @@ impl Records {
     /// What the ledger knows of all campaigns, in order of their id.
     pub fn all_campaigns(&self) -> Result<Vec<CampaignState>, Failure> {
         self.read(|conn| {
-            let columns = self.columns();
             let mut rows =
-                conn.prepare_cached(&format!("SELECT {columns} FROM scheduled_campaign ORDER BY campaign_id"))?;
+                conn.prepare_cached(&format!("SELECT {CAMPAIGN} FROM scheduled_campaign ORDER BY campaign_id"))?;
             rows.query_map([], campaign_from)?.collect()
         })
-    }
-
-    /// What a [`CampaignState`] is read from; an older schema lacks the last three.
-    fn columns(&self) -> String {
-        let since_3 = match self.is_of_an_older_schema() {
-            true => "NULL AS cancelled_at, 0 AS paused_by_absence, NULL AS short_audience_rows",
-            false => "cancelled_at, paused_by_absence, short_audience_rows",
-        };
-        format!("{CAMPAIGN}, {since_3}")
     }
 
     /// What was decided last about a campaign's occurrences, up to `now`: a clock that was ahead may have decided about later
@@ -245,7 +235,8 @@ impl Campaigns<'_> {
 }
 
 const CAMPAIGN: &str =
-    "campaign_id, next_run, last_run, total_runs, status, enabled, first_seen_at, schedule, defined, notes";
+    "campaign_id, next_run, last_run, total_runs, status, enabled, first_seen_at, schedule, defined, notes, cancelled_at,
+     paused_by_absence, short_audience_rows";
 
 fn campaign_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<CampaignState> {
     Ok(CampaignState {

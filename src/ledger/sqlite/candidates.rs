@@ -20,7 +20,9 @@ const TABLE: &str = "
         currency       TEXT NOT NULL,
         touched_at     TEXT NOT NULL,
         verdict        TEXT,
-        detail         TEXT NOT NULL DEFAULT ''
+        detail         TEXT NOT NULL DEFAULT '',
+        -- Steps of its flow came too late, which is to be recorded.
+        has_late       INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX temp.candidate_undecided ON candidate (touched_at, id) WHERE verdict IS NULL;
     CREATE INDEX temp.candidate_busy ON candidate (folded_address) WHERE verdict = 'not idle yet';
@@ -45,9 +47,14 @@ impl Records {
         })
     }
 
-    /// Ends the filling that [`Records::begin_candidates`] began.
-    pub fn end_candidates(&self) -> Result<(), Failure> {
-        self.scratch(|conn| conn.execute_batch("COMMIT"))
+    /// Ends the filling that [`Records::begin_candidates`] began. In steps, carts with the same contents are looked for later.
+    pub fn end_candidates(&self, in_steps: bool) -> Result<(), Failure> {
+        self.scratch(|conn| {
+            if in_steps {
+                conn.execute_batch("CREATE INDEX temp.candidate_twin ON candidate (folded_address, cart_hash)")?;
+            }
+            conn.execute_batch("COMMIT")
+        })
     }
 
     /// Adds one cart; with a `verdict` and its detail when it is already decided.
@@ -80,11 +87,11 @@ impl Records {
         })
     }
 
-    /// Records what was decided about a cart.
-    pub fn decide_candidate(&self, id: i64, verdict: &str, detail: &str) -> Result<(), Failure> {
+    /// Records what was decided about a cart, and whether steps of its flow came too late.
+    pub fn decide_candidate(&self, id: i64, verdict: &str, detail: &str, has_late: bool) -> Result<(), Failure> {
         self.scratch(|conn| {
-            conn.prepare_cached("UPDATE temp.candidate SET verdict = ?2, detail = ?3 WHERE id = ?1")?
-                .execute((id, verdict, detail))
+            conn.prepare_cached("UPDATE temp.candidate SET verdict = ?2, detail = ?3, has_late = ?4 WHERE id = ?1")?
+                .execute((id, verdict, detail, has_late))
                 .map(|_| ())
         })
     }

@@ -230,6 +230,14 @@ fn expire_each(tx: &Connection, batch: Batch<'_>, at: &str) -> rusqlite::Result<
     Ok(moved)
 }
 
+/// Tells of steps that were too late before they could be planned, which are in the ledger already, within the transaction.
+pub(super) fn tell_of_late_carts(tx: &Connection, now: Instant) -> rusqlite::Result<()> {
+    let at = instant::text(now);
+    let since = told_since(&Reading(tx), CARTS)?.unwrap_or_else(|| at.clone());
+    let line = line_of_carts(count_expired_carts(&Reading(tx), &since)?, &since, &at, None);
+    record_event_daily(tx, &Event { kind: KIND, key: CARTS.into(), line, at: &at })
+}
+
 fn told_since(conn: &Reading<'_>, key: &str) -> rusqlite::Result<Option<String>> {
     conn.prepare_cached("SELECT first_at FROM notice WHERE notice_key = ?1")?
         .query_row([key], |row| row.get(0))

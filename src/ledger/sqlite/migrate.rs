@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::older::show_as_it_is;
 use super::open::{SCHEMA, SCHEMA_SQL};
 use super::parts::{drop_part, makes_the_same, parts, parts_of_a_ledger};
 use super::{Durability, Ledger, Records};
@@ -62,10 +63,14 @@ impl Ledger {
         if self.schema == SCHEMA {
             return Ok(None);
         }
+        // A copy cannot be made with views in front of its tables either.
+        self.scratch(show_as_it_is)?;
         let copy = self.keep_copy()?;
         self.write(Durability::Full, |tx| {
             let expected = parts_of_a_ledger()?;
             change_tables(tx, &expected)?;
+            // Before schema 4 every message about a cart was an abandonment of its own.
+            tx.execute("UPDATE message SET episode = message_key WHERE kind = 'cart' AND episode IS NULL", [])?;
             change_indexes_and_triggers(tx, &expected)?;
             // Schema 1 had no reason of its own for what an old copy held back.
             tx.execute(

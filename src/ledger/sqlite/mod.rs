@@ -16,11 +16,13 @@ mod cancel;
 mod candidates;
 mod columns;
 mod expire;
+mod flows;
 mod guards;
 mod migrate;
 mod missed;
 mod notices;
 mod occurrences;
+mod older;
 mod open;
 mod parts;
 mod pauses;
@@ -42,7 +44,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-pub use adoption::{Adopted, Adoption, OldLog, Restored, Rules, Survey, no_zone, span};
+pub use adoption::{Adopted, Adoption, ImportedRows, OldLog, Restored, Rules, Survey, Take, no_zone, span};
 pub use candidates::NOT_IDLE_YET;
 pub use notices::{EVENT_KINDS, MOST_KEPT};
 pub use place::Place;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::older::show_as_today;
 use super::{Ledger, Place, Records, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -17,7 +18,7 @@ use crate::ledger::{Access, Kind};
 use crate::run_lock::{Found, RunLock};
 
 /// `user_version` of the schema this program writes.
-pub(super) const SCHEMA: i64 = 3;
+pub(super) const SCHEMA: i64 = 4;
 /// The oldest that it reads, and that a command with the run lock brings up to date.
 const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".
@@ -160,6 +161,9 @@ impl Records {
                 format!("the ledger {} has schema {version}; this mailonce knows {SCHEMA}", path.display()),
                 "use the mailonce that wrote it, or a newer one",
             ));
+        }
+        if version < SCHEMA {
+            show_as_today(&conn).map_err(|err| unusable(path, &err))?;
         }
         let (id, kind): (String, String) = conn
             .query_row("SELECT ledger_id, kind FROM ledger", [], |row| Ok((row.get(0)?, row.get(1)?)))

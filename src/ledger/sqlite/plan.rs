@@ -5,13 +5,16 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, NOT_IDLE_YET, candidate_from};
 use super::columns::{instant_at, optional_instant_at};
+use super::expire::tell_of_late_carts;
+use super::flows::{flow_of, past_of};
 use super::{Durability, Plans, Reading, Records};
+use crate::domain::flow::{Flow, Next};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
-use crate::domain::standing::{Facts, SameContents, Standing, standing};
+use crate::domain::standing::{Facts, SameContents, Standing, standing, standing_in_flow};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-use crate::ledger::{Candidate, Due, PlanRules};
+use crate::ledger::{Candidate, Due, Judged, PlanRules};
 
 impl Records {
     /// What stands against writing to the owners of the undecided candidates, those touched last first: a page of them in
@@ -22,7 +25,7 @@ impl Records {
         limit: usize,
         rules: &PlanRules,
         now: Instant,
-    ) -> Result<Vec<(Candidate, Standing)>, Failure> {
+    ) -> Result<Vec<Judged>, Failure> {
         let (touched_at, id) =
             after.map_or(("9".to_owned(), i64::MAX), |last| (instant::text(last.touched_at), last.id));
         let page = format!(
@@ -30,23 +33,23 @@ impl Records {
              WHERE verdict IS NULL AND (touched_at, id) < (?2, ?3) ORDER BY touched_at DESC, id DESC LIMIT ?4"
         );
         self.read(|conn| {
-            let mut rows = conn.prepare_cached(&facts_of(&page))?;
+            let mut rows = conn.prepare_cached(&facts_of(&page, rules))?;
             let mut rows = rows.query((instant::text(now - rules.window), touched_at, id, limit as i64))?;
-            let mut standings = Vec::new();
+            let mut judged = Vec::new();
             while let Some(row) = rows.next()? {
-                standings.push((candidate_from(row)?, standing(facts_from(row)?, rules.max_per_cart)));
+                judged.push(self.judge(conn, candidate_from(row)?, facts_from(row)?, rules, now)?);
             }
-            Ok(standings)
+            Ok(judged)
         })
     }
 
     /// The same for one cart, whatever the temporary table holds.
-    pub fn standing(&self, cart: &Candidate, rules: &PlanRules, now: Instant) -> Result<Standing, Failure> {
+    pub fn standing(&self, cart: &Candidate, rules: &PlanRules, now: Instant) -> Result<Judged, Failure> {
         let one =
             "SELECT 0 AS id, ?2 AS cart_id, ?3 AS identity, NULL AS user_id, '' AS recipient, ?4 AS folded_address,
                           ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at";
-        let facts = self.read(|conn| {
-            conn.prepare_cached(&facts_of(one))?.query_row(
+        self.read(|conn| {
+            let facts = conn.prepare_cached(&facts_of(one, rules))?.query_row(
                 (
                     instant::text(now - rules.window),
                     &cart.cart_id,
@@ -56,15 +59,36 @@ impl Records {
                     instant::text(cart.touched_at),
                 ),
                 facts_from,
-            )
-        })?;
-        Ok(standing(facts, rules.max_per_cart))
+            )?;
+            self.judge(conn, cart.clone(), facts, rules, now)
+        })
+    }
+
+    /// Judges a cart of which the facts are known; in steps, by its messages too.
+    fn judge(
+        &self,
+        conn: &Reading<'_>,
+        cart: Candidate,
+        facts: Facts,
+        rules: &PlanRules,
+        now: Instant,
+    ) -> rusqlite::Result<Judged> {
+        if rules.steps.is_empty() {
+            return Ok(Judged { cart, standing: standing(facts, rules.max_per_cart), flow: None });
+        }
+        let past = past_of(conn, &cart)?;
+        let flow = flow_of(&cart, &past, rules, now);
+        let standing = standing_in_flow(&flow, &rules.steps, &past, now - rules.window, facts, rules.max_per_cart);
+        Ok(Judged { cart, standing, flow: Some(flow) })
     }
 
     /// What stands against a cart among the others of this look: one of the same shopper was chosen already, or the shopper
     /// is at another just now.
-    pub fn standing_among_candidates(&self, cart: &Candidate) -> Result<Standing, Failure> {
+    pub fn standing_among_candidates(&self, cart: &Candidate, rules: &PlanRules) -> Result<Standing, Failure> {
         self.read(|conn| {
+            if !rules.steps.is_empty() && has_later_twin(conn, cart)? {
+                return Ok(Standing::InProgress);
+            }
             let chosen: Option<(String, bool)> = conn
                 .prepare_cached(
                     "SELECT cart_id, cart_hash = ?1 FROM temp.candidate WHERE verdict = 'plan' AND folded_address = ?2
@@ -93,16 +117,17 @@ impl Records {
     /// Cart messages due at `now`, oldest first, after the one at `after` (its `not_before` and id).
     pub fn due_carts(&self, now: Instant, after: Option<(Instant, i64)>, limit: usize) -> Result<Vec<Due>, Failure> {
         let (after_at, after_id) = after.map_or((String::new(), 0), |(at, id)| (instant::text(at), id));
-        // For readers: an older schema does not have it.
-        let missing_since = if self.is_of_an_older_schema() { "NULL AS missing_since" } else { "missing_since" };
         self.read(|conn| {
-            let mut rows = conn.prepare_cached(&format!(
+            let mut rows = conn.prepare_cached(
                 "SELECT id, message_key, recipient, folded_address, message_id, planned_at, not_before,
-                        identity, cart_id, cart_hash, cart_touched_at, {missing_since}
+                        identity, cart_id, cart_hash, cart_touched_at, missing_since, step, step_after,
+                        (SELECT planned_at FROM message AS first WHERE first.message_key = message.episode) AS begun_at,
+                        (SELECT max(coalesce(other.armed_at, other.settled_at)) FROM message AS other
+                         WHERE other.episode = message.episode AND other.id <> message.id) AS before_it
                  FROM message
                  WHERE occurrence IS NULL AND state = 'planned' AND not_before <= ?1 AND (not_before, id) > (?2, ?3) AND expires_at > ?1
                  ORDER BY not_before, id LIMIT ?4",
-            ))?;
+            )?;
             rows.query_map((instant::text(now), after_at, after_id, limit as i64), |row| {
                 Ok(Due {
                     id: row.get("id")?,
@@ -116,6 +141,10 @@ impl Records {
                     cart_id: row.get("cart_id")?,
                     cart_hash: row.get("cart_hash")?,
                     cart_touched_at: instant_at(row, "cart_touched_at")?,
+                    step: row.get("step")?,
+                    step_after: row.get::<_, Option<i64>>("step_after")?.map(TimeDelta::seconds),
+                    episode_begun_at: instant_at(row, "begun_at")?,
+                    before_it: optional_instant_at(row, "before_it")?,
                     missing_since: optional_instant_at(row, "missing_since")?,
                 })
             })?
@@ -136,22 +165,29 @@ impl Records {
 }
 
 impl Plans<'_> {
-    /// Plans every candidate decided as `plan`, and records every one decided as `superseded`, in one transaction.
+    /// Plans every candidate decided as `plan`, and records every one decided as `superseded` and every step that came too late,
+    /// in one transaction.
     ///
     /// A message still planned for the same address or cart, touched earlier, becomes `superseded`.
     pub fn plan_candidates(&mut self, rules: &PlanRules, now: Instant, sender_domain: &str) -> Result<u64, Failure> {
         let ledger_id = self.0.id.clone();
         self.0.write(Durability::Full, |tx| {
             let mut chosen = tx.prepare(&format!(
-                "SELECT id, {CANDIDATE_COLUMNS}, verdict = 'plan' AS is_chosen FROM temp.candidate WHERE verdict IN ('plan', 'superseded') ORDER BY touched_at, id"
+                "SELECT id, {CANDIDATE_COLUMNS}, verdict = 'plan' AS is_chosen, verdict = 'superseded' AS is_superseded
+                 FROM temp.candidate WHERE verdict IN ('plan', 'superseded') OR has_late ORDER BY touched_at, id"
             ))?;
             let mut rows = chosen.query([])?;
-            let mut planned = 0;
+            let planner = Planner { tx, rules, now, ledger_id: &ledger_id, sender_domain };
+            let (mut planned, mut late) = (0, 0);
             while let Some(row) = rows.next()? {
                 let cart = candidate_from(row)?;
-                let to_plan: bool = row.get("is_chosen")?;
-                plan_one(tx, &cart, to_plan, rules, now, &ledger_id, sender_domain)?;
-                planned += u64::from(to_plan);
+                let (is_chosen, is_superseded): (bool, bool) = (row.get("is_chosen")?, row.get("is_superseded")?);
+                let decided = is_chosen.then_some(None).or(is_superseded.then_some(Some(Reason::Superseded)));
+                late += planner.write(&cart, decided)?;
+                planned += u64::from(is_chosen);
+            }
+            if late > 0 {
+                tell_of_late_carts(tx, now)?;
             }
             Ok(planned)
         })
@@ -163,7 +199,7 @@ impl Plans<'_> {
 ///
 /// One statement for many carts. What an index tells first is looked up first; where it stands against a message, nothing else
 /// is asked. `same` has the strongest as the greatest text: open, in doubt, then the latest within the window.
-fn facts_of(carts: &str) -> String {
+fn facts_of(carts: &str, rules: &PlanRules) -> String {
     const WROTE_AT: &str = "cart_hash, max(coalesce(last_sent_at, ''), created_at) AS at";
     let same = "SELECT max(CASE WHEN state = 'planned' OR state = 'armed' THEN '3' WHEN state = 'in_doubt' THEN '2'
                     WHEN blocking_at > ?1 THEN '1' || blocking_at || coalesce(reason, state) END)
@@ -171,6 +207,16 @@ fn facts_of(carts: &str) -> String {
                       UNION ALL
                       SELECT state, reason, blocking_at FROM message
                       WHERE folded_address = c.folded_address AND cart_hash = c.cart_hash)";
+    // In steps, the messages of the same contents are looked at one by one.
+    let same = if rules.steps.is_empty() { same } else { "NULL" };
+    // There, a cart that was written about later stands in the way also once its message has gone.
+    let later = match rules.steps.is_empty() {
+        true => "m.state = 'planned' AND m.cart_touched_at >= c.touched_at",
+        false => {
+            "m.cart_hash <> c.cart_hash AND ((m.state = 'planned' AND m.cart_touched_at >= c.touched_at)
+              OR ((m.state = 'armed' OR m.state = 'sent' OR m.state = 'in_doubt') AND m.cart_touched_at > c.touched_at))"
+        }
+    };
     format!(
         "WITH known AS MATERIALIZED (SELECT c.*, ({same}) AS same FROM ({carts}) AS c)
          SELECT c.id, {CANDIDATE_COLUMNS}, same,
@@ -192,13 +238,13 @@ fn facts_of(carts: &str) -> String {
                  LIMIT 1) END AS skipped_untouched,
              -- By the address too: a guest who logs in has another identity then.
              CASE WHEN same IS NULL THEN (
-                 SELECT count(*) FROM message AS m WHERE m.cart_id = c.cart_id
+                 SELECT count(DISTINCT m.episode) FROM message AS m WHERE m.cart_id = c.cart_id
                      AND (m.identity = c.identity OR m.folded_address = c.folded_address)
-                     AND m.state IN ('planned', 'armed', 'sent', 'in_doubt')) ELSE 0 END AS messages,
+                     AND m.state IN ('planned', 'armed', 'sent', 'in_doubt')) ELSE 0 END AS episodes,
              same IS NULL AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address) AS is_suppressed,
              CASE WHEN same IS NULL THEN (
-                 SELECT m.cart_id FROM message AS m WHERE m.kind = 'cart' AND m.state = 'planned'
-                     AND m.folded_address = c.folded_address AND m.cart_id <> c.cart_id AND m.cart_touched_at >= c.touched_at) END AS planned_cart
+                 SELECT m.cart_id FROM message AS m WHERE m.kind = 'cart' AND m.cart_hash IS NOT NULL
+                     AND m.folded_address = c.folded_address AND m.cart_id <> c.cart_id AND {later} LIMIT 1) END AS later_cart
          FROM known AS c"
     )
 }
@@ -218,10 +264,20 @@ fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
         }),
         older_system_at: row.get("older_system_at")?,
         skipped_untouched: row.get("skipped_untouched")?,
-        messages: row.get("messages")?,
+        episodes: row.get("episodes")?,
         suppressed: row.get("is_suppressed")?,
-        planned_cart: row.get("planned_cart")?,
+        later_cart: row.get("later_cart")?,
     })
+}
+
+/// Whether another cart of this look has the same contents, to the same address, and was touched later: in steps, that one
+/// stands for both.
+fn has_later_twin(conn: &Reading<'_>, cart: &Candidate) -> rusqlite::Result<bool> {
+    conn.prepare_cached(
+        "SELECT 1 FROM temp.candidate
+         WHERE folded_address = ?1 AND cart_hash = ?2 AND (touched_at, id) > (?3, ?4) AND id <> ?4",
+    )?
+    .exists((&cart.folded_address, &cart.cart_hash, instant::text(cart.touched_at), cart.id))
 }
 
 /// The cart, other than this one, that a shopper had not left alone for long enough when the carts were read.
@@ -241,77 +297,142 @@ fn busy_with(
     .optional()
 }
 
-fn plan_one(
-    tx: &Connection,
-    cart: &Candidate,
-    to_plan: bool,
-    rules: &PlanRules,
+/// Writes what was decided about carts, within one transaction.
+struct Planner<'a> {
+    tx: &'a Connection,
+    rules: &'a PlanRules,
     now: Instant,
-    ledger_id: &str,
-    sender_domain: &str,
-) -> rusqlite::Result<()> {
-    let at = instant::text(now);
-    if to_plan {
+    ledger_id: &'a str,
+    sender_domain: &'a str,
+}
+
+/// A message to be written: its place in the flow, and whether it is decided against from the beginning.
+struct Entry<'a> {
+    /// Which of the configured steps; `None` without any.
+    step: Option<usize>,
+    reason: Option<Reason>,
+    /// The key of the episode that it belongs to; `None` begins one.
+    episode: Option<&'a str>,
+}
+
+impl Planner<'_> {
+    /// Writes a cart's message, planned or decided against, and before it each step that came too late; says how many those
+    /// are. `None`: only those.
+    fn write(&self, cart: &Candidate, decided: Option<Option<Reason>>) -> rusqlite::Result<usize> {
+        if decided == Some(None) {
+            self.supersede_others(cart)?;
+        }
+        if self.rules.steps.is_empty() {
+            if let Some(reason) = decided {
+                self.insert(cart, &Entry { step: None, reason, episode: None })?;
+            }
+            return Ok(0);
+        }
+        // As it is in this transaction: what was superseded just now belongs to another cart.
+        let flow = flow_of(cart, &past_of(&Reading(self.tx), cart)?, self.rules, self.now);
+        let Flow { mut episode, late, next, .. } = flow;
+        for step in &late {
+            let entry = Entry { step: Some(*step), reason: Some(Reason::Expired), episode: episode.as_deref() };
+            episode = Some(self.insert(cart, &entry)?);
+        }
+        if let (Some(reason), Next::Due { step, .. }) = (decided, next) {
+            self.insert(cart, &Entry { step: Some(step), reason, episode: episode.as_deref() })?;
+        }
+        Ok(late.len())
+    }
+
+    fn supersede_others(&self, cart: &Candidate) -> rusqlite::Result<()> {
         // One column each: with OR, SQLite walks over every cart message instead of looking into the two indexes.
         for (column, value) in [("folded_address", &cart.folded_address), ("cart_id", &cart.cart_id)] {
-            tx.prepare_cached(&format!(
-                "UPDATE message SET state = 'skipped', reason = 'superseded', settled_at = ?2
-                 WHERE kind = 'cart' AND state = 'planned' AND {column} = ?1"
-            ))?
-            .execute((value, &at))?;
+            self.tx
+                .prepare_cached(&format!(
+                    "UPDATE message SET state = 'skipped', reason = 'superseded', settled_at = ?2
+                     WHERE kind = 'cart' AND state = 'planned' AND {column} = ?1"
+                ))?
+                .execute((value, instant::text(self.now)))?;
+        }
+        Ok(())
+    }
+
+    /// Writes one message, and the row of the abandonment with the first of an episode. Gives the key of the episode.
+    fn insert(&self, cart: &Candidate, entry: &Entry<'_>) -> rusqlite::Result<String> {
+        let step = entry.step.map(|index| &self.rules.steps[index]);
+        let (message_key, created_at) = match (entry.episode, step) {
+            (Some(episode), Some(step)) => (message_key::step(episode, &step.name), None),
+            _ => self.new_key(cart).map(|(key, created_at)| (key, Some(created_at)))?,
+        };
+        let episode = entry.episode.unwrap_or(&message_key);
+        let message_id = message_key::message_id(&message_key::token(self.ledger_id, &message_key), self.sender_domain);
+        let at = instant::text(self.now);
+        let until = step.map_or(self.rules.max_age, |step| step.until);
+        self.tx
+            .prepare_cached(
+                "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id, planned_at,
+                     not_before, expires_at, settled_at, identity, cart_id, cart_hash, cart_touched_at, episode, step, step_after)
+                 VALUES (?1, 'cart', ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+            )?
+            .execute(rusqlite::params![
+                &message_key,
+                if entry.reason.is_none() { State::Planned } else { State::Skipped },
+                entry.reason,
+                &cart.recipient,
+                &cart.folded_address,
+                &message_id,
+                &at,
+                instant::text(cart.touched_at + until),
+                entry.reason.map(|_| &at),
+                &cart.identity,
+                &cart.cart_id,
+                &cart.cart_hash,
+                instant::text(cart.touched_at),
+                episode,
+                step.map(|step| &step.name),
+                step.map(|step| step.after.num_seconds()),
+            ])?;
+        if let Some(created_at) = created_at {
+            self.log_abandonment(cart, &message_key, created_at)?;
+        }
+        Ok(episode.to_owned())
+    }
+
+    /// A key that no message has, and the instant in it.
+    fn new_key(&self, cart: &Candidate) -> rusqlite::Result<(String, Instant)> {
+        // An episode of the same second exists only after a change of mind within it, or from an older system.
+        let mut created_at = self.now;
+        loop {
+            let key = message_key::cart(&cart.identity, &cart.cart_hash, created_at);
+            let taken = self
+                .tx
+                .prepare_cached(
+                    "SELECT 1 FROM message WHERE message_key = ?1
+                     UNION ALL
+                     SELECT 1 FROM cart_abandonment_log WHERE identity = ?2 AND cart_hash = ?3 AND created_at = ?4",
+                )?
+                .exists((&key, &cart.identity, &cart.cart_hash, instant::text(created_at)))?;
+            if !taken {
+                return Ok((key, created_at));
+            }
+            created_at += TimeDelta::seconds(1);
         }
     }
-    // An episode of the same second exists only after a change of mind within it, or from an older system.
-    let mut created_at = now;
-    let message_key = loop {
-        let key = message_key::cart(&cart.identity, &cart.cart_hash, created_at);
-        let taken = tx
+
+    fn log_abandonment(&self, cart: &Candidate, message_key: &str, created_at: Instant) -> rusqlite::Result<()> {
+        self.tx
             .prepare_cached(
-                "SELECT 1 FROM message WHERE message_key = ?1
-                 UNION ALL
-                 SELECT 1 FROM cart_abandonment_log WHERE identity = ?2 AND cart_hash = ?3 AND created_at = ?4",
+                "INSERT INTO cart_abandonment_log (identity, user_id, email, cart_id, cart_hash, cart_value, currency, created_at, message_key, origin)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'detect')",
             )?
-            .exists((&key, &cart.identity, &cart.cart_hash, instant::text(created_at)))?;
-        if !taken {
-            break key;
-        }
-        created_at += TimeDelta::seconds(1);
-    };
-    let message_id = message_key::message_id(&message_key::token(ledger_id, &message_key), sender_domain);
-    tx.prepare_cached(
-        "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id, planned_at,
-             not_before, expires_at, settled_at, identity, cart_id, cart_hash, cart_touched_at)
-         VALUES (?1, 'cart', ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-    )?
-    .execute((
-        &message_key,
-        if to_plan { State::Planned } else { State::Skipped },
-        (!to_plan).then_some(Reason::Superseded),
-        &cart.recipient,
-        &cart.folded_address,
-        &message_id,
-        &at,
-        instant::text(cart.touched_at + rules.max_age),
-        (!to_plan).then_some(&at),
-        &cart.identity,
-        &cart.cart_id,
-        &cart.cart_hash,
-        instant::text(cart.touched_at),
-    ))?;
-    tx.prepare_cached(
-        "INSERT INTO cart_abandonment_log (identity, user_id, email, cart_id, cart_hash, cart_value, currency, created_at, message_key, origin)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'detect')",
-    )?
-    .execute((
-        &cart.identity,
-        &cart.user_id,
-        &cart.recipient,
-        &cart.cart_id,
-        &cart.cart_hash,
-        &cart.cart_value,
-        &cart.currency,
-        instant::text(created_at),
-        &message_key,
-    ))?;
-    Ok(())
+            .execute((
+                &cart.identity,
+                &cart.user_id,
+                &cart.recipient,
+                &cart.cart_id,
+                &cart.cart_hash,
+                &cart.cart_value,
+                &cart.currency,
+                instant::text(created_at),
+                message_key,
+            ))
+            .map(drop)
+    }
 }

@@ -156,11 +156,10 @@ pub(super) fn count_states(
     Ok(counts)
 }
 
-/// The columns of a [`MessageRow`], under names that an episode's do not have.
+/// The columns of a [`MessageRow`] under names that an episode's do not have.
 const MESSAGE: &str = "
     message.message_key AS of_message_key, message.kind AS of_kind, message.state AS of_state, message.reason AS of_reason,
-    message.recipient AS of_recipient, message.message_id AS of_message_id, message.cart_id AS of_cart_id,
-    (SELECT campaign_id FROM campaign_occurrence AS o WHERE o.id = message.occurrence) AS of_campaign_id,
+    message.recipient AS of_recipient, message.message_id AS of_message_id, message.cart_id AS of_cart_id, message.step AS of_step,
     (SELECT campaign_id FROM campaign_occurrence AS o WHERE o.id = message.occurrence) AS of_campaign_id,
     message.planned_at AS of_planned_at, message.not_before AS of_not_before, message.expires_at AS of_expires_at,
     message.armed_at AS of_armed_at, message.settled_at AS of_settled_at, message.last_reply AS of_last_reply,
@@ -175,6 +174,7 @@ fn message_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<MessageRow> {
         recipient: row.get("of_recipient")?,
         message_id: row.get("of_message_id")?,
         cart_id: row.get("of_cart_id")?,
+        step: row.get("of_step")?,
         campaign_id: row.get("of_campaign_id")?,
         planned_at: row.get("of_planned_at")?,
         not_before: row.get("of_not_before")?,

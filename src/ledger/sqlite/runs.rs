@@ -38,9 +38,6 @@ impl Records {
 
     /// The machine that wrote last, and since which run it does; `None` when it is not known.
     pub fn written_by(&self) -> Result<Option<(Host, Epoch)>, Failure> {
-        if self.is_of_an_older_schema() {
-            return Ok(None);
-        }
         self.read(|conn| {
             conn.query_row("SELECT host_id, coalesce(host_name, ''), coalesce(host_since, 0) FROM ledger", [], |row| {
                 let id: Option<String> = row.get(0)?;

@@ -1,4 +1,4 @@
--- The ledger, schema 3. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 4. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -20,7 +20,9 @@ CREATE TABLE ledger (
     -- The machine that wrote last (NULL: one without an identity), its name for people, and since which run it does.
     host_id        TEXT,
     host_name      TEXT,
-    host_since     INTEGER
+    host_since     INTEGER,
+    -- Two steps never leave within so long of each other.
+    step_gap_seconds INTEGER NOT NULL DEFAULT 3600
 ) STRICT;
 
 CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger
@@ -85,6 +87,13 @@ CREATE TABLE message (
     recipient_values TEXT,
     -- A cart message: since when the shop has not shown its cart; NULL while it does.
     missing_since    TEXT,
+    -- A cart message: the key of the first one of its episode, which step of it this is, and how long after the last touch that
+    -- step comes, in seconds. NULL: from before there were steps, or without any; it is the first then.
+    episode          TEXT,
+    step             TEXT,
+    step_after       INTEGER,
+    CONSTRAINT cart_has_episode CHECK ((kind = 'cart') = (episode IS NOT NULL)),
+    CONSTRAINT step_has_its_place CHECK ((step IS NULL) = (step_after IS NULL) AND (step IS NULL OR episode IS NOT NULL)),
     CONSTRAINT armed_has_epoch CHECK (state <> 'armed' OR (epoch IS NOT NULL AND armed_at IS NOT NULL)),
     CONSTRAINT planned_is_unarmed CHECK (state <> 'planned' OR armed_at IS NULL),
     CONSTRAINT sent_was_armed CHECK (state NOT IN ('sent', 'in_doubt') OR armed_at IS NOT NULL),
@@ -108,6 +117,7 @@ CREATE INDEX message_skipped ON message (occurrence, reason) WHERE state = 'skip
 CREATE INDEX message_of_shopper ON message (identity, cart_hash) WHERE cart_hash IS NOT NULL;
 CREATE INDEX message_of_address ON message (folded_address, cart_hash) WHERE cart_hash IS NOT NULL;
 CREATE INDEX message_of_cart ON message (cart_id, identity) WHERE cart_id IS NOT NULL;
+CREATE UNIQUE INDEX step_once ON message (episode, step) WHERE episode IS NOT NULL;
 CREATE UNIQUE INDEX one_planned_per_address ON message (folded_address) WHERE kind = 'cart' AND state = 'planned';
 CREATE UNIQUE INDEX one_planned_per_cart ON message (cart_id) WHERE kind = 'cart' AND state = 'planned';
 CREATE UNIQUE INDEX one_per_occurrence_and_address ON message (occurrence, folded_address) WHERE kind = 'campaign';
@@ -267,9 +277,10 @@ BEGIN
 END;
 
 CREATE TRIGGER message_begins_planned BEFORE INSERT ON message
-WHEN NOT (NEW.state = 'planned' OR (NEW.state = 'skipped' AND NEW.reason = 'superseded'))
+WHEN NOT (NEW.state = 'planned' OR (NEW.state = 'skipped' AND NEW.reason = 'superseded')
+    OR (NEW.state = 'skipped' AND NEW.reason = 'expired' AND NEW.step IS NOT NULL))
 BEGIN
-    SELECT RAISE(ABORT, 'message_begins_planned: a message begins as planned, or as superseded');
+    SELECT RAISE(ABORT, 'message_begins_planned: a message begins as planned, as superseded, or as a step that came too late');
 END;
 
 CREATE TRIGGER message_moves BEFORE UPDATE OF state ON message
@@ -340,6 +351,7 @@ END;
 CREATE TRIGGER message_is_not_replaced BEFORE INSERT ON message
 WHEN EXISTS (SELECT 1 FROM message WHERE message_key = NEW.message_key)
     OR EXISTS (SELECT 1 FROM message WHERE id = NEW.id)
+    OR EXISTS (SELECT 1 FROM message AS other WHERE other.episode = NEW.episode AND other.step = NEW.step)
     OR (NEW.kind = 'campaign' AND EXISTS (SELECT 1 FROM message AS other WHERE other.kind = 'campaign'
             AND other.occurrence = NEW.occurrence AND other.folded_address = NEW.folded_address))
     OR (NEW.kind = 'cart' AND NEW.state = 'planned' AND (
@@ -448,7 +460,7 @@ BEGIN
     SELECT RAISE(ABORT, 'message_is_kept: messages are never deleted');
 END;
 
-CREATE TRIGGER message_is_itself BEFORE UPDATE OF id, message_key, kind, message_id, identity, cart_hash, folded_address, occurrence ON message
+CREATE TRIGGER message_is_itself BEFORE UPDATE OF id, message_key, kind, message_id, identity, cart_hash, folded_address, occurrence, episode, step, step_after ON message
 BEGIN
     SELECT RAISE(ABORT, 'message_is_itself: what identifies a message never changes');
 END;
@@ -465,18 +477,18 @@ BEGIN
     SELECT RAISE(ABORT, 'settling_is_of_the_arming_run: another run armed it');
 END;
 
--- The window: nothing for the same shopper (or address) and contents while one is open or in doubt, nor within the
--- window of one that was armed, refused, suppressed, cancelled or held back; nor within it of an older system's row, whatever the
+-- The window: nothing for the same shopper (or address) and contents while one of another episode is open or in doubt, nor
+-- within the window of one that was armed, refused, suppressed, cancelled or held back; nor within it of an older system's row, whatever the
 -- contents, unless its hash is one of ours.
 CREATE TRIGGER window_on_planning BEFORE INSERT ON message
 WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'planned'
 BEGIN
     SELECT RAISE(ABORT, 'window_on_planning: a message for this shopper and cart is open or was sent within the window')
     WHERE EXISTS (SELECT 1 FROM message AS other
-                  WHERE other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash
+                  WHERE other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.episode <> NEW.episode
                     AND (other.state IN ('planned', 'armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger)))
        OR EXISTS (SELECT 1 FROM message AS other
-                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash = NEW.cart_hash
+                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash = NEW.cart_hash AND other.episode <> NEW.episode
                     AND (other.state IN ('planned', 'armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.planned_at, '-' || window_seconds || ' seconds') FROM ledger)))
        OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
                   WHERE old.identity = NEW.identity AND +old.message_key IS NULL
@@ -499,10 +511,10 @@ WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'armed'
 BEGIN
     SELECT RAISE(ABORT, 'window_on_arming: a message for this shopper and cart is open or was sent within the window')
     WHERE EXISTS (SELECT 1 FROM message AS other
-                  WHERE other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.id <> NEW.id
+                  WHERE other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.episode <> NEW.episode
                     AND (other.state IN ('armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger)))
        OR EXISTS (SELECT 1 FROM message AS other
-                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash = NEW.cart_hash AND other.id <> NEW.id
+                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash = NEW.cart_hash AND other.episode <> NEW.episode
                     AND (other.state IN ('armed', 'in_doubt') OR other.blocking_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger)))
        OR EXISTS (SELECT 1 FROM cart_abandonment_log AS old
                   WHERE old.identity = NEW.identity AND +old.message_key IS NULL
@@ -520,9 +532,50 @@ BEGIN
                     AND max(coalesce(old.last_sent_at, ''), old.created_at) > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || window_seconds || ' seconds') FROM ledger));
 END;
 
+-- An episode begins with the message that names it; its steps follow in their order, one at a time, and only while nothing has
+-- ended it.
+CREATE TRIGGER step_is_of_its_episode BEFORE INSERT ON message
+WHEN NEW.kind = 'cart' AND NEW.message_key <> NEW.episode
+    AND NOT (NEW.message_key IS NEW.episode || '/' || NEW.step AND EXISTS (SELECT 1 FROM message WHERE message_key = NEW.episode))
+BEGIN
+    SELECT RAISE(ABORT, 'step_is_of_its_episode: a step follows the first message of its episode');
+END;
+
+CREATE TRIGGER steps_in_order BEFORE INSERT ON message
+WHEN NEW.kind = 'cart' AND NEW.message_key <> NEW.episode
+BEGIN
+    SELECT RAISE(ABORT, 'steps_in_order: a step of this episode is open, comes later, or has ended it')
+    WHERE EXISTS (SELECT 1 FROM message AS other WHERE other.episode = NEW.episode
+                  AND (other.state = 'planned' OR other.state = 'armed' OR other.state = 'refused'
+                       OR coalesce(other.step_after, -1) >= NEW.step_after
+                       OR (other.state = 'skipped' AND other.reason NOT IN ('expired', 'cancelled'))));
+END;
+
+CREATE TRIGGER steps_keep_their_order BEFORE UPDATE OF state ON message
+WHEN NEW.kind = 'cart' AND (NEW.state = 'planned' OR NEW.state = 'armed')
+BEGIN
+    SELECT RAISE(ABORT, 'steps_keep_their_order: a later step of this episode was begun')
+    WHERE EXISTS (SELECT 1 FROM message AS other WHERE other.episode = NEW.episode AND other.id <> NEW.id
+                  AND other.armed_at IS NOT NULL AND coalesce(other.step_after, -1) > coalesce(NEW.step_after, -1));
+END;
+
+-- Also of two carts: a shopper gets no two steps at once.
+CREATE TRIGGER steps_keep_distance BEFORE UPDATE OF state ON message
+WHEN NEW.step IS NOT NULL AND NEW.state = 'armed'
+BEGIN
+    SELECT RAISE(ABORT, 'steps_keep_distance: another message about a cart was begun for this shopper just before')
+    WHERE EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.folded_address = NEW.folded_address AND other.cart_hash IS NOT NULL AND other.id <> NEW.id
+                    AND other.armed_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || step_gap_seconds || ' seconds') FROM ledger))
+       OR EXISTS (SELECT 1 FROM message AS other
+                  WHERE other.episode = NEW.episode AND other.id <> NEW.id
+                    AND other.armed_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || step_gap_seconds || ' seconds') FROM ledger));
+END;
+
+-- The row of an episode stands for all of its steps.
 CREATE TRIGGER email_sent_means_sent BEFORE UPDATE OF email_sent ON cart_abandonment_log
 WHEN NEW.email_sent = 1 AND NEW.message_key IS NOT NULL
-    AND (SELECT state FROM message WHERE message_key = NEW.message_key) IS NOT 'sent'
+    AND NOT EXISTS (SELECT 1 FROM message WHERE episode = NEW.message_key AND state = 'sent')
 BEGIN
     SELECT RAISE(ABORT, 'email_sent_means_sent: only a sent message counts as mailed');
 END;

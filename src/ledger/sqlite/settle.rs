@@ -186,8 +186,8 @@ fn move_to(tx: &Connection, id: i64, state: State, at: &str, reply: &str) -> rus
 /// Sets `email_sent` on the episode of a message that has just become `sent`.
 pub(super) fn mark_mailed(tx: &Connection, id: i64, at: &str) -> rusqlite::Result<()> {
     tx.prepare_cached(
-        "UPDATE cart_abandonment_log SET email_sent = 1, last_sent_at = ?2
-         WHERE message_key = (SELECT message_key FROM message WHERE id = ?1 AND kind = 'cart')",
+        "UPDATE cart_abandonment_log SET email_sent = 1, last_sent_at = max(coalesce(last_sent_at, ''), ?2)
+         WHERE message_key = (SELECT episode FROM message WHERE id = ?1)",
     )?
     .execute((id, at))?;
     Ok(())

@@ -37,6 +37,8 @@ pub struct Adoption {
 pub struct Adopted {
     pub rows: u64,
     pub removed_duplicates: u64,
+    /// Mailed rows among them whose time cannot be read: they count as mailed at the adoption.
+    pub mailed_now: u64,
     /// Rows that stay in `old_log` only: no shopper, or not readable.
     pub without_shopper: u64,
     pub unreadable: u64,
@@ -62,8 +64,8 @@ impl OldLog {
                 let what = format!("{expected} rows should have been taken over, but {rows} were");
                 return Err(Undone::NotUnderstood(what));
             }
-            let Survey { without_shopper, unreadable, unreadable_rows, .. } = survey;
-            Ok(Adopted { rows, removed_duplicates, without_shopper, unreadable, unreadable_rows })
+            let Survey { mailed_now, without_shopper, unreadable, unreadable_rows, .. } = survey;
+            Ok(Adopted { rows, removed_duplicates, mailed_now, without_shopper, unreadable, unreadable_rows })
         })
     }
 

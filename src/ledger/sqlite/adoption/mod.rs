@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use adopt::{Adopted, Adoption};
+pub use import::{ImportedRows, Take};
 pub use restore::Restored;
 pub use rules::{Rules, no_zone, span};
 pub use survey::Survey;

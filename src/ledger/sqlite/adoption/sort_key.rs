@@ -1,6 +1,6 @@
 //! A row as bytes, by which SQLite sorts rows that it cannot understand.
 
-use crate::domain::old_log::Essence;
+use crate::domain::old_log::{Essence, StandIn};
 
 /// A row as bytes that sort by shopper and cart hash, and within them best first: mailed, then oldest, then lowest id.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,10 +9,12 @@ pub(super) struct SortKey<'a> {
     pub whose: &'a [u8],
     pub created_at: i64,
     pub mailed_at: Option<i64>,
+    /// Whether that is only when the log was read, because the row's own time cannot be.
+    pub mailed_now: bool,
 }
 
-/// Not mailed (1), created (8), id (8), mailed (8).
-const BYTES_AFTER_WHOSE: usize = 25;
+/// Not mailed (1), created (8), id (8), mailed (8), mailed now (1).
+const BYTES_AFTER_WHOSE: usize = 26;
 
 impl SortKey<'_> {
     pub fn write(essence: &Essence, id: i64) -> Vec<u8> {
@@ -27,13 +29,15 @@ impl SortKey<'_> {
         // The sign turned over, so that bytes sort as numbers do.
         key.extend_from_slice(&(id ^ i64::MIN).to_be_bytes());
         key.extend_from_slice(&essence.mailed_at().map_or(-1, |at| at.timestamp()).to_be_bytes());
+        key.push(u8::from(essence.stand_in == Some(StandIn::MailedNow)));
         key
     }
 
     pub fn of(key: &[u8]) -> Option<SortKey<'_>> {
         let (whose, rest) = key.split_at_checked(key.len().checked_sub(BYTES_AFTER_WHOSE)?)?;
         let number = |at: usize| Some(i64::from_be_bytes(rest.get(at..at + 8)?.try_into().ok()?));
-        Some(SortKey { whose, created_at: number(1)?, mailed_at: number(17).filter(|at| *at >= 0) })
+        let (mailed_at, mailed_now) = (number(17).filter(|at| *at >= 0), rest[25] == 1);
+        Some(SortKey { whose, created_at: number(1)?, mailed_at, mailed_now })
     }
 }
 
@@ -53,7 +57,7 @@ mod tests {
     fn key(identity: &str, cart_hash: &str, email_sent: bool, created_at: i64, id: i64) -> Vec<u8> {
         let (identity, cart_hash) = (identity.to_owned(), cart_hash.to_owned());
         let created_at = DateTime::from_timestamp(created_at, 0).unwrap();
-        SortKey::write(&Essence { identity, cart_hash, created_at, email_sent, last_sent_at: None }, id)
+        SortKey::write(&Essence { identity, cart_hash, created_at, email_sent, last_sent_at: None, stand_in: None }, id)
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use super::{OldLog, look};
 use crate::domain::address;
 use crate::domain::duplicates::{Group, Verdict};
 use crate::domain::instant;
-use crate::domain::old_log::{Column, Flaw};
+use crate::domain::old_log::{CREATED_UNKNOWN, Column, Flaw};
 use crate::failure::Failure;
 use crate::ledger::sqlite::{Records, Undone};
 
@@ -61,6 +61,8 @@ pub struct Survey {
     pub shoppers_mailed_again: u64,
     /// The groups with most rows, the largest first.
     pub worst: Vec<Case>,
+    /// Mailed rows whose time cannot be read: they count as mailed when they were looked at.
+    pub mailed_now: u64,
     /// Rows with neither user nor address.
     pub without_shopper: u64,
     /// Rows that cannot be read, and the first of them, each with its reason.
@@ -98,7 +100,10 @@ pub(super) fn survey(conn: &Connection, table: &OldTable, rules: &Rules) -> Resu
         pass.survey.rows += 1;
         let id: i64 = row.get(1)?;
         match row.get_ref(0)?.as_blob_or_null().ok().flatten().and_then(SortKey::of) {
-            Some(key) => pass.take(id, &key)?,
+            Some(key) => {
+                pass.survey.mailed_now += u64::from(key.mailed_now);
+                pass.take(id, &key)?;
+            }
             None => match table.flaw_of(conn, id, &rules.reader)? {
                 Some((id, flaw)) => pass.survey.leave_alone(&id, flaw)?,
                 None => return Err(Undone::NotUnderstood(format!("row {id} changed while it was read"))),
@@ -254,7 +259,10 @@ impl Survey {
         if self.worst.len() == WORST_NAMED && self.worst.last().is_some_and(|worst| worst.rows >= cluster.rows) {
             return;
         }
-        let time = |at: i64| chrono::DateTime::from_timestamp(at, 0).map(instant::text).unwrap_or_default();
+        let time = |at: i64| match chrono::DateTime::from_timestamp(at, 0) {
+            Some(at) if at != CREATED_UNKNOWN => instant::text(at),
+            _ => "at a time that cannot be read".to_owned(),
+        };
         self.worst.push(Case {
             shopper: address::masked(&String::from_utf8_lossy(shopper)),
             cart_hash: String::from_utf8_lossy(cart_hash).into_owned(),
@@ -270,9 +278,9 @@ impl Survey {
     /// Counts a row that cannot be used. Without a zone nothing can.
     fn leave_alone(&mut self, id: &str, flaw: Flaw) -> Result<(), Undone> {
         match flaw {
-            Flaw::NoShopper => self.without_shopper += 1,
+            Flaw::NoShopper { .. } => self.without_shopper += 1,
             Flaw::NoZone(time) => return Err(Undone::Refused(no_zone(&format!("row {id}"), &time))),
-            Flaw::Unreadable(problem) => {
+            Flaw::Unreadable(_, problem) => {
                 self.unreadable += 1;
                 if self.unreadable_rows.len() < UNUSABLE_NAMED {
                     self.unreadable_rows.push(format!("row {id}: {problem}"));

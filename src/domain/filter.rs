@@ -1,0 +1,58 @@
+//! Which carts are left out for what is in them.
+
+use std::collections::BTreeMap;
+
+use wildmatch::WildMatch;
+
+use super::cart::Cart;
+use super::money::{Currency, Money, Price, Quantity};
+
+/// What a cart must be worth, and what must not be in it.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// By currency; one that is not named has no limit.
+    pub least: BTreeMap<Currency, Money>,
+    pub most: BTreeMap<Currency, Money>,
+    /// Patterns of article numbers, with `*` for any text and `?` for any character.
+    pub skus: Vec<String>,
+    /// Whether one line of what is excluded is enough; otherwise every line must be.
+    pub any: bool,
+}
+
+/// An amount such as `20.00` in the currency of this code.
+pub fn limit(code: &str, text: &str) -> Option<(Currency, Money)> {
+    let currency = Currency::parse(code)?;
+    let amount = Price::parse(text, currency)?.times(Quantity::from(1))?;
+    (amount.minor >= 0).then_some((currency, amount))
+}
+
+impl Filter {
+    /// Why a cart is left out, if it is.
+    pub fn leaves_out(&self, cart: &Cart) -> Option<String> {
+        self.by_value(cart).or_else(|| self.by_lines(cart))
+    }
+
+    fn by_value(&self, cart: &Cart) -> Option<String> {
+        let (least, most) = (self.least.get(&cart.currency), self.most.get(&cart.currency));
+        if least.is_none() && most.is_none() {
+            return None;
+        }
+        let Some(value) = cart.value() else { return Some("its value is not known".into()) };
+        if let Some(least) = least.filter(|least| value.minor < least.minor) {
+            return Some(format!("{} is less than min_value, {}", value.display(), least.display()));
+        }
+        let most = most.filter(|most| value.minor > most.minor)?;
+        Some(format!("{} is more than max_value, {}", value.display(), most.display()))
+    }
+
+    fn by_lines(&self, cart: &Cart) -> Option<String> {
+        if self.skus.is_empty() {
+            return None;
+        }
+        let patterns: Vec<WildMatch> = self.skus.iter().map(|pattern| WildMatch::new(pattern)).collect();
+        let mut excluded = cart.lines.iter().filter(|line| patterns.iter().any(|pattern| pattern.matches(&line.sku)));
+        let first = excluded.next()?;
+        let enough = self.any || excluded.count() + 1 == cart.lines.len();
+        enough.then(|| format!("{} is excluded", first.sku))
+    }
+}

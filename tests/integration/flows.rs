@@ -1,0 +1,259 @@
+//! Reminders in steps: each in its time, in their order, never two at once, and none once the cart was ordered.
+
+use crate::support::{Act, Cart, Plan, Server, Stage, World};
+
+const TOUCHED: &str = "2026-03-01T08:00:00Z";
+
+/// Three steps, 1 h, 24 h and 72 h after the last touch.
+fn three_steps(world: World) -> World {
+    let steps = "[[step]]\nname = 'reminder'\nafter = '60m'\nsubject = 'First'\n\
+                 [[step]]\nname = 'second'\nafter = '24h'\nuntil = '48h'\nsubject = 'Second'\n\
+                 [[step]]\nname = 'last'\nafter = '72h'\nsubject = 'Third'\n";
+    world.set("detect.max_age", "5d").set("detect.step", steps_of(steps))
+}
+
+fn steps_of(steps: &str) -> toml::Value {
+    let table: toml::Table = steps.parse().expect("steps");
+    table["step"].clone()
+}
+
+fn shop(server: &Server) -> World {
+    three_steps(World::new().cart(Cart::of("c1")).smtp(server))
+}
+
+/// Runs `detect` at each instant.
+fn detect_at(world: &World, instants: &[&str]) {
+    for at in instants {
+        world.set_now(at);
+        world.ok(["detect"]);
+    }
+}
+
+/// Step and state, with the reason where there is one, of every message, oldest first.
+fn steps(world: &World) -> Vec<String> {
+    let sql =
+        "SELECT coalesce(step, '-') || ' ' || state || coalesce(': ' || reason, '') AS step FROM message ORDER BY id";
+    world.rows(sql).into_iter().filter_map(|mut row| row.remove("step").flatten()).collect()
+}
+
+fn subjects(server: &Server) -> Vec<String> {
+    server.accepted().iter().map(|message| message.header("Subject").expect("a subject")).collect()
+}
+
+fn audit(world: &World) {
+    world.ok(["audit"]);
+}
+
+#[test]
+fn three_steps_leave_each_in_its_time() {
+    let server = Server::start(Plan::accepting());
+    let world = shop(&server).now("2026-03-01T08:59:59Z").init();
+    detect_at(&world, &["2026-03-01T08:59:59Z"]);
+    assert_eq!(subjects(&server), [] as [&str; 0]);
+    detect_at(&world, &["2026-03-01T09:00:00Z", "2026-03-02T07:59:59Z"]);
+    assert_eq!(subjects(&server), ["First"]);
+    detect_at(&world, &["2026-03-02T08:00:00Z", "2026-03-02T08:01:00Z", "2026-03-04T07:59:59Z"]);
+    assert_eq!(subjects(&server), ["First", "Second"]);
+    detect_at(&world, &["2026-03-04T08:00:00Z", "2026-03-05T08:00:00Z", "2026-03-06T07:59:00Z"]);
+    assert_eq!(subjects(&server), ["First", "Second", "Third"]);
+    assert_eq!(steps(&world), ["reminder sent", "second sent", "last sent"]);
+    let keys: Vec<String> = world.messages().into_iter().map(|message| message.message_key).collect();
+    assert_eq!(keys[1], format!("{}/second", keys[0]));
+    assert_eq!(world.episodes().len(), 1, "one row for the abandonment");
+    audit(&world);
+}
+
+#[test]
+fn late_runs_keep_the_distance_so_that_no_two_leave_together() {
+    let server = Server::start(Plan::accepting());
+    let world = shop(&server).now(TOUCHED).init();
+    // Two days without a run: the first leaves late, the second is too late by then, the third keeps its 71 hours.
+    detect_at(&world, &["2026-03-03T08:00:00Z"]);
+    assert_eq!(subjects(&server), ["First"]);
+    world.set_now("2026-03-03T08:01:00Z");
+    world.exits(1, ["detect"]).says("1 cart message expired unsent");
+    assert_eq!(steps(&world), ["reminder sent", "second skipped: expired"]);
+    detect_at(&world, &["2026-03-04T08:00:00Z", "2026-03-06T06:59:00Z"]);
+    assert_eq!(subjects(&server), ["First"]);
+    // 71 hours after the first, and an hour before the cart is too old.
+    detect_at(&world, &["2026-03-06T07:00:00Z"]);
+    assert_eq!(subjects(&server), ["First", "Third"]);
+    audit(&world);
+}
+
+#[test]
+fn an_order_between_two_steps_ends_the_flow() {
+    let server = Server::start(Plan::accepting());
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z"]);
+    world.order("c1", "2026-03-01T20:00:00Z");
+    detect_at(&world, &["2026-03-02T08:00:00Z", "2026-03-04T08:00:00Z"]);
+    assert_eq!(subjects(&server), ["First"]);
+}
+
+#[test]
+fn a_touch_moves_the_steps_to_come_and_does_not_begin_again() {
+    let server = Server::start(Plan::accepting());
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z"]);
+    world.touch("c1", "2026-03-01T12:00:00Z");
+    detect_at(&world, &["2026-03-01T13:00:00Z", "2026-03-02T08:00:00Z", "2026-03-02T11:59:00Z"]);
+    assert_eq!(subjects(&server), ["First"]);
+    detect_at(&world, &["2026-03-02T12:00:00Z"]);
+    assert_eq!(subjects(&server), ["First", "Second"]);
+    // More than the window after the last message: it is abandoned once more.
+    world.touch("c1", "2026-03-03T12:00:01Z");
+    detect_at(&world, &["2026-03-03T13:00:00Z", "2026-03-03T13:00:01Z"]);
+    assert_eq!(subjects(&server), ["First", "Second", "First"]);
+    assert_eq!(world.episodes().len(), 2);
+    audit(&world);
+}
+
+#[test]
+fn a_touch_while_a_step_waits_moves_it() {
+    let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 2, Act::Code(451)));
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z", "2026-03-02T08:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second planned"]);
+    world.touch("c1", "2026-03-02T08:01:00Z");
+    detect_at(&world, &["2026-03-02T08:10:00Z", "2026-03-03T08:00:59Z"]);
+    assert_eq!(subjects(&server), ["First"]);
+    detect_at(&world, &["2026-03-03T08:01:00Z"]);
+    assert_eq!(subjects(&server), ["First", "Second"]);
+    assert_eq!(steps(&world), ["reminder sent", "second sent"]);
+}
+
+#[test]
+fn what_is_in_doubt_counts_as_sent_and_is_not_sent_again_behind_a_later_step() {
+    let server = Server::start(Plan::accepting().nth(Stage::Dot, 1, Act::Close));
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    world.set_now("2026-03-01T09:00:00Z");
+    world.exits(1, ["detect"]);
+    assert_eq!(steps(&world), ["reminder in_doubt"]);
+    world.set_now("2026-03-02T08:00:00Z");
+    world.run(["detect"]);
+    assert_eq!(steps(&world), ["reminder in_doubt", "second sent"]);
+    let id = world.messages()[0].message_id.clone().expect("a Message-ID");
+    world.set_now("2026-03-02T09:00:00Z");
+    let resent = world.run(["resolve", &id[1..9], "--resend", "--reason", "not in the log"]);
+    assert_ne!(resent.code, 0, "{}", resent.output());
+    resent.says("steps_keep_their_order");
+    assert_eq!(steps(&world), ["reminder in_doubt", "second sent"]);
+    world.ok(["resolve", &id[1..9], "--sent", "--reason", "it is in the log"]);
+    audit(&world);
+}
+
+#[test]
+fn a_step_that_is_configured_no_more_is_cancelled_and_the_flow_goes_on() {
+    let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 2, Act::Code(451)));
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z", "2026-03-02T08:00:00Z"]);
+    let without = "[[step]]\nname = 'reminder'\nafter = '60m'\nsubject = 'First'\n\
+                   [[step]]\nname = 'last'\nafter = '72h'\nsubject = 'Third'\n";
+    world.configure("detect.step", steps_of(without));
+    detect_at(&world, &["2026-03-02T09:00:00Z", "2026-03-04T08:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second skipped: cancelled", "last sent"]);
+    audit(&world);
+}
+
+#[test]
+fn steps_that_come_to_a_shop_later_repeat_nothing() {
+    let server = Server::start(Plan::accepting());
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z"]);
+    let world = three_steps(world);
+    detect_at(&world, &["2026-03-01T09:30:00Z", "2026-03-02T07:59:00Z"]);
+    assert_eq!(steps(&world), ["- sent"]);
+    detect_at(&world, &["2026-03-02T08:00:00Z"]);
+    assert_eq!(steps(&world), ["- sent", "second sent"]);
+    assert_eq!(subjects(&server), ["You left something behind", "Second"]);
+    audit(&world);
+}
+
+#[test]
+fn a_guest_who_logs_in_keeps_the_flow() {
+    let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 2, Act::Code(451)));
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z", "2026-03-02T08:00:00Z"]);
+    world.change("c1", |cart| cart.user("7"));
+    detect_at(&world, &["2026-03-02T09:00:00Z", "2026-03-04T08:59:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second sent"]);
+    detect_at(&world, &["2026-03-04T09:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second sent", "last sent"]);
+    audit(&world);
+}
+
+#[test]
+fn a_later_cart_of_the_same_shopper_takes_the_place_of_the_steps_to_come() {
+    let server = Server::start(Plan::accepting());
+    let world = three_steps(World::new().cart(Cart::of("c1").email("a@example.com")).smtp(&server));
+    let world = world.now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z"]);
+    world.put(Cart::of("c2").email("a@example.com").updated("2026-03-01T10:00:00Z").item("X", "Other", 1, "5.00"));
+    detect_at(&world, &["2026-03-01T11:00:00Z", "2026-03-02T08:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "reminder sent", "second skipped: superseded"]);
+    detect_at(&world, &["2026-03-02T10:00:00Z", "2026-03-04T08:00:00Z", "2026-03-04T10:00:00Z"]);
+    assert_eq!(subjects(&server), ["First", "First", "Second", "Third"]);
+    audit(&world);
+}
+
+#[test]
+fn steps_that_cannot_hold_are_refused_with_both_values() {
+    let world = World::new().cart(Cart::of("c1")).init();
+    let step = |name: &str, after: &str, more: &str| format!("[[step]]\nname = '{name}'\nafter = '{after}'\n{more}\n");
+    for (steps, age, said) in [
+        (step("a", "30m", ""), "5d", "shorter than detect.idle"),
+        (step("a", "60m", "") + &step("b", "90m", ""), "5d", "less than 1h 0m after"),
+        (step("a", "60m", "") + &step("b", "24h", "until = '24h'"), "5d", "is not longer than after"),
+        (step("a", "60m", "") + &step("b", "72h", ""), "80h", "less than a day to be tried again"),
+        (step("a", "60m", "") + &step("a", "24h", ""), "5d", "another step has it"),
+        (step("A b", "60m", ""), "5d", "the name"),
+    ] {
+        world.configure("detect.max_age", age);
+        world.configure("detect.step", steps_of(&steps));
+        world.exits(78, ["detect"]).says(said);
+    }
+}
+
+#[test]
+fn dry_run_and_preview_say_which_step_is_next() {
+    let server = Server::start(Plan::accepting());
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z"]);
+    world.ok(["detect", "--dry-run"]).says("waits for its next step (second, due 2026-03-02T08:00:00Z)");
+    world.ok(["preview", "c1"]).says("next for cart c1: second, due 2026-03-02T08:00:00Z").says("Subject: Second");
+    world.ok(["preview", "c1", "--step", "last"]).says("Subject: Third");
+    world.exits(2, ["preview", "c1", "--step", "lost"]).says("reminder, second, last");
+    world.ok(["log"]).says("c1 reminder");
+    world.ok(["detect", "--test-to", "me@shop.example", "--step", "last"]);
+    assert_eq!(subjects(&server), ["First", "[test] Third"]);
+}
+
+#[test]
+fn carts_of_little_worth_or_of_excluded_goods_are_left_out() {
+    let server = Server::start(Plan::accepting());
+    let world = World::new()
+        .cart(Cart::of("small").item("A", "Pin", 1, "1.00"))
+        .cart(Cart::of("enough").item("A", "Lamp", 1, "20.00"))
+        .cart(Cart::of("dollars").currency("USD").item("A", "Pin", 1, "1.00"))
+        .cart(Cart::of("gift").item("GIFT-7", "Card", 1, "50.00"))
+        .cart(Cart::of("mixed").item("GIFT-7", "Card", 1, "50.00").item("A", "Lamp", 1, "20.00"))
+        .cart(Cart::of("large").item("A", "Yacht", 1, "9000.00"))
+        .smtp(&server)
+        .set("detect.min_value", "EUR = '20.00'".parse::<toml::Table>().unwrap())
+        .set("detect.max_value", "EUR = '1000'".parse::<toml::Table>().unwrap())
+        .set("detect.exclude_sku", toml::Value::Array(vec!["GIFT-*".into()]))
+        .init();
+    world
+        .ok(["detect", "--dry-run"])
+        .says("filtered (€1.00 is less than min_value, €20.00)")
+        .says("GIFT-7 is excluded");
+    world.ok(["detect"]);
+    let mut recipients = server.recipients();
+    recipients.sort();
+    assert_eq!(recipients, ["dollars@example.com", "enough@example.com", "mixed@example.com"]);
+    world.configure("detect.exclude", "any");
+    world.exits(0, ["detect", "--dry-run"]).says("left out    cart mixed");
+    world.configure("detect.min_value", "EUR = 'much'".parse::<toml::Table>().unwrap());
+    world.exits(78, ["detect"]).says("is no amount of a currency");
+}
