@@ -324,7 +324,7 @@ class Model:
         self.ordered_carts, self.ordered_by = set(), {}
         self.mailboxes = {}
         self.rows = []
-        self.by_identity, self.by_address, self.of_cart, self.of_person = {}, {}, {}, {}
+        self.by_identity, self.by_address, self.of_cart, self.to_address = {}, {}, {}, {}
         self.seconds_taken = set()
         self.waiting = []
         self.armings = {}
@@ -643,19 +643,17 @@ class Model:
 
     def remember_flow(self, cart, episode):
         if episode is not None and any(row.counts for row in episode.rows):
-            for name in (cart.identity, cart.address):
-                self.flowing.setdefault(name, []).append(cart)
+            self.flowing.setdefault(cart.address, []).append(cart)
 
     def is_superseded(self, cart):
-        """Whether another cart of this person, touched later, is what they are to be written about."""
-        for name in (cart.identity, cart.address):
-            for other in self.flowing.get(name, []):
-                if other.cart_id != cart.cart_id and other.hash != cart.hash and other.touched_at > cart.touched_at:
-                    return True
+        """Whether another cart of this address, touched later, is what its shopper is to be written about."""
+        for other in self.flowing.get(cart.address, []):
+            if other.cart_id != cart.cart_id and other.hash != cart.hash and other.touched_at > cart.touched_at:
+                return True
         chosen = self.chosen.get(cart.address)
         if chosen is not None and chosen.hash != cart.hash and chosen.cart_id != cart.cart_id:
             return True
-        for row in self.of_person.get(cart.address, []) + self.of_person.get(cart.identity, []):
+        for row in self.to_address.get(cart.address, []):
             if row.counts and row.cart_id != cart.cart_id and row.hash != cart.hash and row.touched_at > cart.touched_at:
                 return True
         return False
@@ -707,8 +705,7 @@ class Model:
         self.by_identity.setdefault((row.identity, row.hash), []).append(row)
         self.by_address.setdefault((row.address, row.hash), []).append(row)
         self.of_cart.setdefault(row.cart_id, []).append(row)
-        self.of_person.setdefault(row.identity, []).append(row)
-        self.of_person.setdefault(row.address, []).append(row)
+        self.to_address.setdefault(row.address, []).append(row)
 
     # Coupons.
 

@@ -36,6 +36,14 @@ CONFIGS = {
     # Today's rules, every key as it is without being said.
     "none": {"detect": {}},
     "steps": {"detect": {"max_age": "5d", "step": [{k: v for k, v in step.items() if k != "coupon"} for step in STEPS]}},
+    "hours": {
+        "detect": {
+            "max_age": "5d", "min_value": {"EUR": 20},
+            "step": [{k: v for k, v in step.items() if k != "coupon"} for step in STEPS],
+        },
+        "send_window": {"hours": "08:00-21:00", "days": ["mon", "tue", "wed", "thu", "fri", "sat"], "spread": "30m"},
+        "caps": {"per_person": ["1 in 20h", "3 in 7d"], "quiet_after_order": "24h"},
+    },
     "all": {
         "detect": {"max_age": "5d", "min_value": {"EUR": 20}, "step": STEPS},
         "send_window": {"hours": "08:00-21:00", "days": ["mon", "tue", "wed", "thu", "fri", "sat"], "spread": "30m"},
@@ -190,7 +198,7 @@ class Month:
         for day in range(4, self.days, 5):
             at = self.start + day * DAY + self.random.random() * DAY
             self.add(at, "config", set={"detect": {"step": self.random.choice(edits)}})
-            if self.kind == "all" and self.random.random() < 0.5:
+            if self.kind in ("hours", "all") and self.random.random() < 0.5:
                 caps = self.random.choice((["1 in 20h", "3 in 7d"], ["2 in 20h"], ["1 in 30h"]))
                 self.add(at + HOUR, "config", set={"caps": {"per_person": caps, "quiet_after_order": "24h"}})
             if self.kind == "all" and self.random.random() < 0.3:
