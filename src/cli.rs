@@ -1,5 +1,7 @@
 //! The command line. The doc comments here are the help text.
 
+mod examples;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use crate::shops::SHOPS;
 /// Writes to people who left a cart behind, and sends scheduled campaigns: never the same message twice, none dropped in
 /// silence. Started by cron every minute.
 #[derive(Debug, Parser)]
-#[command(name = "mailonce", version, max_term_width = 100)]
+#[command(name = "mailonce", version, max_term_width = 100, after_help = examples::MAILONCE)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -50,23 +52,31 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show the main job on an example shop, in a folder of its own; nothing leaves this machine
+    #[command(after_help = examples::DEMO)]
     Demo(Demo),
     /// Write what is missing of configuration, templates and ledger; overwrite nothing
+    #[command(after_help = examples::INIT)]
     Init(Init),
     /// Find abandoned carts and write to their owners, once each
+    #[command(after_help = examples::DETECT)]
     Detect(Detect),
     /// Open the campaigns that are due, and send what they planned
+    #[command(after_help = examples::RUN_CAMPAIGNS)]
     RunCampaigns(RunCampaigns),
     /// Look at campaigns and steer them
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::CAMPAIGN)]
     Campaign(Campaign),
     /// Move duplicate rows of an older system's log aside: the first step of adopting it
+    #[command(after_help = examples::CLEANUP_DUPLICATES)]
     CleanupDuplicates(CleanupDuplicates),
     /// Turn an older system's log into a ledger: columns, indexes, constraints; the second step of adopting it
+    #[command(after_help = examples::ADD_INDEX)]
     AddIndex(AddIndex),
     /// Show open issues, counts by state, what is due, what is in doubt, the last runs
+    #[command(after_help = examples::STATUS)]
     Status,
     /// List episodes and messages
+    #[command(after_help = examples::LOG)]
     Log(Log),
     /// List what waits for a person: messages in doubt, and what was missed, expired or paused; and settle it
     ///
@@ -74,27 +84,31 @@ pub enum Command {
     /// is right as it is, by --accept. With --mail-log under cron it says nothing while no one is
     /// needed: what the log settles is recorded in silence (-v says it); exit 1 and a line, once, for what stays in doubt
     /// an hour after its body was begun and for what the log contradicts. After a restored backup: --restored.
+    #[command(after_help = examples::RESOLVE)]
     Resolve(Resolve),
     /// Keep the list of addresses that are never written to
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::SUPPRESS)]
     Suppress(Suppress),
     /// Bring data over from elsewhere
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::IMPORT)]
     Import(Import),
     /// Look at what is read of the shop
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::SOURCE)]
     Source(Source),
     /// Render the message for one cart, or of one campaign, into files to look at, without touching the ledger
+    #[command(after_help = examples::PREVIEW)]
     Preview(Preview),
     /// Check every invariant of the ledger, and against the mail server's log: exit 0, or 1 and a line for each violation
+    #[command(after_help = examples::AUDIT)]
     Audit(Audit),
     /// Look at everything a run needs, send nothing, and name the remedy: exit 1 when something must be mended
+    #[command(after_help = examples::DOCTOR)]
     Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// The folder to make
+    /// The folder to make; one that is there already must be empty, or as `demo` left it
     #[arg(default_value = "mailonce-demo")]
     pub dir: PathBuf,
 }
@@ -159,9 +173,12 @@ pub struct RunCampaigns {
 #[derive(Debug, Subcommand)]
 pub enum Campaign {
     /// Show each campaign: zone, next and last run, totals, and the current occurrence's messages by state
+    #[command(after_help = examples::CAMPAIGN_LIST)]
     List,
     /// List a campaign's occurrences, and who got one, who did not, and why
+    #[command(after_help = examples::CAMPAIGN_SHOW)]
     Show {
+        /// The campaign
         id: String,
         /// The recipients of this occurrence (its instant, as listed) instead of the newest opened one
         #[arg(long, value_name = "TIME", value_parser = parse_instant)]
@@ -171,27 +188,48 @@ pub enum Campaign {
         csv: bool,
     },
     /// Add a definition to campaigns.toml, check it, and say when it will run first
+    #[command(after_help = examples::CAMPAIGN_ADD)]
     Add(Box<CampaignAdd>),
     /// Send one message, rendered for the first of its audience and marked as a test; the ledger does not know of it
+    #[command(after_help = examples::CAMPAIGN_TEST)]
     Test {
+        /// The campaign
         id: String,
         /// Who gets it
         #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
         to: Address,
     },
     /// Open nothing more and send nothing more, until resumed
-    Pause { id: String },
+    #[command(after_help = examples::CAMPAIGN_PAUSE)]
+    Pause {
+        /// The campaign
+        id: String,
+    },
     /// Go on after a pause; says what fell due meanwhile and will never open
-    Resume { id: String },
+    #[command(after_help = examples::CAMPAIGN_RESUME)]
+    Resume {
+        /// The campaign
+        id: String,
+    },
     /// Open nothing more, permanently; what is planned is not sent
-    Cancel { id: String },
+    #[command(after_help = examples::CAMPAIGN_CANCEL)]
+    Cancel {
+        /// The campaign
+        id: String,
+    },
     /// Take a campaign's definition out of campaigns.toml, and cancel it; the rest of the file stays as it is
-    Remove { id: String },
+    #[command(after_help = examples::CAMPAIGN_REMOVE)]
+    Remove {
+        /// The campaign
+        id: String,
+    },
     /// Plan refused, expired or cancelled messages of an occurrence anew
     ///
-    /// With --template they are written with a corrected template, after it was tried on them; so is what is still planned of
-    /// that occurrence.
+    /// What the campaign's own template refused is written with the definition's, once that is corrected. With --template all
+    /// of them are; it is tried on them first, and what is still planned of that occurrence is written with it, too.
+    #[command(after_help = examples::CAMPAIGN_RETRY)]
     Retry {
+        /// The campaign
         id: String,
         /// Which: repeat it for several
         #[arg(long, required = true, value_parser = one_of(Retried::ALL, Retried::word, Retried::of_word))]
@@ -208,8 +246,9 @@ pub enum Campaign {
 
 #[derive(Debug, Args)]
 pub struct CampaignAdd {
-    /// Letters, digits, `.`, `_` and `-`, at most 64
+    /// Its name from now on: letters, digits, `.`, `_` and `-`, at most 64
     pub id: String,
+    /// The subject; may use the columns of the audience, as {{ name }}
     #[arg(long)]
     pub subject: String,
     /// Path of the template, as campaigns.toml will have it
@@ -227,17 +266,17 @@ pub struct CampaignAdd {
     /// By a cron expression of five fields: "0 9 * * MON"
     #[arg(long, value_name = "EXPRESSION", conflicts_with_all = ["at", "every"])]
     pub cron: Option<String>,
-    /// day, week or month; with --time, and --on for week and month
-    #[arg(long, conflicts_with = "at", requires = "time")]
+    /// Again and again: day, week or month; with --time, and --on for week and month
+    #[arg(long, value_name = "PERIOD", conflicts_with = "at", requires = "time")]
     pub every: Option<String>,
-    /// monday … sunday, or the day of the month
-    #[arg(long, requires = "every")]
+    /// On which day: monday … sunday, or the day of the month
+    #[arg(long, value_name = "DAY", requires = "every")]
     pub on: Option<String>,
-    /// 09:00
-    #[arg(long, requires = "every")]
+    /// At which wall time: 09:00
+    #[arg(long, value_name = "TIME", requires = "every")]
     pub time: Option<String>,
-    /// An IANA zone [default: UTC]
-    #[arg(long)]
+    /// The zone of these times, by its IANA name [default: UTC]
+    #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
 }
 
@@ -320,9 +359,8 @@ pub struct Resolve {
     /// The server took them over: they count as sent
     #[arg(long, group = "decision", requires = "reason")]
     pub sent: bool,
-    /// The server did not take them over: plan them again, under the same Message-ID. Only 15 minutes after the body
-    /// was begun: until then a dead sender's socket may still deliver it. Also plans a refused cart message again, when
-    /// the template was corrected or the address works again
+    /// The server did not take them over: plan them again, under the same Message-ID, from 15 minutes after the body was
+    /// begun (a dead sender's socket may still deliver it until then). Also plans a refused cart message again
     #[arg(long, group = "decision", requires = "reason")]
     pub resend: bool,
     /// The server did not take them over, and they are not tried again
@@ -352,36 +390,41 @@ pub struct Resolve {
 #[derive(Debug, Subcommand)]
 pub enum Suppress {
     /// Never write to these addresses again
+    #[command(after_help = examples::SUPPRESS_ADD)]
     Add {
         /// One or more addresses
         #[arg(required = true, value_parser = Address::parse)]
         addresses: Vec<Address>,
-        /// Why
+        /// Why; kept with each address
         #[arg(long, default_value = "by hand")]
         reason: String,
     },
     /// Allow these addresses again
+    #[command(after_help = examples::SUPPRESS_REMOVE)]
     Remove {
         /// One or more addresses
         #[arg(required = true, value_parser = Address::parse)]
         addresses: Vec<Address>,
     },
     /// List the addresses
+    #[command(after_help = examples::SUPPRESS_LIST)]
     List,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Source {
     /// Print the queries in force, of the preset or of the configuration: to start one of your own from
+    #[command(after_help = examples::SOURCE_QUERIES)]
     Queries,
     /// Show the first carts that are idle and within reach, addresses masked, and what would become of each
     ///
     /// Nothing is written, and the ledger is not asked: it may hold more against a cart. See `detect --dry-run`.
+    #[command(after_help = examples::SOURCE_CARTS)]
     Carts {
         /// Only this one, however long ago it was touched
         #[arg(conflicts_with = "limit")]
         cart_id: Option<String>,
-        /// So many
+        /// At most so many
         #[arg(long, default_value_t = 5, value_name = "N")]
         limit: usize,
     },
@@ -390,8 +433,9 @@ pub enum Source {
 #[derive(Debug, Subcommand)]
 pub enum Import {
     /// Add the addresses of a file to the suppression list: one a line, or CSV with a column `email` or `address`
+    #[command(after_help = examples::IMPORT_SUPPRESSIONS)]
     Suppressions {
-        /// The file
+        /// The file to read
         file: PathBuf,
         /// Why, where the file has no column `reason`
         #[arg(long, default_value = "imported")]
@@ -405,8 +449,10 @@ pub enum Import {
     /// created_at: one that is there already under the same id (or without one) is not added again, and under another id
     /// it is a copy, which goes to removed_duplicate. A mailed row whose time cannot be read counts as mailed now. All
     /// rows are imported, or none when the file cannot be read to its end; into a live ledger also when one of them is bad.
+    #[command(after_help = examples::IMPORT_LOG)]
     Log(ImportLog),
     /// Take over the scheduled campaigns of an older system: a JSON list of objects with `campaign_id`, `schedule_time` …
+    #[command(after_help = examples::IMPORT_SCHEDULES)]
     Schedules {
         /// The file to read
         file: PathBuf,
@@ -525,4 +571,86 @@ fn parse_reason(text: &str) -> Result<String, String> {
 fn parse_instant(text: &str) -> Result<Instant, String> {
     instant::parse(text, chrono_tz::Tz::UTC)
         .ok_or_else(|| format!("{text:?} is no time; write for example 2026-03-01T08:00:00Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// A command, and all below it, with the words that lead there.
+    fn with_all_below(path: Vec<String>, command: clap::Command) -> Vec<(Vec<String>, clap::Command)> {
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help").cloned();
+        let below = below.flat_map(|below| {
+            let path = [path.clone(), vec![below.get_name().to_owned()]].concat();
+            with_all_below(path, below)
+        });
+        let below: Vec<_> = below.collect();
+        [vec![(path, command)], below].concat()
+    }
+
+    fn every_command() -> Vec<(Vec<String>, clap::Command)> {
+        let all = with_all_below(vec!["mailonce".into()], Cli::command());
+        assert!(all.len() > 30, "only {} commands were found", all.len());
+        all
+    }
+
+    /// The lines of a command's examples, split into words as a shell does.
+    fn examples_of(command: &clap::Command) -> Vec<Vec<String>> {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = text.strip_prefix("Examples:\n").unwrap_or_default().lines();
+        lines
+            .map(|line| {
+                let line = line.strip_prefix("  ").unwrap().split(" # ").next().unwrap();
+                let quoted = line.split('"').enumerate().flat_map(|(at, part)| match at % 2 {
+                    0 => part.split_whitespace().map(str::to_owned).collect(),
+                    _ => vec![part.to_owned()],
+                });
+                quoted.collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_command_and_every_argument_has_its_text() {
+        for (path, command) in every_command() {
+            let path = path.join(" ");
+            assert!(command.get_about().is_some(), "{path} has no text");
+            for argument in command.get_arguments() {
+                let text = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(text.len() > 8, "{path}: {} has no text", argument.get_id());
+                assert!(text.len() < 250, "{path}: the text of {} is too long to read", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_understood() {
+        for (path, command) in every_command() {
+            let examples = examples_of(&command);
+            assert!(!examples.is_empty(), "{} has no examples", path.join(" "));
+            for example in examples {
+                let is_of_it = path.iter().all(|word| example.contains(word));
+                assert!(is_of_it, "{example:?} is no example of {}", path.join(" "));
+                if let Err(err) = Cli::try_parse_from(&example) {
+                    panic!("{example:?}: {err}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_flag_stands_in_an_example_of_its_command() {
+        for (path, command) in every_command() {
+            let examples = examples_of(&command).concat();
+            let flags = command.get_arguments().filter(|argument| path.len() == 1 || !argument.is_global_set());
+            for flag in
+                flags.filter_map(|argument| argument.get_long()).filter(|flag| !["help", "version"].contains(flag))
+            {
+                let there = examples.contains(&format!("--{flag}"));
+                assert!(there, "{}: --{flag} stands in no example", path.join(" "));
+            }
+        }
+    }
 }

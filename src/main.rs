@@ -21,6 +21,7 @@ mod settings;
 mod shops;
 mod source;
 mod stop;
+mod user;
 
 use std::process::ExitCode;
 

@@ -14,11 +14,14 @@ use sha2::{Digest, Sha256};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::failure::{Exit, Failure};
+use crate::output::count;
 
 const RECORD_BYTES: usize = 192;
 const HOLDER_BYTES: usize = 256;
 /// A holder older than this is worth a line also where no one watches.
 const LONG_HELD: Duration = Duration::from_secs(15 * 60);
+/// Stands for the holder where this user may not read the lock file.
+pub const NOT_KNOWN: &str = "perhaps; this user may not read the lock file";
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// What the lock file remembers of the last run, to compare with the ledger.
@@ -137,10 +140,14 @@ impl RunLock {
         }
     }
 
-    /// Who holds the lock of a ledger just now; `None` when no one does.
+    /// Who holds the lock of a ledger just now; `None` when no one does, and [`NOT_KNOWN`] to a user who may not read it.
     pub fn current_holder(ledger: &Path) -> Option<String> {
         let path = RunLock::path_for(ledger);
-        let file = File::open(&path).ok()?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(err) if err.kind() == std::io::ErrorKind::PermissionDenied => return Some(NOT_KNOWN.into()),
+            Err(_) => return None,
+        };
         match fs2::FileExt::try_lock_shared(&file) {
             Ok(()) => None,
             Err(_) => Some(holder(&path).unwrap_or_else(|| "someone".into())),
@@ -202,7 +209,8 @@ fn held(file: &File, path: &Path) -> Failure {
     );
     failure.quiet = age < LONG_HELD && !std::io::stderr().is_terminal();
     if age >= LONG_HELD {
-        failure.next = format!("it has run for {} minutes; look at it if that is not expected", age.as_secs() / 60);
+        failure.next =
+            format!("it has run for {}; look at it if that is not expected", count(age.as_secs() / 60, "minute"));
     }
     failure
 }

@@ -37,7 +37,7 @@ impl Sink for Facts<'_> {
 }
 
 pub fn run(context: &Context<'_>, args: &cli::Audit) -> Result<Exit> {
-    let settings = context.settings()?;
+    let settings = context.settings_without_secrets()?;
     Ledger::check_path(settings.place())?;
     // Before the ledger: it is written after the ledger, so it must not be ahead of what is read next.
     let record = RunLock::peek(&settings.ledger);

@@ -1,17 +1,22 @@
 //! `demo`: the main job on an example shop, in a folder of its own. The real commands run, as a user would run them.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use chrono::{TimeDelta, Utc};
+use sha2::{Digest, Sha256};
 
 use super::Context;
 use crate::cli;
 use crate::domain::instant;
+use crate::domain::message_key::hex;
 use crate::failure::{Exit, Failure};
+use crate::output::count;
 
 const SHOP: &str = include_str!("../../examples/shop.sql");
 const CONFIG: &str = include_str!("../../examples/mailonce.toml");
@@ -21,98 +26,90 @@ const CAMPAIGN: &str = include_str!("../../examples/templates/spring.html");
 const CAMPAIGN_IN: Duration = Duration::from_secs(2);
 /// An audience that was written just now might still be on its way: this one is as old as it would be in real use.
 const AUDIENCE_AGE: Duration = Duration::from_secs(60);
-/// Marks a folder that `demo` made, and may make afresh.
-const MARK: &str = ".made-by-mailonce-demo";
+/// Lists what `demo` left in its folder, as `sha256sum` does. What is still so may be made afresh; nothing else is touched.
+const LEFT: &str = ".made-by-mailonce-demo";
+/// The list itself, and what any look at the ledger writes to.
+const NO_ONES_OWN: [&str; 2] = [LEFT, "mailonce.db-shm"];
 
 pub fn run(context: &Context<'_>, args: &cli::Demo) -> Result<Exit> {
     let folder = &args.dir;
-    if folder.exists() {
-        if !folder.join(MARK).is_file() {
-            return Err(Failure::usage(
-                format!("{} is there already, and `demo` did not make it", folder.display()),
-                "name another folder: `mailonce demo DIR`",
-            )
-            .into());
-        }
-        fs::remove_dir_all(folder).map_err(|err| cannot_write(folder, &err))?;
-    }
-    fs::create_dir_all(folder).map_err(|err| cannot_write(folder, &err))?;
-    fs::create_dir(folder.join("templates")).map_err(|err| cannot_write(folder, &err))?;
-    let files =
-        [(MARK, ""), ("mailonce.toml", CONFIG), ("audience.csv", AUDIENCE), ("templates/spring.html", CAMPAIGN)];
-    for (name, text) in files {
-        fs::write(folder.join(name), text).map_err(|err| cannot_write(folder, &err))?;
-    }
-    fs::File::options()
-        .write(true)
-        .open(folder.join("audience.csv"))
-        .and_then(|audience| audience.set_modified(SystemTime::now() - AUDIENCE_AGE))
-        .map_err(|err| cannot_write(folder, &err))?;
+    clear(folder)?;
+    make_files(folder).map_err(|err| cannot_write(folder, &err))?;
     rusqlite::Connection::open(folder.join("shop.db"))
         .and_then(|shop| shop.execute_batch(SHOP))
         .context("could not make the example shop")?;
-    let say = |line: &str| context.output.print(line);
-    say(&format!(
-        "An example shop with seven carts is in {}/shop.db; a rehearsal ledger keeps the record:",
-        folder.display()
-    ));
-    step(context, folder, &["init", "--rehearsal"])?;
-    say("\nWho would get a mail, and why the others would not:");
-    step(context, folder, &["detect", "--dry-run"])?;
-    say("\nThe first run writes to them:");
-    step(context, folder, &["-v", "detect"])?;
-    say("\nThe second run finds nothing left to do:");
-    step(context, folder, &["-v", "detect"])?;
-    say("\nA campaign, due in two seconds, to the four rows of audience.csv:");
-    let at = instant::text(Utc::now() + TimeDelta::from_std(CAMPAIGN_IN)?);
-    let subject = "Spring is here, {{ name }}";
-    let add = [
-        "campaign",
-        "add",
-        "spring",
-        "--subject",
-        subject,
-        "--template",
-        "templates/spring.html",
-        "--audience",
-        "audience.csv",
-    ];
-    step(context, folder, &[&add[..], &["--at", &at]].concat())?;
-    std::thread::sleep(CAMPAIGN_IN);
-    step(context, folder, &["-v", "run-campaigns"])?;
-    step(context, folder, &["-v", "run-campaigns"])?;
-    step(context, folder, &["campaign", "list"])?;
-    say("\nWhat the ledger says:");
-    step(context, folder, &["status"])?;
-    let mut mails: Vec<_> = fs::read_dir(folder.join("outbox"))
-        .map_err(|err| cannot_write(folder, &err))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ext| ext == "eml"))
-        .collect();
-    mails.sort();
-    say("\nThe messages, as files to open with a mail program:");
-    for mail in &mails {
-        say(&format!("  {}", mail.display()));
-    }
+    show(context, folder)?;
+    let mails = mails(folder).map_err(|err| cannot_write(folder, &err))?;
+    note_what_is_left(folder).map_err(|err| cannot_write(folder, &err))?;
     let config = folder.join("mailonce.toml");
-    say(&format!("\nTry next: mailonce --config {} preview c1 --out {}/preview", config.display(), folder.display()));
+    context.output.print(format!(
+        "\n{} as files, for any mail program: {}",
+        count(mails.len() as u64, "message"),
+        folder.join("outbox").display()
+    ));
+    context.output.print(format!(
+        "Next: mailonce --config {} preview c1 --out {}",
+        quoted(&config.to_string_lossy()),
+        quoted(&folder.join("preview").to_string_lossy())
+    ));
     context.output.document(&serde_json::json!({ "folder": folder, "config": config, "messages": mails }));
     Ok(Exit::Done)
 }
 
+/// What a new user is to see, in forty lines at most.
+fn show(context: &Context<'_>, folder: &Path) -> Result<()> {
+    let say = |line: &str| context.output.print(line);
+    say(&format!("An example shop with seven carts is in {}:", folder.join("shop.db").display()));
+    step(context, folder, &["init", "--rehearsal"], Shown::First(1))?;
+    say("\nWho would get a mail, and why the others would not:");
+    step(context, folder, &["detect", "--dry-run"], Shown::All)?;
+    say("\nThe first run writes to them, the second finds nothing left to do:");
+    step(context, folder, &["-v", "detect"], Shown::Last(1))?;
+    step(context, folder, &["-v", "detect"], Shown::Last(1))?;
+    say("\nA campaign, due in two seconds, to the four rows of audience.csv:");
+    let at = instant::text(Utc::now() + TimeDelta::from_std(CAMPAIGN_IN)?);
+    let what = ["--subject", "Spring is here, {{ name }}", "--template", "templates/spring.html"];
+    let to_whom_and_when = ["--audience", "audience.csv", "--at", &at];
+    step(context, folder, &[&["campaign", "add", "spring"], &what[..], &to_whom_and_when].concat(), Shown::First(1))?;
+    std::thread::sleep(CAMPAIGN_IN);
+    step(context, folder, &["-v", "run-campaigns"], Shown::Last(2))?;
+    say("\nWhat the ledger says of all that:");
+    step(context, folder, &["status"], Shown::First(1))
+}
+
+/// How much of a command's output is shown; `…` stands for the rest.
+#[derive(Clone, Copy)]
+enum Shown {
+    All,
+    First(usize),
+    Last(usize),
+}
+
+impl Shown {
+    fn of<'a>(self, lines: &[&'a str]) -> Vec<&'a str> {
+        match self {
+            Shown::First(most) if lines.len() > most => [&lines[..most], &["…"]].concat(),
+            Shown::Last(most) if lines.len() > most => [&["…"], &lines[lines.len() - most..]].concat(),
+            _ => lines.to_vec(),
+        }
+    }
+}
+
 /// Runs one command of this very program in the folder, its output indented.
-fn step(context: &Context<'_>, folder: &Path, args: &[&str]) -> Result<()> {
+fn step(context: &Context<'_>, folder: &Path, args: &[&str], shown: Shown) -> Result<()> {
     let program = std::env::current_exe().context("could not find this program's own file")?;
     let output = Command::new(program)
         .args(args)
         .current_dir(folder)
         .env_remove("MAILONCE_CONFIG")
+        .env_remove("MAILONCE_LOG_FORMAT")
         .output()
         .context("could not start this program again")?;
-    let quoted = |arg: &&str| if arg.contains(' ') { format!("\"{arg}\"") } else { (*arg).to_owned() };
-    context.output.print(format!("  $ mailonce {}", args.iter().map(quoted).collect::<Vec<_>>().join(" ")));
+    let typed: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+    context.output.print(format!("  $ mailonce {}", typed.join(" ")));
     let texts = [output.stderr.as_slice(), output.stdout.as_slice()].map(String::from_utf8_lossy);
-    for line in texts.iter().flat_map(|text| text.lines()) {
+    let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
+    for line in shown.of(&lines) {
         context.output.print(format!("  {line}"));
     }
     if !output.status.success() {
@@ -125,7 +122,94 @@ fn step(context: &Context<'_>, folder: &Path, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn cannot_write(folder: &Path, err: &std::io::Error) -> Failure {
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@+".contains(c);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Takes away what an earlier demo left in the folder, if nothing in it was changed or added since.
+///
+/// # Errors
+/// Exit 2: a file is there that no demo made, or that is not as the demo left it. Nothing was touched.
+fn clear(folder: &Path) -> Result<(), Failure> {
+    if let Ok(meta) = fs::symlink_metadata(folder)
+        && !meta.is_dir()
+    {
+        return Err(not_its_own(folder, folder));
+    }
+    let there = digests(folder).map_err(|err| cannot_write(folder, &err))?;
+    if there.is_empty() {
+        return Ok(());
+    }
+    let left = fs::read_to_string(folder.join(LEFT)).unwrap_or_default();
+    let left: BTreeMap<&str, &str> =
+        left.lines().filter_map(|line| line.split_once("  ")).map(|(digest, name)| (name, digest)).collect();
+    let is_as_left = |(name, digest): &(&String, &String)| {
+        NO_ONES_OWN.contains(&name.as_str()) || left.get(name.as_str()) == Some(&digest.as_str())
+    };
+    if let Some((name, _)) = there.iter().find(|file| !is_as_left(file)) {
+        return Err(not_its_own(folder, &folder.join(name)));
+    }
+    for name in there.keys() {
+        fs::remove_file(folder.join(name)).map_err(|err| cannot_write(folder, &err))?;
+    }
+    Ok(())
+}
+
+fn not_its_own(folder: &Path, file: &Path) -> Failure {
+    Failure::usage(
+        format!("{} is not as `demo` left it, or was not made by it", file.display()),
+        format!("name another folder: `mailonce demo DIR`; or move {} away", folder.display()),
+    )
+    .kept("nothing was touched")
+}
+
+/// The files in a folder and below it, by their path in it, with their SHA-256. What is no plain file has none.
+fn digests(folder: &Path) -> io::Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop().filter(|next| next.exists()) {
+        for entry in fs::read_dir(next)? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            if kind.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let digest = if kind.is_file() { hex(&Sha256::digest(fs::read(&path)?)) } else { String::new() };
+            let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
+            found.insert(name, digest);
+        }
+    }
+    Ok(found)
+}
+
+fn note_what_is_left(folder: &Path) -> io::Result<()> {
+    let lines = digests(folder)?.into_iter().map(|(name, digest)| format!("{digest}  {name}\n"));
+    fs::write(folder.join(LEFT), lines.collect::<String>())
+}
+
+fn make_files(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder.join("templates"))?;
+    for (name, text) in [("mailonce.toml", CONFIG), ("audience.csv", AUDIENCE), ("templates/spring.html", CAMPAIGN)] {
+        fs::write(folder.join(name), text)?;
+    }
+    let audience = fs::File::options().write(true).open(folder.join("audience.csv"))?;
+    audience.set_modified(SystemTime::now() - AUDIENCE_AGE)
+}
+
+fn mails(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let files = fs::read_dir(folder.join("outbox"))?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut mails: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "eml")).collect();
+    mails.sort();
+    Ok(mails)
+}
+
+fn cannot_write(folder: &Path, err: &io::Error) -> Failure {
     Failure::ledger(
         format!("could not write to {}: {err}", folder.display()),
         "run it where you may write, on a disk with space left",

@@ -10,15 +10,17 @@ use serde::Serialize;
 
 use super::{Context, detect, run_campaigns, trial};
 use crate::cli;
+use crate::domain::campaign::Audience;
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Kind, Records};
 use crate::mail::smtp::SmtpServer;
 use crate::output::count;
-use crate::run_lock::{Found, RunLock};
+use crate::run_lock::{Found, NOT_KNOWN, RunLock};
 use crate::settings::{Settings, TransportSettings};
 use crate::source::{self, Advice, Row, Source, Touched};
+use crate::user::{self, Right};
 
 /// Below this much room on the ledger's disk, nothing can be relied on.
 const LEAST_ROOM: u64 = 32 << 20;
@@ -89,11 +91,17 @@ impl Findings {
 pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
     let mut findings = Findings::default();
     let settings = context.settings();
-    if let Some(settings) = findings.take("configuration", settings, "every key is known and within its bounds") {
+    let with_secrets = findings.take("configuration", settings, "every key is known and within its bounds");
+    // Whom the passwords are not for is still told of all the rest.
+    let settings = with_secrets.clone().or_else(|| context.settings_without_secrets().ok());
+    if let Some(settings) = settings {
         look_at_placeholders(&settings, &mut findings);
         look_at_mail(&settings, &mut findings);
-        look_at_server(&settings, &mut findings);
-        look_at_source(context, &settings, &mut findings);
+        if with_secrets.is_some() {
+            look_at_server(&settings, &mut findings);
+            look_at_source(context, &settings, &mut findings);
+        }
+        look_at_rights(&settings, &mut findings);
         let checked = detect::check_template(&settings, context.clock.now());
         findings.take("template", checked, "the cart message can be rendered");
         // Read first: the file may lag behind the ledger, never the other way round.
@@ -209,7 +217,7 @@ fn look_at_server(settings: &Settings, findings: &mut Findings) {
         TransportSettings::File { dir } => {
             // It is made by the first run that writes.
             let place = if dir.exists() { dir.as_path() } else { folder_of(dir) };
-            match is_writable(place) {
+            match user::may(Right::Write, place) {
                 true => findings.ok("outbox", format!("{} can be written", dir.display())),
                 false => findings.fail(
                     "outbox",
@@ -289,7 +297,7 @@ impl CartsInReach {
 
     fn judge(&self, settings: &Settings, findings: &mut Findings) {
         let CartsInReach { carts, without_consent, bad, looked_for, ordered } = *self;
-        let max_age = humantime::format_duration(settings.detect.max_age);
+        let max_age = span::spoken(span::delta(settings.detect.max_age));
         let said = format!(
             "{} touched in the last {max_age}: {without_consent} without known consent, {ordered} of {looked_for} ordered, {}",
             count(carts, "cart"),
@@ -363,6 +371,45 @@ fn look_at_campaigns(context: &Context<'_>, settings: &Settings, ledger: &Record
     }
 }
 
+/// Whether the user who runs this may do what a run does with its files. What is not there, others look for.
+fn look_at_rights(settings: &Settings, findings: &mut Findings) {
+    let folder = folder_of(&settings.ledger);
+    let mut needed = vec![
+        (Right::Write, folder.canonicalize().unwrap_or_else(|_| folder.to_owned())),
+        (Right::Read, settings.ledger.clone()),
+        (Right::Write, settings.ledger.clone()),
+        (Right::Read, RunLock::path_for(&settings.ledger)),
+        (Right::Write, RunLock::path_for(&settings.ledger)),
+    ];
+    needed.extend(settings.detect.template.iter().map(|file| (Right::Read, file.clone())));
+    needed.extend(settings.campaigns.file.iter().map(|file| (Right::Read, file.clone())));
+    for campaign in run_campaigns::definitions(settings).map_or(Vec::new(), |definitions| definitions.campaigns) {
+        needed.push((Right::Read, campaign.template));
+        if let Audience::Csv(file) | Audience::JsonLines(file) = campaign.audience {
+            needed.push((Right::Read, file));
+        }
+    }
+    needed.retain(|(right, file)| is_there(file) && !user::may(*right, file));
+    needed.dedup_by(|(_, file), (_, before)| file == before);
+    let user = user::name_of(user::this());
+    if needed.is_empty() {
+        findings.ok("rights", format!("{user} may do all that a run does with its files"));
+    }
+    for (right, file) in needed {
+        let what = format!("{user} may not {} {}: {}", right.word(), file.display(), user::owner_of(&file));
+        findings.fail(
+            "rights",
+            what,
+            "run doctor as the user that cron runs as; if this is that user, grant it the right",
+        );
+    }
+}
+
+/// Whether a file is there, as far as this user can see.
+fn is_there(file: &Path) -> bool {
+    std::fs::metadata(file).err().is_none_or(|err| err.kind() != std::io::ErrorKind::NotFound)
+}
+
 fn look_at_permissions(settings: &Settings, findings: &mut Findings) {
     let mut sound = true;
     let mut files = vec![settings.ledger.clone(), RunLock::path_for(&settings.ledger)];
@@ -371,33 +418,28 @@ fn look_at_permissions(settings: &Settings, findings: &mut Findings) {
         name.push(end);
         files.push(name.into());
     }
-    // SAFETY: geteuid has no preconditions.
-    let user = unsafe { libc::geteuid() };
+    let user = user::this();
+    let mut of_a_group = false;
     for file in files {
         let Ok(meta) = std::fs::metadata(&file) else { continue };
         let mode = meta.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        // A group that may read was let in by a person; see docs/ledger.md.
+        of_a_group |= mode & 0o040 != 0;
+        if mode & 0o037 != 0 {
             sound = false;
-            let what = format!("{} can be read by others (mode {mode:04o}), and holds addresses", file.display());
+            let what = format!("{} is open to others (mode {mode:04o}), and holds addresses", file.display());
             findings.fail("permissions", what, format!("chmod 600 {}", file.display()));
         }
         if meta.uid() != user {
             sound = false;
-            let what = format!("{} belongs to user {}, and this is user {user}", file.display(), meta.uid());
-            findings.warn("permissions", what, "run every command, and doctor, as the user cron runs as");
+            let (owner, user) = (user::name_of(meta.uid()), user::name_of(user));
+            let what = format!("{} belongs to {owner}, and this is {user}", file.display());
+            findings.warn("permissions", what, "run every command that writes, and doctor, as the user cron runs as");
         }
     }
-    if !is_writable(folder_of(&settings.ledger)) || !is_writable(&settings.ledger) {
-        sound = false;
-        let what = format!("{} or its folder cannot be written", settings.ledger.display());
-        findings.fail(
-            "permissions",
-            what,
-            "make both writable for the user cron runs as: SQLite makes files beside it",
-        );
-    }
     if sound {
-        findings.ok("permissions", "the ledger and what lies beside it are for this user only");
+        let whose = if of_a_group { "this user only; their group may read" } else { "this user only" };
+        findings.ok("permissions", format!("the ledger and what lies beside it are for {whose}"));
     }
 }
 
@@ -414,6 +456,11 @@ fn look_at_room(settings: &Settings, findings: &mut Findings) {
 fn look_at_lock(settings: &Settings, ledger: &Records, record: Option<Found>, findings: &mut Findings) {
     match RunLock::current_holder(&settings.ledger) {
         None => findings.ok("lock", "no run is under way"),
+        Some(holder) if holder == NOT_KNOWN => findings.warn(
+            "lock",
+            "whether a run is under way is not known: this user may not read the lock file",
+            "run doctor as the user that cron runs as",
+        ),
         Some(holder) => {
             let started = holder.split(' ').find_map(|word| word.strip_prefix("started=")).and_then(instant::from_text);
             let age = started.map(|started| Instant::from(SystemTime::now()) - started);
@@ -421,7 +468,7 @@ fn look_at_lock(settings: &Settings, ledger: &Records, record: Option<Found>, fi
                 None => findings.ok("lock", format!("a run is under way: {holder}")),
                 Some(age) => findings.warn(
                     "lock",
-                    format!("held for {} minutes: {holder}", age.num_minutes()),
+                    format!("held for {}: {holder}", count(age.num_minutes().unsigned_abs(), "minute")),
                     "look at that process; when it hangs, kill it: what it had begun becomes in doubt",
                 ),
             }
@@ -464,9 +511,9 @@ fn look_at_history(
             ),
             Some(at) if now - at > expected => {
                 let what = format!(
-                    "the last good run of `mailonce {command}` ended at {}, {} minutes ago",
+                    "the last good run of `mailonce {command}` ended at {}, {} ago",
                     instant::text(at),
-                    (now - at).num_minutes()
+                    count((now - at).num_minutes().unsigned_abs(), "minute")
                 );
                 let remedy =
                     "is the crontab's line there, and cron running? `mailonce status` shows how the last runs ended";
@@ -506,10 +553,4 @@ fn look_at_history(
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn is_writable(path: &Path) -> bool {
-    let Ok(name) = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()) else { return false };
-    // SAFETY: the pointer is valid for the call.
-    unsafe { libc::access(name.as_ptr(), libc::W_OK) == 0 }
 }

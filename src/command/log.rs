@@ -12,7 +12,7 @@ use crate::failure::Exit;
 use crate::ledger::{LogFilter, MessageRow, Records};
 
 pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
-    let settings = context.settings()?;
+    let settings = context.settings_without_secrets()?;
     let ledger = Records::open(settings.place())?;
     let filter = LogFilter {
         user_id: args.user.clone(),

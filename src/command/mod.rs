@@ -7,6 +7,7 @@ mod cleanup_duplicates;
 mod demo;
 mod detect;
 mod doctor;
+mod holds;
 mod import;
 mod init;
 mod log;
@@ -40,6 +41,12 @@ struct Context<'a> {
 impl Context<'_> {
     fn settings(&self) -> Result<Settings, Failure> {
         Settings::read(self.global.config.as_deref())
+    }
+
+    /// The settings for a command that asks neither the shop nor the mail server: who types it may not be the user whom
+    /// their passwords are for.
+    fn settings_without_secrets(&self) -> Result<Settings, Failure> {
+        Settings::read_without_secrets(self.global.config.as_deref())
     }
 
     /// Opens the ledger for a command that writes and takes no lock. An older schema is brought up to date first, which

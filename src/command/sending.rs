@@ -93,6 +93,7 @@ impl<'a> Sending<'a> {
             output: self.context.output,
         };
         let mut run = Run::begin(self.settings, start, &self.transport)?;
+        run.ledger.runs().keep_caps(&self.settings.caps.per_person, self.context.clock.now())?;
         report.delivered().run = run.epoch;
         report.delivered().recovered_in_doubt = run.recovered.in_doubt;
         if let Err(err) = work(&mut run, &mut report) {

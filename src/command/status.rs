@@ -13,7 +13,7 @@ use crate::settings::TransportSettings;
 const NOTICES_SHOWN: usize = 20;
 
 pub fn run(context: &Context<'_>) -> Result<Exit> {
-    let settings = context.settings()?;
+    let settings = context.settings_without_secrets()?;
     let status = Status::read(&Records::open(settings.place())?, context.clock.now())?;
     context.output.document(&status);
     let sent = if matches!(settings.transport, TransportSettings::File { .. }) { "written" } else { "sent" };

@@ -13,7 +13,7 @@ use crate::output::count;
 const LONGEST_REASON: usize = 500;
 
 pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
-    let settings = context.settings()?;
+    let settings = context.settings_without_secrets()?;
     match args {
         Suppress::Add { addresses, reason } => {
             check_reason(reason)?;

@@ -44,8 +44,7 @@ pub(super) fn sample(
     context: &Context<'_>,
 ) -> Result<Sample> {
     let (_, letters) = letters_now(settings, campaign, planned_at)?;
-    let from = campaign.from.as_ref().unwrap_or(&settings.mail.from);
-    let gathered = gather(settings, ledger, campaign, planned_at, from.address.domain(), context.output.json)?;
+    let gathered = gather(settings, ledger, campaign, planned_at, context)?;
     let rendered = letters.try_on(&gathered.trial)?;
     Ok(Sample { gathered, letters, rendered })
 }

@@ -33,6 +33,7 @@ use crate::output::Output;
 use crate::run_lock::RunLock;
 use crate::settings::Limits;
 use crate::stop::Stop;
+pub use conversation::CANNOT_BE_RENDERED;
 use coordinator::Coordinator;
 pub use orders::{Job, Label};
 

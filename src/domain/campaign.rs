@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::Mailbox;
 use super::instant::Instant;
 use super::recurrence::Schedule;
+use super::send_window::SendWindow;
 
 /// One `[[campaign]]` of the campaigns file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Campaign {
     pub max_lateness: Duration,
     /// Messages expire this long after the occurrence's instant (72h).
     pub send_until: Duration,
+    /// Instead of the one of the configuration.
+    pub send_window: Option<SendWindow>,
     /// Instead of `mail.from`.
     pub from: Option<Mailbox>,
     pub enabled: bool,

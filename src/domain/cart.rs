@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 
 use super::address::Address;
@@ -43,6 +44,8 @@ pub struct Cart {
     pub recovery_url: Option<String>,
     /// Whether the shopper agreed to such mail; `None` when the shop does not say.
     pub consent: Option<bool>,
+    /// Whose clock the shopper goes by; `None` when the shop does not say.
+    pub timezone: Option<Tz>,
     /// When this very cart was ordered, where the source says it in the cart's own row (JSON Lines, CSV).
     pub ordered_at: Option<Instant>,
     /// Empty when the shopper emptied the cart.
@@ -167,6 +170,7 @@ mod tests {
             recovery_url: None,
             consent: None,
             ordered_at: None,
+            timezone: None,
             lines: lines.iter().map(line).collect(),
         }
     }

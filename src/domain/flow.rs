@@ -5,8 +5,10 @@
 //! its last message; a touch within that only moves the steps still to come.
 
 use chrono::TimeDelta;
+use chrono_tz::Tz;
 
 use super::instant::Instant;
+use super::send_window::SendWindow;
 use super::state::{Reason, State};
 
 /// One step, as far as its time goes.
@@ -75,7 +77,7 @@ impl Flow {
 
 /// A cart as the flow sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Clocks {
+pub struct Clocks<'a> {
     pub now: Instant,
     /// The cart's last touch.
     pub touched_at: Instant,
@@ -83,10 +85,19 @@ pub struct Clocks {
     pub window: TimeDelta,
     /// When an old copy of the ledger was put back: what went on then has lost its place.
     pub held_back_at: Option<Instant>,
+    /// When mail may leave, by the shopper's clock; `None` is always.
+    pub hours: Option<(&'a SendWindow, Tz)>,
+}
+
+impl Clocks<'_> {
+    /// When something due at `at` can leave at the earliest.
+    fn opens(&self, at: Instant) -> Instant {
+        self.hours.map_or(at, |(window, zone)| window.earliest(at, zone))
+    }
 }
 
 /// What comes next for a cart whose messages were `past`, oldest first. `steps` are in the order of their `after`, one at least.
-pub fn next(steps: &[Step], past: &[Past], clocks: Clocks) -> Flow {
+pub fn next(steps: &[Step], past: &[Past], clocks: Clocks<'_>) -> Flow {
     if past.iter().any(|message| matches!(message.state, State::Planned | State::Armed)) {
         return Flow::of(Next::Open);
     }
@@ -111,16 +122,16 @@ pub fn next(steps: &[Step], past: &[Past], clocks: Clocks) -> Flow {
     }
 }
 
-/// Whether nothing follows it. What came too late, or was taken out of the configuration, is passed over.
+/// Whether nothing follows it. What came too late, would have been one too many, or was taken out of the configuration, is passed over.
 fn ends_it(message: &Past) -> bool {
     match message.state {
         State::Refused => true,
-        State::Skipped => !matches!(message.reason, Some(Reason::Expired | Reason::Cancelled)),
+        State::Skipped => !matches!(message.reason, Some(Reason::Expired | Reason::Capped | Reason::Cancelled)),
         State::Planned | State::Armed | State::Sent | State::InDoubt => false,
     }
 }
 
-fn of_episode(steps: &[Step], episode: Option<String>, decided: &[&Past], clocks: Clocks) -> Flow {
+fn of_episode(steps: &[Step], episode: Option<String>, decided: &[&Past], clocks: Clocks<'_>) -> Flow {
     let first_after = steps.first().map_or(TimeDelta::zero(), |step| step.after);
     let after_of = |message: &Past| message.after.unwrap_or(first_after);
     let furthest = decided.iter().map(|message| after_of(message)).max();
@@ -136,7 +147,7 @@ fn of_episode(steps: &[Step], episode: Option<String>, decided: &[&Past], clocks
         let keeps_distance = last_armed.map_or(Instant::MIN_UTC, |(at, after)| at + (step.after - after));
         let by_itself = clocks.touched_at + step.after;
         let (at, until) = (by_itself.max(keeps_distance), clocks.touched_at + step.until);
-        if clocks.now >= by_itself && at.max(clocks.now) >= until {
+        if clocks.now >= by_itself && clocks.opens(at.max(clocks.now)) >= until {
             flow.late.push(index);
             continue;
         }
@@ -185,7 +196,13 @@ mod tests {
     }
 
     fn next_at(now: i64, touched: i64, past: &[Past]) -> Flow {
-        let clocks = Clocks { now: at(now), touched_at: at(touched), window: TimeDelta::hours(24), held_back_at: None };
+        let clocks = Clocks {
+            now: at(now),
+            touched_at: at(touched),
+            window: TimeDelta::hours(24),
+            held_back_at: None,
+            hours: None,
+        };
         Flow { begun_at: None, ..next(&steps(), past, clocks) }
     }
 
@@ -246,7 +263,13 @@ mod tests {
     #[test]
     fn a_flow_of_an_old_copy_has_lost_its_place() {
         let first = past("reminder", 1, State::Sent, Some(1));
-        let clocks = Clocks { now: at(30), touched_at: at(6), window: TimeDelta::hours(24), held_back_at: Some(at(5)) };
+        let clocks = Clocks {
+            now: at(30),
+            touched_at: at(6),
+            window: TimeDelta::hours(24),
+            held_back_at: Some(at(5)),
+            hours: None,
+        };
         assert_eq!(next(&steps(), std::slice::from_ref(&first), clocks), due(0, None, &[], 126));
         let before = Clocks { held_back_at: Some(at(0)), ..clocks };
         assert_eq!(next(&steps(), &[first], before).next, due(1, Some("e"), &[], 54).next);
@@ -262,7 +285,7 @@ mod tests {
         }
         let refused = past("reminder", 1, State::Refused, None);
         assert_eq!(next_at(90, 0, &[refused]), ended("refused"));
-        for reason in [Reason::Expired, Reason::Cancelled] {
+        for reason in [Reason::Expired, Reason::Capped, Reason::Cancelled] {
             let second = skipped("second", 24, reason);
             assert_eq!(next_at(90, 0, &[first.clone(), second]), due(2, Some("e"), &[], 120));
         }

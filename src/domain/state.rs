@@ -65,6 +65,8 @@ words! {
         Cancelled = "cancelled",
         /// An old copy of the ledger was put back: it may have gone out already.
         HeldBack = "held_back",
+        /// Its address has got as many as a cap allows, until it would be too late.
+        Capped = "capped",
     }
 }
 

@@ -73,6 +73,9 @@ pub struct OpenOccurrence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRecipient {
     pub id: i64,
+    pub message_key: String,
+    pub folded_address: String,
+    pub expires_at: Instant,
     pub recipient: String,
     pub message_id: String,
     pub planned_at: Instant,

@@ -1,9 +1,11 @@
 //! What falls due.
 
 use chrono::TimeDelta;
+use chrono_tz::Tz;
 
 use crate::domain::flow::{Flow, Step};
 use crate::domain::instant::Instant;
+use crate::domain::send_window::SendWindow;
 use crate::domain::standing::Standing;
 
 /// What an opening fixes for all of its messages.
@@ -63,6 +65,8 @@ pub struct Candidate {
     pub cart_value: String,
     pub currency: String,
     pub touched_at: Instant,
+    /// Whose clock the shopper goes by, where the shop says.
+    pub timezone: Option<Tz>,
 }
 
 /// Instants of a campaign that will never open.
@@ -86,6 +90,9 @@ pub struct PlanRules {
     pub steps: Vec<Step>,
     /// When an old copy of the ledger was put back, if ever.
     pub held_back_at: Option<Instant>,
+    /// When mail may leave, and the zone of whoever has none of their own.
+    pub send_window: Option<SendWindow>,
+    pub zone: Tz,
 }
 
 /// A candidate, what stands against writing to its owner, and where it is in its flow (`None` without steps).
@@ -111,6 +118,7 @@ pub struct Due {
     pub cart_id: String,
     pub cart_hash: String,
     pub cart_touched_at: Instant,
+    pub expires_at: Instant,
     /// Which step of its flow it is.
     pub step: Option<String>,
     /// How long after the last touch that step comes.
@@ -120,4 +128,12 @@ pub struct Due {
     pub before_it: Option<Instant>,
     /// Since when the shop has not shown the cart, as far as earlier looks found.
     pub missing_since: Option<Instant>,
+}
+
+impl PlanRules {
+    /// When a message to this cart's owner that falls due at `at` may leave.
+    pub fn place(&self, cart: &Candidate, at: Instant, message_key: &str) -> Instant {
+        let zone = cart.timezone.unwrap_or(self.zone);
+        self.send_window.as_ref().map_or(at, |window| window.place(at, zone, message_key))
+    }
 }

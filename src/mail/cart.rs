@@ -59,6 +59,7 @@ pub fn example_cart(shop: &ShopSettings, now: Instant) -> Cart {
         recovery_url: Some(format!("{}/cart/example", shop.url.trim_end_matches('/'))),
         consent: Some(true),
         ordered_at: None,
+        timezone: None,
         lines: vec![
             line("A-1", "Desk lamp, brass", 2, "19.90"),
             line("B-7", "Notebook, dotted, 160 pages", 1, "12.50"),
@@ -119,6 +120,7 @@ mod tests {
             recovery_url: Some("https://shop.example/cart/c1?a=1&b=2".into()),
             consent: None,
             ordered_at: None,
+            timezone: None,
             lines: lines.iter().map(line).collect(),
         }
     }

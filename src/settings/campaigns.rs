@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::CampaignSettings;
+use super::bounds::SendWindowTable;
 use super::file::{nearest_key, not_read};
 use crate::domain::address::Mailbox;
 use crate::domain::campaign::{Audience, Campaign, is_id};
 use crate::domain::recurrence::{self, CronRule, Every, EveryDays, Recurrence, Schedule};
+use crate::domain::send_window::SendWindow;
 use crate::domain::span;
 use crate::failure::Failure;
 
@@ -68,6 +70,8 @@ pub struct Definition {
     pub max_lateness: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_window: Option<SendWindowTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
 }
@@ -216,9 +220,15 @@ impl Definition {
             min_gap: spans.min_gap,
             max_lateness: spans.max_lateness,
             send_until: spans.send_until,
+            send_window: self.send_window()?,
             from: self.from.as_deref().map(sender).transpose()?,
             enabled: self.enabled.unwrap_or(true),
         })
+    }
+
+    fn send_window(&self) -> Result<Option<SendWindow>, String> {
+        let wrong = |(key, problem, next): (&str, String, &str)| format!("send_window.{key}: {problem}; {next}");
+        self.send_window.as_ref().map(|table| table.check().map_err(wrong)).transpose()
     }
 
     fn audience(&self, folder: &Path) -> Result<Audience, String> {

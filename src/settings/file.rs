@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
+use super::bounds::{CapsTable, SendWindowTable};
 use super::detect::Detect;
 use super::*;
 use crate::domain::address::Address;
@@ -27,6 +28,9 @@ struct File {
     detect: Detect,
     #[serde(default)]
     campaigns: Campaigns,
+    send_window: Option<SendWindowTable>,
+    #[serde(default)]
+    caps: CapsTable,
 }
 
 #[derive(Deserialize)]
@@ -184,7 +188,7 @@ impl TryFrom<String> for Zone {
 }
 
 /// Reads one configuration file.
-pub(super) fn read(path: &Path) -> Result<Settings, Failure> {
+pub(super) fn read(path: &Path, secrets: Secrets) -> Result<Settings, Failure> {
     let text = std::fs::read_to_string(path).map_err(|err| {
         let next = match err.kind() {
             std::io::ErrorKind::InvalidData => "save it as UTF-8",
@@ -194,7 +198,7 @@ pub(super) fn read(path: &Path) -> Result<Settings, Failure> {
         Failure::config(format!("could not read {}: {err}", path.display()), next)
     })?;
     let file: File = toml::from_str(&text).map_err(|err| Failure::config(not_read(path, &text, &err), NEXT))?;
-    Checker { path, folder: path.parent().unwrap_or(Path::new("")) }.check(file)
+    Checker { path, folder: path.parent().unwrap_or(Path::new("")), secrets }.check(file)
 }
 
 /// What to do about a file of TOML that is not read.
@@ -259,6 +263,7 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
 pub(super) struct Checker<'a> {
     path: &'a Path,
     folder: &'a Path,
+    secrets: Secrets,
 }
 
 impl Checker<'_> {
@@ -294,13 +299,16 @@ impl Checker<'_> {
             return Err(self.wrong("shop.url", format!("{:?} is no web address", file.shop.url), "write https://…"));
         }
         let source = self.source(file.source)?;
+        let detect = self.detect(file.detect)?;
         Ok(Settings {
             folder: self.folder.to_owned(),
             ledger: self.at(&file.ledger),
             trusted_file_systems: file.trusted_file_systems,
             shop: ShopSettings { name: file.shop.name, url: file.shop.url, timezone: file.shop.timezone.0 },
             source,
-            detect: self.detect(file.detect)?,
+            send_window: self.send_window(file.send_window.as_ref())?,
+            caps: self.caps(&file.caps, &detect.steps)?,
+            detect,
             campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,
@@ -529,7 +537,12 @@ impl Checker<'_> {
         };
         let named = (smtp.password_file.as_deref(), smtp.password_env.as_deref());
         let Some(password) = self.password("mail.smtp", named.0, named.1)? else {
-            return Err(self.wrong("mail.smtp.username", "a user name needs password_file or password_env", "add one"));
+            return match (named, self.secrets) {
+                ((None, None), _) | (_, Secrets::Needed) => {
+                    Err(self.wrong("mail.smtp.username", "a user name needs password_file or password_env", "add one"))
+                }
+                (_, Secrets::NotNeeded) => Ok(None),
+            };
         };
         if username.trim().is_empty() || password.is_empty() {
             return Err(self.wrong("mail.smtp.username", "the user name or the password is empty", "write both"));
@@ -548,18 +561,29 @@ impl Checker<'_> {
                     let next = "write the password into that file, mode 0600";
                     self.wrong(&key("password_file"), format!("{}: {err}", file.display()), next)
                 };
-                let mode = std::fs::metadata(&file).map_err(problem)?.permissions().mode();
+                let looked = std::fs::metadata(&file).and_then(|meta| Ok((meta, std::fs::read_to_string(&file)?)));
+                let is_denied = |err: &std::io::Error| err.kind() == std::io::ErrorKind::PermissionDenied;
+                if self.secrets == Secrets::NotNeeded && looked.as_ref().is_err_and(is_denied) {
+                    return Ok(None);
+                }
+                let (meta, text) = looked.map_err(problem)?;
+                let mode = meta.permissions().mode();
                 if mode & 0o077 != 0 {
                     let next = format!("chmod 600 {}", file.display());
                     let what = format!("{} can be read by others (mode {:04o})", file.display(), mode & 0o7777);
                     return Err(self.wrong(&key("password_file"), what, &next));
                 }
-                Ok(Some(std::fs::read_to_string(&file).map_err(problem)?.trim_end_matches(['\r', '\n']).to_owned()))
+                Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
-            (None, Some(variable)) => std::env::var(variable).map(Some).map_err(|_| {
-                let next = "set it in the crontab, or use password_file";
-                self.wrong(&key("password_env"), format!("the environment has no variable {variable}"), next)
-            }),
+            (None, Some(variable)) => match (std::env::var(variable), self.secrets) {
+                (Ok(password), _) => Ok(Some(password)),
+                (Err(_), Secrets::NotNeeded) => Ok(None),
+                (Err(_), Secrets::Needed) => {
+                    let next = "set it in the crontab, or use password_file";
+                    let what = format!("the environment has no variable {variable}");
+                    Err(self.wrong(&key("password_env"), what, next))
+                }
+            },
             (Some(_), Some(_)) => {
                 let what = "password_file is set as well, and only one of them can be";
                 Err(self.wrong(&key("password_env"), what, "remove one"))

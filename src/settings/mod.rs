@@ -1,5 +1,6 @@
 //! What the flags, the environment and the configuration file say, checked once into one value.
 
+mod bounds;
 pub mod campaigns;
 mod detect;
 mod file;
@@ -12,9 +13,11 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use crate::domain::address::Mailbox;
+use crate::domain::caps::Cap;
 use crate::domain::filter::Filter;
 use crate::domain::flow::Step;
 use crate::domain::instant::Instant;
+use crate::domain::send_window::SendWindow;
 use crate::failure::Failure;
 use crate::ledger::Place;
 use crate::shops::Preset;
@@ -36,6 +39,9 @@ pub struct Settings {
     pub limits: Limits,
     pub detect: DetectSettings,
     pub campaigns: CampaignSettings,
+    /// When mail may leave; `None` is always. A campaign may have its own.
+    pub send_window: Option<SendWindow>,
+    pub caps: CapSettings,
 }
 
 /// `[shop]`: who writes.
@@ -195,6 +201,15 @@ pub struct DetectSettings {
     pub steps: Vec<StepSettings>,
 }
 
+/// `[caps]`: how much mail one person gets.
+#[derive(Debug, Clone, Default)]
+pub struct CapSettings {
+    /// Over carts and campaigns; each has another length.
+    pub per_person: Vec<Cap>,
+    /// Nothing about a cart goes to someone who has ordered within this long.
+    pub quiet_after_order: Option<Duration>,
+}
+
 /// `[[detect.step]]`.
 #[derive(Debug, Clone)]
 pub struct StepSettings {
@@ -249,6 +264,14 @@ impl CampaignSettings {
     }
 }
 
+/// Whether the passwords that a configuration names are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Needed,
+    /// One that this user may not read is none, and so is one that only the crontab sets.
+    NotNeeded,
+}
+
 impl Settings {
     /// Where the ledger is, and what is trusted to hold it.
     pub fn place(&self) -> Place<'_> {
@@ -260,7 +283,12 @@ impl Settings {
     /// # Errors
     /// Exit 78: no file, unreadable, an unknown key (the nearest right one is named), a value out of its bounds.
     pub fn read(flag: Option<&Path>) -> Result<Settings, Failure> {
-        file::read(&find(flag)?)
+        file::read(&find(flag)?, Secrets::Needed)
+    }
+
+    /// The same for a command that needs no password: one that is not for this user is none.
+    pub fn read_without_secrets(flag: Option<&Path>) -> Result<Settings, Failure> {
+        file::read(&find(flag)?, Secrets::NotNeeded)
     }
 }
 

@@ -243,6 +243,7 @@ fn cart(head: &RawHead, lines: &[RawLine], zone: Tz) -> Result<Cart, String> {
         recovery_url: recovery_url(&head.recovery_url)?,
         consent: consent(&head.consent)?,
         ordered_at: time("ordered_at", &head.ordered_at, zone)?,
+        timezone: None,
         lines: lines.iter().filter_map(|line| cart_line(line, currency).transpose()).collect::<Result<_, _>>()?,
     };
     if !cart.value_fits() {

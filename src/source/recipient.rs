@@ -1,5 +1,6 @@
 //! One row of an audience, however it is read.
 
+use chrono_tz::Tz;
 use serde_json::{Map, Value};
 
 use super::BadRow;
@@ -17,6 +18,18 @@ pub struct RecipientRow {
     pub address: Address,
     /// All columns for the template. The address is under `email`, in whatever case its column is named.
     pub values: Map<String, Value>,
+}
+
+impl RecipientRow {
+    /// Whose clock the recipient goes by, where the row says.
+    pub fn timezone(&self) -> Option<Tz> {
+        timezone_of(&self.values)
+    }
+}
+
+/// The zone in a row of an audience, if it has one that is known.
+pub fn timezone_of(values: &Map<String, Value>) -> Option<Tz> {
+    values.get("timezone")?.as_str()?.trim().parse().ok()
 }
 
 /// One row of an audience.

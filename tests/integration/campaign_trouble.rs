@@ -249,7 +249,7 @@ mod missed {
         world.ok(["campaign", "pause", "once"]);
         resumed(&world, "2026-03-02T10:00:00Z", "once").says("1 planned message sent then");
         world.ok(["campaign", "pause", "once"]);
-        resumed(&world, "2026-03-02T17:00:00Z", "once").says("1 planned message not sent: their time has passed");
+        resumed(&world, "2026-03-02T17:00:00Z", "once").says("1 planned message not sent: too late by now");
     }
 
     #[test]
@@ -508,13 +508,15 @@ mod corrected_template {
     fn of_the_definition_it_is_what_a_retry_is_written_with() {
         let server = accepting();
         let world = refused_over_the_template(&server);
-        world.write("letter.html", "<p>Mended for {{ name }}</p>");
-        world.define(&definition("once", ONCE).replace("Hello", "Sorry"));
-        // Without --template it is written as it opened, and refused again.
-        world.ok(["campaign", "retry", "once", "--state", "refused"]);
+        // As long as nobody has mended it, it is refused again, and that is said.
+        world
+            .ok(["campaign", "retry", "once", "--state", "refused"])
+            .says("1 message refused over the template, which is as the campaign opened with: correct ");
         world.campaigns_at("2026-03-02T09:01:00Z", 1);
         world.has([("refused", 1), ("sent", 101)]);
-        let ran = world.ok(["campaign", "retry", "once", "--state", "refused", "--template"]);
+        world.write("letter.html", "<p>Mended for {{ name }}</p>");
+        world.define(&definition("once", ONCE).replace("Hello", "Sorry"));
+        let ran = world.ok(["campaign", "retry", "once", "--state", "refused"]);
         ran.says("2026-03-02T09:00:00Z is written with").says("letter.html from now on").says("1 message of");
         world.campaigns_at("2026-03-02T09:02:00Z", 0);
         world.has([("sent", 102)]);
@@ -523,6 +525,23 @@ mod corrected_template {
         assert!(last.text().contains("Mended for Bad"), "{}", last.text());
         world.books_balance();
         world.ok(["audit"]).is_silent();
+    }
+
+    #[test]
+    fn what_the_server_refused_is_written_as_it_opened_unless_that_is_asked_for() {
+        let unwilling = Server::start(Plan::accepting().for_recipient("r7@", Stage::Rcpt, Act::Code(550)));
+        let world = seen_by(&unwilling, &definition("once", ONCE));
+        world.audience("audience.csv", &people(9));
+        world.campaigns_at("2026-03-02T09:00:00Z", 0);
+        world.has([("refused", 1), ("sent", 8)]);
+        world.write("letter.html", "<p>Another for {{ name }}</p>");
+        world.define(&definition("once", ONCE).replace("Hello", "Sorry"));
+        let ran = world.ok(["campaign", "retry", "once", "--state", "refused"]);
+        assert!(!ran.output().contains("template"), "{ran}");
+        let willing = accepting();
+        world.send_to(&willing);
+        world.campaigns_at("2026-03-02T09:01:00Z", 0);
+        assert_eq!(willing.accepted()[0].header("Subject").as_deref(), Some("Hello Name 7"));
     }
 
     #[test]

@@ -214,6 +214,7 @@ fn of_ledger_and_runs() -> Vec<Case> {
         case("run_is_not_replaced", Name, over("run")),
         case("run_is_itself", Name, "UPDATE run SET epoch = epoch + 100"),
         case("suppression_is_not_replaced", Name, over("suppression")),
+        case("cap_is_positive", Check, "INSERT INTO cap VALUES (3600, 0, '2026-03-01T12:00:00Z')"),
         case("suppression_is_itself", Name, "UPDATE suppression SET folded_address = 'y@example.com'"),
     ]
 }
@@ -276,6 +277,12 @@ fn of_messages() -> Vec<Case> {
                 ("planned_at", "'2026-03-02T11:59:00Z'"),
             ])
         }),
+        case("cap_on_arming", Name, ARM_C5).after(
+            "INSERT INTO cap VALUES (36000, 1, '2026-03-01T12:00:00Z');
+             UPDATE message SET recipient = 'r1' WHERE recipient = 'r1@example.com';
+             DROP TRIGGER message_is_itself;
+             UPDATE message SET folded_address = 'c5@example.com' WHERE recipient = 'r1'",
+        ),
         case("window_on_arming", Name, ARM_C5)
             .after(old_row(&[("identity", "(SELECT identity FROM message WHERE cart_id = 'c5')")])),
     ]

@@ -108,7 +108,7 @@ fn nothing_expires_while_its_campaign_is_paused() {
     world.campaigns_at("2026-03-05T12:00:00Z", 0).is_silent();
     world.has([("planned", 2), ("sent", 1)]);
     let tries = world.attempts().len();
-    world.ok(["campaign", "resume", "once"]).says("2 planned messages not sent: their time has passed");
+    world.ok(["campaign", "resume", "once"]).says("2 planned messages not sent: too late by now");
     world.campaigns_at("2026-03-05T12:01:00Z", 1).says("2 messages expired unsent");
     world.has([("sent", 1), ("skipped", 2)]);
     assert_eq!((world.attempts().len(), server.final_dots()), (tries, 1), "nothing late is sent");

@@ -257,3 +257,125 @@ fn carts_of_little_worth_or_of_excluded_goods_are_left_out() {
     world.configure("detect.min_value", "EUR = 'much'".parse::<toml::Table>().unwrap());
     world.exits(78, ["detect"]).says("is no amount of a currency");
 }
+
+#[test]
+fn nothing_leaves_outside_the_send_window_and_what_waited_leaves_spread_when_it_opens() {
+    let server = Server::start(Plan::accepting());
+    let world = World::new().carts((1..=20).map(|n| Cart::of(&format!("c{n}")).updated("2026-03-01T20:30:00Z")));
+    let world = world.smtp(&server).set("send_window.hours", "08:00-21:00").set("send_window.spread", "30m");
+    let world = world.set("shop.timezone", "Europe/Berlin").now("2026-03-01T21:30:00Z").init();
+    detect_at(&world, &["2026-03-01T21:30:00Z", "2026-03-02T06:59:59Z"]);
+    world.has([("planned", 20)]);
+    let places = world.number("SELECT count(DISTINCT not_before) FROM message WHERE not_before >= '2026-03-02T07:00:00Z' AND not_before < '2026-03-02T07:30:00Z'");
+    assert!(places > 15, "{places} places");
+    // Also not when a person wants it now.
+    world.set_now("2026-03-02T06:59:59Z");
+    world.ok(["detect", "--retry-now"]);
+    world.has([("planned", 20)]);
+    detect_at(&world, &["2026-03-02T07:30:00Z"]);
+    world.has([("sent", 20)]);
+}
+
+#[test]
+fn campaigns_keep_the_send_window_of_each_recipient_and_their_own_before_the_shops() {
+    let server = Server::start(Plan::accepting());
+    let definition = crate::support::definition("spring", "at = \"2026-03-02 03:00\"");
+    let world = World::with_campaigns(&definition).smtp(&server).set("send_window.hours", "08:00-21:00").init();
+    world.audience(
+        "audience.csv",
+        "email,name,timezone\na@example.com,A,UTC\nb@example.com,B,Asia/Tokyo\nc@example.com,C,nowhere\n\
+         d@example.com,D,America/New_York\n",
+    );
+    world.campaigns_at("2026-03-02T03:00:00Z", 0);
+    assert_eq!(server.recipients(), ["b@example.com"]);
+    world.campaigns_at("2026-03-02T07:59:59Z", 0);
+    assert_eq!(server.recipients().len(), 1);
+    world.campaigns_at("2026-03-02T08:00:00Z", 0);
+    assert_eq!(server.recipients(), ["a@example.com", "b@example.com", "c@example.com"]);
+    // Its own window counts as it is defined now.
+    let own = definition + "send_window = { hours = \"00:00-24:00\" }\n";
+    world.define(&own);
+    world.campaigns_at("2026-03-02T08:01:00Z", 0);
+    assert_eq!(server.recipients().len(), 3, "it is looked at again when the old window opens");
+    world.set_now("2026-03-02T08:02:00Z");
+    world.ok(["run-campaigns", "--retry-now"]);
+    assert_eq!(server.recipients().len(), 4);
+    world.books_balance();
+}
+
+#[test]
+fn a_cap_counts_carts_and_campaigns_together_and_what_it_holds_back_waits() {
+    let server = Server::start(Plan::accepting());
+    let definition = crate::support::definition("spring", "at = \"2026-03-01 12:30\"");
+    let world = World::with_campaigns(&definition).smtp(&server);
+    let world = world.cart(Cart::of("c1").email("a@example.com")).set("caps.per_person", caps(&["1 in 20h"])).init();
+    world.audience("audience.csv", "email,name\na@example.com,A\nb@example.com,B\n");
+    detect_at(&world, &["2026-03-01T12:00:00Z"]);
+    world.campaigns_at("2026-03-01T12:30:00Z", 0);
+    assert_eq!(server.recipients(), ["a@example.com", "b@example.com"]);
+    world.campaigns_at("2026-03-02T07:59:59Z", 0);
+    assert_eq!(server.recipients().len(), 2);
+    world.campaigns_at("2026-03-02T08:00:00Z", 0);
+    assert_eq!(server.recipients().len(), 3);
+    // And the other way round: a cart after the campaign.
+    world.put(Cart::of("c2").email("a@example.com").updated("2026-03-02T09:00:00Z").item("X", "Other", 1, "5.00"));
+    detect_at(&world, &["2026-03-02T10:00:00Z", "2026-03-03T03:59:59Z"]);
+    assert_eq!(server.recipients().len(), 3);
+    detect_at(&world, &["2026-03-03T04:00:00Z"]);
+    assert_eq!(server.recipients().len(), 4);
+    audit(&world);
+    world.books_balance();
+}
+
+#[test]
+fn what_a_cap_holds_back_until_it_is_too_late_is_capped_and_the_flow_goes_on() {
+    let server = Server::start(Plan::accepting());
+    let c0 = Cart::of("c0").email("c1@example.com").updated("2026-03-01T07:00:00Z").item("X", "Other", 1, "5.00");
+    let world = three_steps(World::new().cart(c0).smtp(&server)).set("caps.per_person", caps(&["2 in 4d", "9 in 90d"]));
+    let world = world.now("2026-03-01T08:00:00Z").init();
+    detect_at(&world, &["2026-03-01T08:00:00Z"]);
+    world.put(Cart::of("c1").updated("2026-03-01T09:00:00Z"));
+    detect_at(&world, &["2026-03-01T10:00:00Z"]);
+    world.remove("c0");
+    detect_at(&world, &["2026-03-02T09:00:00Z"]);
+    // Both carts had their first; the second step of c1 would be the third in four days, and its until is 48 hours.
+    assert_eq!(steps(&world), ["reminder sent", "reminder sent", "second skipped: capped"]);
+    detect_at(&world, &["2026-03-04T09:00:00Z", "2026-03-05T10:00:00Z"]);
+    assert_eq!(subjects(&server), ["First", "First", "Third"]);
+    audit(&world);
+}
+
+#[test]
+fn someone_who_has_just_ordered_something_else_is_left_in_peace() {
+    let server = Server::start(Plan::accepting());
+    let world = World::new().smtp(&server).set("caps.quiet_after_order", "24h").now("2026-03-01T12:00:00Z").init();
+    world.put(Cart::of("c1").created("2026-03-01T10:30:00Z").updated("2026-03-01T11:00:00Z"));
+    world.order_by("c1@example.com", "2026-03-01T10:00:00Z");
+    world.ok(["detect", "--dry-run"]).says("quiet after an order");
+    detect_at(&world, &["2026-03-01T12:00:00Z", "2026-03-02T10:00:00Z"]);
+    assert_eq!(server.accepted().len(), 0);
+    detect_at(&world, &["2026-03-02T10:00:01Z"]);
+    assert_eq!(server.recipients(), ["c1@example.com"]);
+}
+
+#[test]
+fn a_cap_or_a_window_that_cannot_hold_is_refused() {
+    let world = three_steps(World::new().cart(Cart::of("c1"))).init();
+    for (key, value, said) in [
+        ("send_window.hours", toml::Value::from("08:00"), "are no two times of day"),
+        ("send_window.hours", toml::Value::from("08:00-08:00"), "would open never, or always"),
+        ("caps.per_person", caps(&["one a day"]), "is no cap"),
+        ("caps.per_person", caps(&["1 in 47h"]), "lets the step \"second\" go"),
+    ] {
+        let world = three_steps(World::new().cart(Cart::of("c1"))).init();
+        world.configure(key, value);
+        world.exits(78, ["detect"]).says(said);
+    }
+    world.configure("send_window.hours", "08:00-21:00");
+    world.configure("send_window.days", caps(&[]));
+    world.exits(78, ["detect"]).says("it would open never");
+}
+
+fn caps(caps: &[&str]) -> toml::Value {
+    toml::Value::Array(caps.iter().map(|cap| toml::Value::from(*cap)).collect())
+}

@@ -30,6 +30,7 @@ mod presets;
 mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod proof;
+mod readers;
 mod resolve;
 mod run_campaigns;
 mod settings;

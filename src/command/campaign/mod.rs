@@ -27,7 +27,10 @@ use crate::settings::campaigns::Definitions;
 pub(super) use definitions::replace;
 
 pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
-    let settings = context.settings()?;
+    let settings = match args {
+        cli::Campaign::Add(_) | cli::Campaign::Test { .. } => context.settings()?,
+        _ => context.settings_without_secrets()?,
+    };
     match args {
         cli::Campaign::List => show::list(context, &settings),
         cli::Campaign::Show { id, occurrence, csv } => show::show(context, &settings, id, *occurrence, *csv),
@@ -145,7 +148,7 @@ fn resume(context: &Context<'_>, settings: &Settings, ledger: &mut Ledger, id: &
         line.push_str(&format!("; {} sent then", count(resumed.planned - resumed.expired, "planned message")));
     }
     if resumed.expired > 0 {
-        line.push_str(&format!("; {} not sent: their time has passed", count(resumed.expired, "planned message")));
+        line.push_str(&format!("; {} not sent: too late by now", count(resumed.expired, "planned message")));
     }
     let Some(campaign) = defined else {
         line.push_str("; it is not in the campaigns file, so that nothing opens until it is");

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::super::Context;
 use super::super::run_campaigns::definitions;
 use super::{chosen, unknown};
+use crate::delivery::CANNOT_BE_RENDERED;
 use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::Instant;
@@ -67,6 +68,29 @@ fn corrected(
     Ok(corrected)
 }
 
+/// What a retry without `--template` is written with, where the occurrence's own template refused some of its messages: the
+/// definition's, if that is another by now.
+fn mended(
+    context: &Context<'_>,
+    ledger: &Records,
+    defined: Option<&Campaign>,
+    occurrence: i64,
+) -> Result<Option<Option<&'static Path>>> {
+    let refused = ledger.count_refused_with(occurrence, CANNOT_BE_RENDERED)?;
+    let Some(campaign) = defined.filter(|_| refused > 0) else { return Ok(None) };
+    let opened_with = ledger.open_occurrence_by_id(occurrence)?;
+    let is_mended = campaign.subject != opened_with.subject
+        || fs::read_to_string(&campaign.template).is_ok_and(|template| template != opened_with.template);
+    if !is_mended {
+        context.output.print(format!(
+            "{} refused over the template, which is as the campaign opened with: correct {}, or the next run refuses the same again",
+            count(refused, "message"),
+            campaign.template.display()
+        ));
+    }
+    Ok(is_mended.then_some(None))
+}
+
 pub(super) fn retry(
     context: &Context<'_>,
     settings: &Settings,
@@ -88,6 +112,10 @@ pub(super) fn retry(
     let now = context.clock.now();
     let expires_at = now + span::delta(send_until);
     let mut written_with = None;
+    let template = match template {
+        None if states.contains(&Retried::Refused) => mended(context, &ledger, defined, row.id)?,
+        named => named,
+    };
     if let Some(file) = template {
         let corrected = corrected(settings, &ledger, defined, row.id, file, states)?;
         let waiting = row.messages.get("planned").copied().unwrap_or(0);

@@ -179,8 +179,10 @@ pub(super) fn show(
             None => "not in time".to_owned(),
             Some(recipients) => {
                 let sum: u64 = row.messages.values().sum();
-                let books =
-                    if sum == recipients { String::new() } else { format!("  BOOKS DO NOT BALANCE: {sum} messages") };
+                let books = match sum == recipients {
+                    true => String::new(),
+                    false => format!("  BOOKS DO NOT BALANCE: {}", count(sum, "message")),
+                };
                 format!("opened with {}: {}{books}", count(recipients, "recipient"), phrase(&row.messages))
             }
         };

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::feed::{LastLook, last_look};
+use super::feed::{LastLook, QUIET, last_look};
 use super::planning::{Look, NO_ADDRESS, WAITS};
 use super::{Context, plan_rules};
 use crate::cli;
@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &ledger)?;
-    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(&settings.detect, &ledger)?, u64::MAX)?;
+    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(settings, &ledger)?, u64::MAX)?;
     let to_plan = decided.map_or(0, |decided| decided.to_plan);
     let mut report = DryRun {
         would_send: Vec::new(),
@@ -76,7 +76,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
         let look = if suppressed {
             LastLook::Skip(Reason::Suppressed)
         } else {
-            last_look(source.as_mut(), &settings.detect, &due, now)?
+            last_look(source.as_mut(), settings, &due, now)?
         };
         let (reason, detail) = match look {
             LastLook::Same(cart) => {
@@ -101,6 +101,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
             LastLook::Touched(touched) => {
                 (WAITS.to_owned(), format!("touched again, due {}", instant::text(touched.not_before)))
             }
+            LastLook::Quiet => (QUIET.to_owned(), String::new()),
             LastLook::Early(at) => (WAITS.to_owned(), format!("due {}", instant::text(at))),
         };
         report.left_out.push(LeftOut { cart_id: due.cart_id, cart_hash: due.cart_hash, reason, detail });
@@ -176,7 +177,8 @@ fn say(
         output.print(format!("bad row     {line}; row skipped"));
     }
     if bad_rows > report.bad_rows.len() as u64 {
-        output.print(format!("            and {} more bad rows", bad_rows - report.bad_rows.len() as u64));
+        let more = bad_rows - report.bad_rows.len() as u64;
+        output.print(format!("            and {}", count(more, "more bad row")));
     }
     for (verdict, carts) in listed.iter().filter(|(_, carts)| **carts > MOST_LISTED) {
         output.print(format!("            and {} more: {verdict}", carts - MOST_LISTED));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant as Monotonic};
 use anyhow::Result;
 use chrono::TimeDelta;
 
+use super::super::holds::{Held, Hold, Holds};
 use super::Context;
 use crate::clock::Clock;
 use crate::delivery::{Feed, FeedError, Job, Label, Summary};
@@ -20,7 +21,7 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::{Due, Ledger, Records};
 use crate::letters::cart::CartLetters;
 use crate::output::Output;
-use crate::settings::DetectSettings;
+use crate::settings::{DetectSettings, Settings};
 use crate::source::{Look, Source};
 
 /// How many due messages are read from the ledger at once.
@@ -33,10 +34,16 @@ const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
 /// rebuilt.
 const GONE_AFTER: TimeDelta = TimeDelta::hours(1);
 
+/// How long a message waits before it is looked at again whether its shopper ordered something a short while ago.
+const LOOK_AGAIN_AFTER_ORDER: TimeDelta = TimeDelta::hours(1);
+
+/// Why such a message waits.
+pub(super) const QUIET: &str = "quiet after an order";
+
 pub(super) struct CartFeed<'a> {
     source: &'a mut dyn Source,
     letters: Arc<CartLetters>,
-    detect: &'a DetectSettings,
+    settings: &'a Settings,
     clock: Clock,
     output: Output,
     /// What is due is what was due when the run began: what it defers waits for a later run.
@@ -49,14 +56,14 @@ impl<'a> CartFeed<'a> {
     pub fn new(
         context: &Context<'_>,
         letters: CartLetters,
-        detect: &'a DetectSettings,
+        settings: &'a Settings,
         source: &'a mut dyn Source,
         due_at: Instant,
     ) -> Self {
         CartFeed {
             source,
             letters: Arc::new(letters),
-            detect,
+            settings,
             clock: context.clock,
             output: context.output,
             due_at,
@@ -74,6 +81,18 @@ impl<'a> CartFeed<'a> {
             self.after = Some((due.not_before, due.id));
         }
         Ok(due)
+    }
+
+    fn hold(&self, ledger: &Records, due: &Due, cart: &Cart) -> Result<Hold, Failure> {
+        let held = Held {
+            id: due.id,
+            message_key: &due.message_key,
+            folded_address: &due.folded_address,
+            expires_at: due.expires_at,
+            is_step: due.step.is_some(),
+            zone: cart.timezone.unwrap_or(self.settings.shop.timezone),
+        };
+        Holds::of(self.settings, None).look(ledger, &held, self.clock.now())
     }
 
     fn job(&self, due: &Due, cart: Box<Cart>) -> Job {
@@ -95,14 +114,26 @@ impl Feed for CartFeed<'_> {
             let now = self.clock.now();
             let suppressed = ledger.is_suppressed(&due.folded_address).map_err(FeedError::Ledger)?;
             let look = if suppressed { LastLook::Skip(Reason::Suppressed) } else { self.last_look(&due)? };
-            let again_at = now + span::delta(self.detect.retry_after);
+            let again_at = now + span::delta(self.settings.detect.retry_after);
             match look {
                 LastLook::Same(cart) => {
                     if due.missing_since.is_some() {
                         ledger.books().found_again(due.id).map_err(FeedError::Ledger)?;
                     }
                     match ledger.busy_with(&due).map_err(FeedError::Ledger)? {
-                        None => return Ok(Some(self.job(&due, cart))),
+                        None => match self.hold(ledger, &due, &cart).map_err(FeedError::Ledger)? {
+                            Hold::Free => return Ok(Some(self.job(&due, cart))),
+                            Hold::Until { at, why } => {
+                                ledger.books().put_back(due.id, at, why).map_err(FeedError::Ledger)?;
+                                summary.put_back += 1;
+                                self.say_skipped(&due, &format!("{why}: looked at again {}", instant::text(at)));
+                            }
+                            Hold::Never(reason) => {
+                                ledger.books().skip(due.id, reason, now).map_err(FeedError::Ledger)?;
+                                summary.skip(reason.word());
+                                self.say_skipped(&due, reason.word());
+                            }
+                        },
                         // Once that one has been left alone it takes the place of this one.
                         Some(other) => {
                             self.put_back(ledger, &due, &format!("busy with another cart, {other}"), summary)?
@@ -120,6 +151,18 @@ impl Feed for CartFeed<'_> {
                     ledger.books().put_back(due.id, at, &why).map_err(FeedError::Ledger)?;
                     summary.put_back += 1;
                     self.say_skipped(&due, &why);
+                }
+                LastLook::Quiet => {
+                    let at = now + LOOK_AGAIN_AFTER_ORDER;
+                    if at >= due.expires_at {
+                        ledger.books().skip(due.id, Reason::Capped, now).map_err(FeedError::Ledger)?;
+                        summary.skip(Reason::Capped.word());
+                        self.say_skipped(&due, Reason::Capped.word());
+                        continue;
+                    }
+                    ledger.books().put_back(due.id, at, QUIET).map_err(FeedError::Ledger)?;
+                    summary.put_back += 1;
+                    self.say_skipped(&due, QUIET);
                 }
                 LastLook::Missing => {
                     let since = due.missing_since.unwrap_or(now);
@@ -158,6 +201,8 @@ pub(super) enum LastLook {
     Touched(Touched),
     /// A step that is not due before then.
     Early(Instant),
+    /// The shopper ordered something else a short while ago.
+    Quiet,
 }
 
 /// Where a touch moves a step to.
@@ -170,7 +215,7 @@ pub(super) struct Touched {
 impl CartFeed<'_> {
     /// Leaves a message for a later run, and says why.
     fn put_back(&self, ledger: &mut Ledger, due: &Due, why: &str, summary: &mut Summary) -> Result<(), FeedError> {
-        let again_at = self.clock.now() + span::delta(self.detect.retry_after);
+        let again_at = self.clock.now() + span::delta(self.settings.detect.retry_after);
         ledger.books().put_back(due.id, again_at, why).map_err(FeedError::Ledger)?;
         summary.put_back += 1;
         self.say_skipped(due, why);
@@ -184,7 +229,7 @@ impl CartFeed<'_> {
 
     /// Reads the cart again, just before the dialogue.
     fn last_look(&mut self, due: &Due) -> Result<LastLook, FeedError> {
-        last_look(self.source, self.detect, due, self.clock.now()).map_err(|err| match err.downcast::<Failure>() {
+        last_look(self.source, self.settings, due, self.clock.now()).map_err(|err| match err.downcast::<Failure>() {
             Ok(failure) => FeedError::Stop(failure),
             Err(err) => FeedError::Stop(Failure::new(
                 Exit::NeedsAPerson,
@@ -196,7 +241,8 @@ impl CartFeed<'_> {
 }
 
 /// Whether a cart is still what the message was planned for.
-pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &Due, now: Instant) -> Result<LastLook> {
+pub(super) fn last_look(source: &mut dyn Source, settings: &Settings, due: &Due, now: Instant) -> Result<LastLook> {
+    let detect = &settings.detect;
     let mut cart = match source.cart(&due.cart_id)? {
         Look::Cart(cart) => cart,
         Look::Bad(bad) => return Ok(LastLook::Unreadable(format!("{}: {}", bad.place, bad.problem))),
@@ -212,6 +258,9 @@ pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &
     if cart.ordered_at.is_some() || source.ordered(&cart)? {
         return Ok(LastLook::Skip(Reason::Ordered));
     }
+    if is_quiet_after_order(source, settings, &cart, now)? {
+        return Ok(LastLook::Quiet);
+    }
     if let Some(step) = &due.step {
         return Ok(last_look_at_step(step, detect, due, cart, now));
     }
@@ -224,6 +273,19 @@ pub(super) fn last_look(source: &mut dyn Source, detect: &DetectSettings, due: &
         return Ok(LastLook::Skip(Reason::Changed));
     }
     Ok(LastLook::Same(cart))
+}
+
+/// Whether the shopper ordered within `caps.quiet_after_order`, something else than this cart.
+pub(super) fn is_quiet_after_order(
+    source: &mut dyn Source,
+    settings: &Settings,
+    cart: &Cart,
+    now: Instant,
+) -> Result<bool> {
+    let Some(quiet) = settings.caps.quiet_after_order else { return Ok(false) };
+    let mut cart = cart.clone();
+    cart.counts_orders_from(now - span::delta(quiet));
+    source.ordered(&cart)
 }
 
 /// The same for a step of a flow. A touch only moves it, and a guest may have logged in.
@@ -268,6 +330,7 @@ fn stand_in(due: &Due) -> Option<Cart> {
         recovery_url: None,
         consent: None,
         ordered_at: None,
+        timezone: None,
         lines: Vec::new(),
     })
 }

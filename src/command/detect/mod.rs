@@ -20,7 +20,7 @@ use crate::ledger::{News, Notice, PlanRules, Records, WaitingFor};
 use crate::letters::cart::CartLetters;
 use crate::output::{Output, count};
 use crate::run::Run;
-use crate::settings::{DetectSettings, Settings};
+use crate::settings::Settings;
 use crate::source::{self, Source};
 use crate::stop::StopCause;
 use feed::CartFeed;
@@ -78,13 +78,16 @@ impl Report for CartReport {
 }
 
 /// The rules of planning, as the configuration has them.
-fn plan_rules(detect: &DetectSettings, ledger: &Records) -> Result<PlanRules, Failure> {
+fn plan_rules(settings: &Settings, ledger: &Records) -> Result<PlanRules, Failure> {
+    let detect = &settings.detect;
     Ok(PlanRules {
         window: span::delta(detect.window),
         max_age: span::delta(detect.max_age),
         max_per_cart: detect.max_per_cart,
         steps: detect.steps.iter().map(|step| step.step.clone()).collect(),
         held_back_at: ledger.held_back_at()?,
+        send_window: settings.send_window.clone(),
+        zone: settings.shop.timezone,
     })
 }
 
@@ -135,7 +138,7 @@ fn find_and_deliver(
         report.note_undecided();
         return Ok(());
     }
-    let mut feed = CartFeed::new(sending.context, letters, &sending.settings.detect, source.as_mut(), now);
+    let mut feed = CartFeed::new(sending.context, letters, sending.settings, source.as_mut(), now);
     sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
     report.delivered.still_due = run.ledger.count_due_carts(now)?;
     report.note_undecided();
@@ -154,7 +157,7 @@ fn tell_of_a_long_look(
     let line = budget.map(|budget| {
         let undecided = match report.undecided {
             0 => String::new(),
-            undecided => format!("{} not decided about in time wait for a later run; ", count(undecided, "cart")),
+            undecided => format!("{} left for a later run; ", count(undecided, "cart")),
         };
         format!(
             "looking at {} takes longer than --time-budget {}; {undecided}what is planned is sent, a little each run",
@@ -208,7 +211,7 @@ fn look_at_shop(
     let Sending { context, settings, stop, .. } = sending;
     let now = context.clock.now();
     let mut source = source::open(&settings.source)?;
-    let rules = plan_rules(&settings.detect, &run.ledger)?;
+    let rules = plan_rules(settings, &run.ledger)?;
     let look = Look { settings, now, output: context.output, record_left_out: false, stop: Some(stop) };
     let mut found = look.read(source.as_mut(), &run.ledger)?;
     report.carts_seen = found.carts_seen;

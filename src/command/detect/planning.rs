@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use chrono::TimeDelta;
 
+use super::feed::{QUIET, is_quiet_after_order};
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::flow::{Flow, Next};
 use crate::domain::instant::{self, Instant};
@@ -260,6 +261,9 @@ impl Look<'_> {
             source::Look::Cart(now) if now.ordered_at.is_some() || source.ordered(&now)? => {
                 Err(("ordered", String::new()))
             }
+            source::Look::Cart(now) if is_quiet_after_order(source, self.settings, &now, self.now)? => {
+                Err((QUIET, String::new()))
+            }
             source::Look::Cart(now) => Ok(now),
         })
     }
@@ -351,7 +355,7 @@ pub(in super::super) fn next_step(settings: &Settings, cart: &Cart, now: Instant
         return Ok(None);
     }
     let ledger = Records::open(settings.place())?;
-    let rules = super::plan_rules(&settings.detect, &ledger)?;
+    let rules = super::plan_rules(settings, &ledger)?;
     let flow = ledger.standing(&candidate(cart), &rules, now)?.flow;
     let name = |step: usize| rules.steps[step].name.clone();
     Ok(flow.and_then(|flow| match flow.next {
@@ -375,5 +379,6 @@ fn candidate(cart: &Cart) -> Candidate {
         cart_value: cart.value().map_or_else(String::new, |value| value.decimal()),
         currency: cart.currency.code().to_owned(),
         touched_at: cart.updated_at,
+        timezone: cart.timezone,
     }
 }

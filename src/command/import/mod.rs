@@ -84,7 +84,7 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
     added += ledger.suppressions().add(&rows, "import", context.clock.now())?;
     progress.finish_and_clear();
     if bad > MOST_BAD_ROWS_NAMED {
-        context.output.alarm(format!("and {} more bad rows", bad - MOST_BAD_ROWS_NAMED));
+        context.output.alarm(format!("and {}", count(bad - MOST_BAD_ROWS_NAMED, "more bad row")));
     }
     context.output.document(&json!({ "rows": read, "added": added, "already_listed": taken - added, "bad_rows": bad }));
     context.output.print(format!(

@@ -3,8 +3,6 @@
 mod by_hand;
 mod by_log;
 
-use std::ffi::CStr;
-
 use anyhow::Result;
 use serde_json::json;
 
@@ -19,9 +17,10 @@ use crate::ledger::{Access, InDoubt, Ledger, LogFilter, Records};
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
 use crate::settings::Settings;
+use crate::user;
 
 pub fn run(context: &Context<'_>, args: &cli::Resolve) -> Result<Exit> {
-    let settings = context.settings()?;
+    let settings = context.settings_without_secrets()?;
     if !args.mail_log.is_empty() {
         return by_log::run(context, &settings, args);
     }
@@ -55,14 +54,8 @@ fn open_to_settle(context: &Context<'_>, settings: &Settings, lock: &RunLock) ->
 
 /// The user who decides: the name of the process's own, and who stands behind a sudo.
 fn who() -> String {
-    // SAFETY: no thread runs beside this one, so no other call can change what getpwuid points to.
-    let (uid, name) = unsafe {
-        let uid = libc::getuid();
-        let entry = libc::getpwuid(uid);
-        let name = (!entry.is_null()).then(|| CStr::from_ptr((*entry).pw_name).to_string_lossy().into_owned());
-        (uid, name)
-    };
-    let name = name.unwrap_or_else(|| format!("uid {uid}"));
+    // SAFETY: getuid has no preconditions.
+    let name = user::name_of(unsafe { libc::getuid() });
     match std::env::var("SUDO_USER") {
         Ok(behind) if !behind.is_empty() && !behind.chars().any(char::is_control) => format!("{name} (sudo: {behind})"),
         _ => name,

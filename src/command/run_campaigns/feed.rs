@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::super::holds::{Held, Hold, Holds};
 use super::Context;
 use crate::clock::Clock;
 use crate::delivery::{Feed, FeedError, Job, Label, Summary};
-use crate::domain::instant::Instant;
+use crate::domain::campaign::Campaign;
+use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::state::Reason;
 use crate::failure::Failure;
@@ -14,12 +16,15 @@ use crate::ledger::{DueRecipient, Ledger, OpenOccurrence, Records};
 use crate::letters::campaign::CampaignLetters;
 use crate::output::Output;
 use crate::settings::Settings;
+use crate::source::audience::timezone_of;
 
 /// How many due messages are read from the ledger at once.
 const PAGE: usize = 500;
 
 pub(super) struct RecipientFeed<'a> {
     settings: &'a Settings,
+    /// As they are defined now.
+    campaigns: &'a [Campaign],
     clock: Clock,
     output: Output,
     due_at: Instant,
@@ -36,12 +41,14 @@ impl<'a> RecipientFeed<'a> {
     pub fn new(
         context: &Context<'_>,
         settings: &'a Settings,
+        campaigns: &'a [Campaign],
         ledger: &Records,
         due_at: Instant,
         only: Option<&str>,
     ) -> Result<Self, Failure> {
         Ok(RecipientFeed {
             settings,
+            campaigns,
             clock: context.clock,
             output: context.output,
             due_at,
@@ -87,6 +94,26 @@ impl<'a> RecipientFeed<'a> {
     }
 }
 
+impl RecipientFeed<'_> {
+    /// Whether a message is held back, by the send window of its campaign as it is defined now.
+    fn hold(&self, ledger: &Records, due: &DueRecipient, now: Instant) -> Result<Hold, Failure> {
+        let campaign_id = self.current.as_ref().map(|(occurrence, _)| occurrence.campaign_id.as_str());
+        let campaign = self.campaigns.iter().find(|campaign| Some(campaign.id.as_str()) == campaign_id);
+        let held = Held {
+            id: due.id,
+            message_key: &due.message_key,
+            folded_address: &due.folded_address,
+            expires_at: due.expires_at,
+            is_step: false,
+            zone: serde_json::from_str(&due.row_values)
+                .ok()
+                .and_then(|row| timezone_of(&row))
+                .unwrap_or(self.settings.shop.timezone),
+        };
+        Holds::of(self.settings, campaign.and_then(|campaign| campaign.send_window.as_ref())).look(ledger, &held, now)
+    }
+}
+
 impl Feed for RecipientFeed<'_> {
     fn next(&mut self, ledger: &mut Ledger, summary: &mut Summary) -> Result<Option<Job>, FeedError> {
         while let Some(due) = self.next_due(ledger).map_err(FeedError::Ledger)? {
@@ -99,6 +126,22 @@ impl Feed for RecipientFeed<'_> {
                 summary.skip(Reason::Suppressed.word());
                 self.output.decision(format!("Skipping {label} - suppressed"));
                 continue;
+            }
+            let now = self.clock.now();
+            match self.hold(ledger, &due, now).map_err(FeedError::Ledger)? {
+                Hold::Free => {}
+                Hold::Until { at, why } => {
+                    ledger.books().put_back(due.id, at, why).map_err(FeedError::Ledger)?;
+                    summary.put_back += 1;
+                    self.output.decision(format!("Skipping {label} - {why}: looked at again {}", instant::text(at)));
+                    continue;
+                }
+                Hold::Never(reason) => {
+                    ledger.books().skip(due.id, reason, now).map_err(FeedError::Ledger)?;
+                    summary.skip(reason.word());
+                    self.output.decision(format!("Skipping {label} - {reason}"));
+                    continue;
+                }
             }
             let letters = Arc::clone(letters);
             return Ok(Some(Job {

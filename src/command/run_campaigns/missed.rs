@@ -79,7 +79,9 @@ pub(in crate::command) fn which(campaign: &Campaign, instants: &[Instant]) -> St
     match instants.len() {
         1 => format!("the occurrence of {newest}"),
         // The schedule yields no more at once.
-        many if many >= MOST_OCCURRENCES - 1 => format!("{many} occurrences or more, the newest {newest},"),
+        many if many >= MOST_OCCURRENCES - 1 => {
+            format!("{} or more, the newest {newest},", count(many as u64, "occurrence"))
+        }
         many => format!("{}, the newest {newest},", count(many as u64, "occurrence")),
     }
 }

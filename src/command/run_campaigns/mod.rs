@@ -166,7 +166,8 @@ impl Round<'_> {
         opening::open_due(self, run, report, &broken_before)?;
         let due = run.ledger.count_due_recipients(now, self.only)?;
         if stop.cause().is_none() && due > 0 {
-            let mut feed = RecipientFeed::new(context, settings, &run.ledger, now, self.only)?;
+            let mut feed =
+                RecipientFeed::new(context, settings, &self.definitions.campaigns, &run.ledger, now, self.only)?;
             self.sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
             report.delivered.still_due = run.ledger.count_due_recipients(now, self.only)?;
         } else {

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use anyhow::Result;
 use chrono::TimeDelta;
 
+use super::super::Context;
+use super::super::holds::Holds;
 use super::missed::{self, Circumstances};
 use super::{CampaignReport, MissedNow, OpenedNow, Round, told};
 use crate::domain::address::Address;
@@ -286,9 +288,10 @@ pub(in crate::command) fn gather(
     ledger: &Records,
     campaign: &Campaign,
     planned_at: Instant,
-    sender_domain: &str,
-    quiet: bool,
+    context: &Context<'_>,
 ) -> Result<Gathered> {
+    let sender_domain = campaign.from.as_ref().unwrap_or(&settings.mail.from).address.domain();
+    let (holds, now) = (Holds::of(settings, campaign.send_window.as_ref()), context.clock.now());
     let key = OpeningKey { campaign_id: &campaign.id, planned_at, sender_domain };
     let mut gathered = Gathered {
         rows: 0,
@@ -300,7 +303,7 @@ pub(in crate::command) fn gather(
         listed_formerly: Vec::new(),
     };
     let mut trial_bytes = 0;
-    let bar = progress::bar("reading the audience", None, quiet);
+    let bar = progress::bar("reading the audience", None, context.output.json);
     ledger.begin_audience()?;
     let read = audience::read(&campaign.audience, &settings.source, &mut |row| {
         bar.inc(1);
@@ -314,7 +317,9 @@ pub(in crate::command) fn gather(
             AudienceRow::Recipient(recipient) => {
                 gathered.rows += 1;
                 let values = serde_json::to_string(&recipient.values)?;
-                let is_first = ledger.add_recipient(&key, &recipient.address, &values)?;
+                let zone = recipient.timezone().unwrap_or(settings.shop.timezone);
+                let place = |key: &str| holds.place(now, zone, key);
+                let is_first = ledger.add_recipient(&key, &recipient.address, &values, place)?;
                 gathered.repeated += u64::from(!is_first);
                 if let Some(former) = recipient.address.formerly_folded()
                     && ledger.is_suppressed(former)?
@@ -413,15 +418,7 @@ fn open_one(
 ) -> Result<()> {
     let now = round.sending.context.clock.now();
     let (written_with, letters) = letters_now(round.sending.settings, campaign, planned_at)?;
-    let from = campaign.from.as_ref().unwrap_or(&round.sending.settings.mail.from);
-    let gathered = gather(
-        round.sending.settings,
-        &run.ledger,
-        campaign,
-        planned_at,
-        from.address.domain(),
-        round.sending.context.output.json,
-    )?;
+    let gathered = gather(round.sending.settings, &run.ledger, campaign, planned_at, round.sending.context)?;
     let short_audience = match check_length(&run.ledger, campaign, gathered.rows, now) {
         Err(short) if !round.accept_audience => {
             run.ledger.plans().set_short_audience(&campaign.id, Some(gathered.rows))?;

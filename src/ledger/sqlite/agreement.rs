@@ -195,6 +195,7 @@ fn what_planning_decides_is_what_the_triggers_allow() {
             cart_value: "1.00".into(),
             currency: "EUR".into(),
             touched_at: now(),
+            timezone: None,
         };
         let rules = PlanRules {
             window: WINDOW,
@@ -202,6 +203,8 @@ fn what_planning_decides_is_what_the_triggers_allow() {
             max_per_cart: 3,
             steps: Vec::new(),
             held_back_at: None,
+            send_window: None,
+            zone: chrono_tz::Tz::UTC,
         };
         let standing = ledger.standing(&cart, &rules, now()).expect("a standing").standing;
         let is_held = matches!(
@@ -283,6 +286,7 @@ fn what_a_flow_plans_no_trigger_forbids() {
             cart_value: "1.00".into(),
             currency: "EUR".into(),
             touched_at,
+            timezone: None,
         };
         let rules = PlanRules {
             window: WINDOW,
@@ -290,6 +294,8 @@ fn what_a_flow_plans_no_trigger_forbids() {
             max_per_cart: 3,
             steps: steps(),
             held_back_at: None,
+            send_window: None,
+            zone: chrono_tz::Tz::UTC,
         };
         let judged = ledger.standing(&cart, &rules, now()).expect("a standing");
         if judged.standing == Standing::Free {

@@ -3,11 +3,11 @@
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::columns::optional_instant_at;
-use super::{Books, Durability, Records};
+use super::caps::{cap_frees_at, gap_ends_at};
+use super::{Books, Durability, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Armed, At, Denied, Epoch, STEP_GAP};
+use crate::ledger::{Armed, At, Denied, Epoch};
 
 /// A message that the window keeps back is looked at again after this long: mostly the window of a mail ends later.
 const LOOK_AGAIN_AFTER: TimeDelta = TimeDelta::hours(1);
@@ -90,7 +90,12 @@ fn arm_one(tx: &Connection, epoch: Epoch, id: i64, (now, at): (Instant, &str)) -
             let (why, until) = match words.split_once(':').map(|(name, _)| name) {
                 Some("window_on_arming") => ("email already sent", now + LOOK_AGAIN_AFTER),
                 Some("steps_keep_distance") => {
-                    ("another message went just before", after_the_gap(tx, id)?.unwrap_or(now + LOOK_AGAIN_AFTER))
+                    let at = gap_ends_at(&Reading(tx), &address_of(tx, id)?, id)?;
+                    ("another message went just before", at.unwrap_or(now + LOOK_AGAIN_AFTER))
+                }
+                Some("cap_on_arming") => {
+                    let at = cap_frees_at(&Reading(tx), &address_of(tx, id)?, now)?;
+                    ("a cap is reached", at.unwrap_or(now + LOOK_AGAIN_AFTER))
                 }
                 _ => return Ok(Armed::Denied(Denied::Forbidden(words))),
             };
@@ -105,16 +110,8 @@ fn arm_one(tx: &Connection, epoch: Epoch, id: i64, (now, at): (Instant, &str)) -
     }
 }
 
-/// When the newest message about a cart of the same shopper is so long ago that a step may go.
-fn after_the_gap(tx: &Connection, id: i64) -> rusqlite::Result<Option<Instant>> {
-    let newest = tx
-        .prepare_cached(
-            "SELECT max(other.armed_at) AS newest FROM message AS this JOIN message AS other ON other.id <> this.id
-                 AND (other.episode = this.episode OR (other.folded_address = this.folded_address AND other.cart_hash IS NOT NULL))
-             WHERE this.id = ?1",
-        )?
-        .query_row([id], |row| optional_instant_at(row, "newest"))?;
-    Ok(newest.map(|newest| newest + STEP_GAP))
+fn address_of(tx: &Connection, id: i64) -> rusqlite::Result<String> {
+    tx.prepare_cached("SELECT folded_address FROM message WHERE id = ?1")?.query_row([id], |row| row.get(0))
 }
 
 /// Why a message did not move to `armed`; one whose address was suppressed becomes `skipped`.

@@ -20,6 +20,7 @@ impl Records {
                      recipient      TEXT NOT NULL,
                      message_key    TEXT NOT NULL,
                      message_id     TEXT NOT NULL,
+                     not_before     TEXT NOT NULL,
                      row_values     TEXT NOT NULL
                  ) STRICT, WITHOUT ROWID;
                  BEGIN",
@@ -27,18 +28,20 @@ impl Records {
         })
     }
 
-    /// Adds one recipient; `false` when the folded address was there already: the first counts.
+    /// Adds one recipient, whose message may leave from where `place` puts its key; `false` when the folded address was there already: the first counts.
     pub fn add_recipient(
         &self,
         opening: &OpeningKey<'_>,
         address: &Address,
         row_values: &str,
+        place: impl FnOnce(&str) -> Instant,
     ) -> Result<bool, Failure> {
         let key = message_key::campaign(opening.campaign_id, opening.planned_at, address.folded());
         let message_id = message_key::message_id(&message_key::token(&self.id, &key), opening.sender_domain);
+        let not_before = instant::text(place(&key));
         self.scratch(|conn| {
-            conn.prepare_cached("INSERT INTO temp.audience VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
-                .execute((address.folded(), address.envelope(), key, message_id, row_values))
+            conn.prepare_cached("INSERT INTO temp.audience VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING")?
+                .execute((address.folded(), address.envelope(), &key, message_id, not_before, row_values))
                 .map(|rows| rows == 1)
         })
     }
@@ -109,7 +112,7 @@ impl Plans<'_> {
             tx.execute(
                 "INSERT INTO message (message_key, kind, state, recipient, folded_address, message_id, planned_at, not_before,
                      expires_at, occurrence, recipient_values)
-                 SELECT message_key, 'campaign', 'planned', recipient, folded_address, message_id, ?1, ?1, ?2, ?3, row_values
+                 SELECT message_key, 'campaign', 'planned', recipient, folded_address, message_id, ?1, max(?1, not_before), ?2, ?3, row_values
                  FROM temp.audience",
                 (&at, instant::text(opening.expires_at), occurrence),
             )?;

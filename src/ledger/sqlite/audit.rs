@@ -16,6 +16,7 @@ use crate::domain::message_key;
 use crate::failure::Failure;
 use crate::ledger::{Audited, Violation};
 use crate::mail_log::Covered;
+use crate::output::count;
 
 /// So far from its ends a log need not have everything yet.
 const EDGE: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
@@ -113,8 +114,10 @@ fn against_log(conn: &Connection, log: Covered, each: &mut dyn FnMut(Violation))
     )?;
     if known == 0 && sent > 0 {
         let what = format!(
-            "the mail log has none of the {sent} messages sent in its time ({} of its {} lines are a mail server's): is it the right one?",
-            log.of_a_mail_server, log.lines
+            "the mail log shows nothing of what was sent then, {} (lines: {}, of a mail server: {}): is it the right one?",
+            count(sent, "sent message"),
+            log.lines,
+            log.of_a_mail_server
         );
         each(Violation { rule: "sent_is_accepted_by_the_server", what });
     }

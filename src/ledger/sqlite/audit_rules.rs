@@ -106,14 +106,14 @@ pub(super) const RULES: &[(&str, &str)] = &[
     ),
     (
         "books_of_an_opening",
-        "SELECT 'the opening ' || o.campaign_id || ' ' || o.planned_at || ' has ' || o.recipients || ' recipients, but '
-             || count(m.id) || ' messages'
+        "SELECT 'the opening ' || o.campaign_id || ' ' || o.planned_at || ' counts recipients: ' || o.recipients
+             || ', but has messages: ' || count(m.id)
          FROM campaign_occurrence AS o LEFT JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id
          WHERE o.state = 'opened' GROUP BY o.id HAVING count(m.id) <> o.recipients",
     ),
     (
         "total_runs",
-        "SELECT 'the campaign ' || c.campaign_id || ' counts ' || c.total_runs || ' runs, but was opened ' || count(*) || ' times'
+        "SELECT 'the campaign ' || c.campaign_id || ' counts runs: ' || c.total_runs || ', but was opened: ' || count(*)
          FROM scheduled_campaign AS c JOIN campaign_occurrence AS o ON o.campaign_id = c.campaign_id AND o.state = 'opened'
          GROUP BY c.campaign_id HAVING count(*) > c.total_runs",
     ),
@@ -155,7 +155,7 @@ pub(super) const RULES: &[(&str, &str)] = &[
              || earlier.reason
          FROM message AS later JOIN message AS earlier ON earlier.episode = later.episode
              AND coalesce(earlier.step_after, -1) < coalesce(later.step_after, -1)
-         WHERE later.armed_at IS NOT NULL AND earlier.state = 'skipped' AND earlier.reason NOT IN ('expired', 'cancelled')",
+         WHERE later.armed_at IS NOT NULL AND earlier.state = 'skipped' AND earlier.reason NOT IN ('expired', 'capped', 'cancelled')",
     ),
     (
         "steps_keep_distance",
@@ -164,6 +164,14 @@ pub(super) const RULES: &[(&str, &str)] = &[
          FROM message AS m JOIN message AS other ON other.folded_address = m.folded_address AND other.cart_hash IS NOT NULL
              AND (other.armed_at, other.id) < (m.armed_at, m.id), ledger
          WHERE m.step IS NOT NULL AND unixepoch(m.armed_at) - unixepoch(other.armed_at) < step_gap_seconds",
+    ),
+    (
+        "cap_on_arming",
+        "SELECT message_id || ' was begun at ' || armed_at || ', and the address had got as many as a cap allows by then'
+         FROM (SELECT message_id, armed_at, seconds, since, unixepoch(armed_at)
+                   - lag(unixepoch(armed_at), messages) OVER (PARTITION BY seconds, folded_address ORDER BY armed_at, id) AS apart
+               FROM message CROSS JOIN cap WHERE armed_at IS NOT NULL)
+         WHERE apart < seconds AND armed_at > since",
     ),
     (
         "step_is_of_its_episode",

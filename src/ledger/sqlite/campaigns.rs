@@ -95,7 +95,7 @@ impl Records {
         let (after_at, after_id) = after.map_or((String::new(), 0), |(at, id)| (instant::text(at), id));
         self.read(|conn| {
             let mut rows = conn.prepare_cached(
-                "SELECT id, recipient, message_id, planned_at, not_before, recipient_values,
+                "SELECT id, message_key, recipient, folded_address, message_id, planned_at, not_before, expires_at, recipient_values,
                         EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address) AS is_suppressed
                  FROM message WHERE occurrence = ?1 AND state = 'planned' AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?6
                  ORDER BY not_before, id LIMIT ?5",
@@ -104,6 +104,9 @@ impl Records {
             rows.query_map((occurrence, due_at, after_at, after_id, limit as i64, now), |row| {
                 Ok(DueRecipient {
                     id: row.get("id")?,
+                    message_key: row.get("message_key")?,
+                    folded_address: row.get("folded_address")?,
+                    expires_at: instant_at(row, "expires_at")?,
                     recipient: row.get("recipient")?,
                     message_id: row.get("message_id")?,
                     planned_at: instant_at(row, "planned_at")?,

@@ -19,6 +19,7 @@ const TABLE: &str = "
         cart_value     TEXT NOT NULL,
         currency       TEXT NOT NULL,
         touched_at     TEXT NOT NULL,
+        timezone       TEXT,
         verdict        TEXT,
         detail         TEXT NOT NULL DEFAULT '',
         -- Steps of its flow came too late, which is to be recorded.
@@ -34,7 +35,7 @@ const TABLE: &str = "
 pub const NOT_IDLE_YET: &str = "not idle yet";
 
 const COLUMNS: &str =
-    "cart_id, identity, user_id, recipient, folded_address, cart_hash, cart_value, currency, touched_at";
+    "cart_id, identity, user_id, recipient, folded_address, cart_hash, cart_value, currency, touched_at, timezone";
 
 impl Records {
     /// Empties the table and opens a transaction on it, so that filling it is quick. It touches no ledger table.
@@ -61,7 +62,7 @@ impl Records {
     pub fn add_candidate(&self, candidate: &Candidate, verdict: Option<(&str, &str)>) -> Result<(), Failure> {
         self.scratch(|conn| {
             conn.prepare_cached(&format!(
-                "INSERT INTO temp.candidate ({COLUMNS}, verdict, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+                "INSERT INTO temp.candidate ({COLUMNS}, verdict, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
             ))?
             .execute((
                 &candidate.cart_id,
@@ -73,6 +74,7 @@ impl Records {
                 &candidate.cart_value,
                 &candidate.currency,
                 instant::text(candidate.touched_at),
+                candidate.timezone.map(|zone| zone.name()),
                 verdict.map(|(verdict, _)| verdict),
                 verdict.map_or("", |(_, detail)| detail),
             ))
@@ -126,6 +128,7 @@ pub(super) fn candidate_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candid
         cart_value: row.get("cart_value")?,
         currency: row.get("currency")?,
         touched_at: instant_at(row, "touched_at")?,
+        timezone: row.get::<_, Option<String>>("timezone")?.and_then(|zone| zone.parse().ok()),
     })
 }
 

@@ -40,7 +40,8 @@ pub(super) fn past_of(conn: &Reading<'_>, cart: &Candidate) -> rusqlite::Result<
 /// Where a cart is in its flow.
 pub(super) fn flow_of(cart: &Candidate, past: &[Past], rules: &PlanRules, now: Instant) -> Flow {
     let (touched_at, window, held_back_at) = (cart.touched_at, rules.window, rules.held_back_at);
-    flow::next(&rules.steps, past, Clocks { now, touched_at, window, held_back_at })
+    let hours = rules.send_window.as_ref().map(|window| (window, cart.timezone.unwrap_or(rules.zone)));
+    flow::next(&rules.steps, past, Clocks { now, touched_at, window, held_back_at, hours })
 }
 
 impl Books<'_> {

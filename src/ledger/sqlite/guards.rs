@@ -14,6 +14,7 @@ use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::failure::Failure;
 use crate::ledger::Epoch;
+use crate::output::count;
 use crate::run_lock::{Found, Record};
 
 /// A clock may be this far behind the newest thing done before nothing is sent.
@@ -153,9 +154,10 @@ impl Records {
         let ended_missing = record.epoch == epoch && record.ended_at.is_some() && newest_ended_at.is_none();
         if record.epoch > epoch || (record.epoch == epoch && record.armed > armed) || ended_missing {
             return refuse(format!(
-                "{} is older than its lock file remembers: run {} with {armed} messages begun, lock file run {} with {}",
+                "{} is older than its lock file remembers: run {} with {} begun, lock file run {} with {}",
                 self.path.display(),
                 epoch,
+                count(armed, "message"),
                 record.epoch,
                 record.armed
             ));

@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rusqlite::Connection;
 
 use super::older::show_as_it_is;
-use super::open::{SCHEMA, SCHEMA_SQL};
+use super::open::{self, SCHEMA, SCHEMA_SQL};
 use super::parts::{drop_part, makes_the_same, parts, parts_of_a_ledger};
 use super::{Durability, Ledger, Records};
 use crate::failure::Failure;
+use crate::output::count;
 
 /// Indexes and triggers that an earlier schema had. What this one has no longer is dropped; what a person added stays.
 const ONCE_OURS: [&str; 31] = [
@@ -111,10 +112,10 @@ impl Ledger {
             Failure::ledger(what, next.clone()).kept("nothing was changed, nothing is sent")
         };
         let size = fs::metadata(&path).map_or(0, |meta| meta.len());
-        let room = fs2::available_space(folder_of(&path)).unwrap_or(u64::MAX);
+        let room = fs2::available_space(open::folder_of(&path)).unwrap_or(u64::MAX);
         // As much again as the copy needs stays for the ledger.
         if room < size.saturating_mul(2) {
-            return Err(failed(format!("it has {size} bytes, and {room} are free")));
+            return Err(failed(format!("it has {}, and {} can be written", count(size, "byte"), count(room, "byte"))));
         }
         let made = || -> std::io::Result<()> {
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
@@ -122,7 +123,7 @@ impl Ledger {
             self.conn().execute("VACUUM INTO ?1", [into]).map_err(std::io::Error::other)?;
             File::open(&unfinished)?.sync_all()?;
             fs::rename(&unfinished, &copy)?;
-            File::open(folder_of(&path))?.sync_all()
+            File::open(open::folder_of(&path))?.sync_all()
         };
         made().map_err(|err| failed(err.to_string()))?;
         Ok(copy)
@@ -134,10 +135,6 @@ impl Records {
     pub fn is_of_an_older_schema(&self) -> bool {
         self.schema < SCHEMA
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// Gives each table the statement it has today, in constant time: what is stored stays as it is. That is sound for

@@ -14,6 +14,7 @@ mod batches;
 mod campaigns;
 mod cancel;
 mod candidates;
+mod caps;
 mod columns;
 mod expire;
 mod flows;
@@ -32,6 +33,7 @@ mod recover;
 mod report;
 mod resolve;
 mod retry;
+mod rights;
 mod runs;
 mod settle;
 mod streak;
@@ -66,6 +68,9 @@ pub struct Records {
     host: Option<Host>,
     /// Device and inode of the file that was opened.
     file: (u64, u64),
+    /// [`Ledger::mark_of`] the file, where it is read by a user who may write nothing beside it: only as long as nobody
+    /// writes to it.
+    at_rest: Option<String>,
     /// How many commits this connection made.
     commits: u64,
     /// After how many of them the ledger's version was last asked for, and what it was.

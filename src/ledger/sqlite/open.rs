@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::OpenOptions;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,15 +10,16 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::older::show_as_today;
-use super::{Ledger, Place, Records, unusable};
+use super::{Ledger, Place, Records, rights, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::ledger::{Access, Kind};
 use crate::run_lock::{Found, RunLock};
+use crate::user::{self, Right};
 
 /// `user_version` of the schema this program writes.
-pub(super) const SCHEMA: i64 = 4;
+pub(super) const SCHEMA: i64 = 5;
 /// The oldest that it reads, and that a command with the run lock brings up to date.
 const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".
@@ -104,12 +105,7 @@ impl Ledger {
                 "put it on a local disk whose file system has shared memory",
             ));
         }
-        // The addresses in it are no one else's business; SQLite made the other two with the mode it found.
-        for end in ["", "-wal", "-shm"] {
-            let mut file = path.as_os_str().to_owned();
-            file.push(end);
-            let _ = std::fs::set_permissions(file, PermissionsExt::from_mode(0o600));
-        }
+        rights::keep_private(path);
         // While a run is under way, or as long as a dead one has not been dealt with, the log stays.
         if access == Access::Decided || !ledger.newest_run_is_open()? {
             ledger.keep_log(false)?;
@@ -125,13 +121,30 @@ impl Records {
     /// Exit 78: there is none (a new one would mail everyone again), it is an old log that was not adopted, it lies on an
     /// unsound file system, is mounted alone or has a second hard link. Exit 74: a newer schema, damage, no permission.
     pub fn open(place: Place<'_>) -> Result<Records, Failure> {
-        refuse_what_is_no_ledger(place)?;
-        Records::connect(place.path, OpenFlags::SQLITE_OPEN_READ_ONLY, None)
+        let path = place.path;
+        refuse_what_is_no_ledger(place).map_err(|failure| rights::who_may(path).unwrap_or(failure))?;
+        Records::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, None).or_else(|failure| {
+            // SQLite makes files beside the ledger also for a reader. Who may not, reads it where none is needed.
+            match user::may(Right::Write, folder_of(path)) {
+                true => Err(failure),
+                false => Records::open_at_rest(path),
+            }
+        })
     }
 
     fn connect(path: &Path, access: OpenFlags, host: Option<Host>) -> Result<Records, Failure> {
+        Records::connect_to(path, path, access, host)
+    }
+
+    /// Opens what SQLite is to be told (`name`), which is the ledger at `path`.
+    pub(super) fn connect_to(
+        path: &Path,
+        name: &Path,
+        access: OpenFlags,
+        host: Option<Host>,
+    ) -> Result<Records, Failure> {
         let opened = || -> rusqlite::Result<_> {
-            let conn = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            let conn = Connection::open_with_flags(name, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             conn.busy_timeout(BUSY_TIMEOUT)?;
             // Closing puts the log into the file and takes it away, and with it what the next look needs.
             conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -180,6 +193,7 @@ impl Records {
             schema: version,
             host,
             file,
+            at_rest: None,
             commits: 0,
             version: Cell::new(None),
             broken: Cell::new(false),
@@ -212,6 +226,11 @@ pub(super) fn write_head(
 /// Device and inode of a file, links followed.
 pub(super) fn inode(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// The folder that a file lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn no_ledger(path: &Path, what: &str) -> Failure {

@@ -47,7 +47,7 @@ impl Records {
     pub fn standing(&self, cart: &Candidate, rules: &PlanRules, now: Instant) -> Result<Judged, Failure> {
         let one =
             "SELECT 0 AS id, ?2 AS cart_id, ?3 AS identity, NULL AS user_id, '' AS recipient, ?4 AS folded_address,
-                          ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at";
+                          ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at, NULL AS timezone";
         self.read(|conn| {
             let facts = conn.prepare_cached(&facts_of(one, rules))?.query_row(
                 (
@@ -120,7 +120,7 @@ impl Records {
         self.read(|conn| {
             let mut rows = conn.prepare_cached(
                 "SELECT id, message_key, recipient, folded_address, message_id, planned_at, not_before,
-                        identity, cart_id, cart_hash, cart_touched_at, missing_since, step, step_after,
+                        identity, cart_id, cart_hash, cart_touched_at, expires_at, missing_since, step, step_after,
                         (SELECT planned_at FROM message AS first WHERE first.message_key = message.episode) AS begun_at,
                         (SELECT max(coalesce(other.armed_at, other.settled_at)) FROM message AS other
                          WHERE other.episode = message.episode AND other.id <> message.id) AS before_it
@@ -141,6 +141,7 @@ impl Records {
                     cart_id: row.get("cart_id")?,
                     cart_hash: row.get("cart_hash")?,
                     cart_touched_at: instant_at(row, "cart_touched_at")?,
+                    expires_at: instant_at(row, "expires_at")?,
                     step: row.get("step")?,
                     step_after: row.get::<_, Option<i64>>("step_after")?.map(TimeDelta::seconds),
                     episode_begun_at: instant_at(row, "begun_at")?,
@@ -369,7 +370,7 @@ impl Planner<'_> {
             .prepare_cached(
                 "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id, planned_at,
                      not_before, expires_at, settled_at, identity, cart_id, cart_hash, cart_touched_at, episode, step, step_after)
-                 VALUES (?1, 'cart', ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                 VALUES (?1, 'cart', ?2, ?3, ?4, ?5, ?6, ?7, ?17, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?
             .execute(rusqlite::params![
                 &message_key,
@@ -388,6 +389,7 @@ impl Planner<'_> {
                 episode,
                 step.map(|step| &step.name),
                 step.map(|step| step.after.num_seconds()),
+                instant::text(self.rules.place(cart, self.now, &message_key)),
             ])?;
         if let Some(created_at) = created_at {
             self.log_abandonment(cart, &message_key, created_at)?;

@@ -37,6 +37,18 @@ impl Records {
             rows.query_map((occurrence, limit as i64), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
     }
+
+    /// How many messages of an occurrence were refused with a reply that begins like this.
+    pub fn count_refused_with(&self, occurrence: i64, reply: &str) -> Result<u64, Failure> {
+        self.read(|conn| {
+            conn.query_row(
+                "SELECT count(*) FROM message
+                 WHERE occurrence = ?1 AND state = 'refused' AND substr(last_reply, 1, length(?2)) = ?2",
+                (occurrence, reply),
+                |row| row.get(0),
+            )
+        })
+    }
 }
 
 impl Campaigns<'_> {
@@ -68,6 +80,11 @@ impl Campaigns<'_> {
                     "UPDATE scheduled_campaign SET status = 'running'
                      WHERE status <> 'paused' AND campaign_id = (SELECT campaign_id FROM campaign_occurrence WHERE id = ?1)",
                     [occurrence],
+                )?;
+                // Nothing of an opening is begun after it expires.
+                tx.execute(
+                    "UPDATE campaign_occurrence SET expires_at = max(expires_at, ?2) WHERE id = ?1",
+                    (occurrence, &expires_at),
                 )?;
             }
             let mut plan = tx.prepare_cached(

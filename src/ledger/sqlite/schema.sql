@@ -1,4 +1,4 @@
--- The ledger, schema 4. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 5. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -61,7 +61,7 @@ CREATE TABLE message (
                             OR state = 'refused' OR state = 'skipped' OR state = 'in_doubt'),
     reason           TEXT CONSTRAINT skipped_has_reason CHECK (
                          (state = 'skipped') = (reason IS NOT NULL) AND (reason IS NULL OR reason IN
-                         ('ordered', 'changed', 'empty', 'superseded', 'suppressed', 'expired', 'cancelled', 'held_back'))),
+                         ('ordered', 'changed', 'empty', 'superseded', 'suppressed', 'expired', 'cancelled', 'held_back', 'capped'))),
     recipient        TEXT NOT NULL,
     folded_address   TEXT NOT NULL,
     message_id       TEXT NOT NULL,
@@ -203,6 +203,13 @@ CREATE TABLE suppression (
     origin         TEXT NOT NULL
 ) STRICT;
 
+-- No more than so many bodies are begun to one address within so many seconds, since then. As the configuration says.
+CREATE TABLE cap (
+    seconds  INTEGER PRIMARY KEY,
+    messages INTEGER NOT NULL CONSTRAINT cap_is_positive CHECK (messages > 0),
+    since    TEXT NOT NULL
+) STRICT;
+
 -- What a person has been told and what still stands; `status` lists it. What was not told yet has no instant of it.
 CREATE TABLE notice (
     notice_key  TEXT PRIMARY KEY,
@@ -265,6 +272,9 @@ CREATE TABLE campaign_occurrence (
     CONSTRAINT opened_is_complete CHECK (state <> 'opened' OR (subject IS NOT NULL AND template IS NOT NULL
         AND sender IS NOT NULL AND expires_at IS NOT NULL AND recipients IS NOT NULL))
 ) STRICT;
+
+-- For the caps: which openings may have sent something within one.
+CREATE INDEX occurrence_of_expiry ON campaign_occurrence (expires_at) WHERE state = 'opened';
 
 CREATE TRIGGER occurrence_is_kept BEFORE DELETE ON campaign_occurrence WHEN OLD.state = 'opened'
 BEGIN
@@ -548,7 +558,7 @@ BEGIN
     WHERE EXISTS (SELECT 1 FROM message AS other WHERE other.episode = NEW.episode
                   AND (other.state = 'planned' OR other.state = 'armed' OR other.state = 'refused'
                        OR coalesce(other.step_after, -1) >= NEW.step_after
-                       OR (other.state = 'skipped' AND other.reason NOT IN ('expired', 'cancelled'))));
+                       OR (other.state = 'skipped' AND other.reason NOT IN ('expired', 'capped', 'cancelled'))));
 END;
 
 CREATE TRIGGER steps_keep_their_order BEFORE UPDATE OF state ON message
@@ -570,6 +580,21 @@ BEGIN
        OR EXISTS (SELECT 1 FROM message AS other
                   WHERE other.episode = NEW.episode AND other.id <> NEW.id
                     AND other.armed_at > (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || step_gap_seconds || ' seconds') FROM ledger));
+END;
+
+-- Over carts and campaigns together. Nothing of an opening is begun after it expires, so that few of them are looked into.
+CREATE TRIGGER cap_on_arming BEFORE UPDATE OF state ON message
+WHEN NEW.state = 'armed' AND EXISTS (SELECT 1 FROM cap)
+BEGIN
+    SELECT RAISE(ABORT, 'cap_on_arming: this address has got as many as a cap allows')
+    FROM (SELECT messages, strftime('%Y-%m-%dT%H:%M:%SZ', NEW.armed_at, '-' || seconds || ' seconds') AS began FROM cap)
+    WHERE messages <= (SELECT count(*) FROM message AS other
+                       WHERE other.folded_address = NEW.folded_address AND other.cart_hash IS NOT NULL
+                         AND other.id <> NEW.id AND other.armed_at > began)
+                    + (SELECT count(*) FROM campaign_occurrence AS o
+                       CROSS JOIN message AS other INDEXED BY one_per_occurrence_and_address
+                           ON other.kind = 'campaign' AND other.occurrence = o.id AND other.folded_address = NEW.folded_address
+                       WHERE o.state = 'opened' AND o.expires_at > began AND other.id <> NEW.id AND other.armed_at > began);
 END;
 
 -- The row of an episode stands for all of its steps.

@@ -48,12 +48,14 @@ impl Undone {
 impl Records {
     /// Runs a query, turning an SQLite error into exit 74.
     pub(super) fn read<T>(&self, work: impl FnOnce(&Reading<'_>) -> rusqlite::Result<T>) -> Result<T, Failure> {
-        work(&Reading(self.conn())).map_err(|err| unusable(&self.path, &err))
+        let read = work(&Reading(self.conn())).map_err(|err| unusable(&self.path, &err));
+        self.check_rest().and(read)
     }
 
     /// Works on temporary tables, which are this connection's alone, and on its settings. Nothing of the ledger is written.
     pub(super) fn scratch<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
-        work(self.conn()).map_err(|err| unusable(&self.path, &err))
+        let worked = work(self.conn()).map_err(|err| unusable(&self.path, &err));
+        self.check_rest().and(worked)
     }
 }
 
@@ -161,7 +163,7 @@ pub(super) fn unusable(path: &Path, err: &rusqlite::Error) -> Failure {
     let next = match err.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "make room on that disk, then start the same command again",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            "make the ledger and its folder writable for the user cron runs as"
+            "start the command as the user that cron runs as, who must be able to write the ledger and its folder"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another program holds the ledger's write lock; close it, then start the same command again"

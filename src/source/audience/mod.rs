@@ -17,11 +17,12 @@ use super::file::jsonl::{BYTE_ORDER_MARK, Lines, without_line_number};
 use super::file::table::{Continuation, End, MOST_BROKEN_PLACES, Rows, START};
 use super::file::text;
 use super::file::{LONGEST_LINE_IN_BYTES, Stamp, file_name};
-pub use super::recipient::AudienceRow;
+pub use super::recipient::{AudienceRow, timezone_of};
 use super::recipient::{Columns, RecipientRow, not_ready, recipient_of_object, row};
 use super::{server, sqlite};
 use crate::domain::campaign::Audience;
 use crate::failure::Failure;
+use crate::output::count;
 use crate::settings::{SourceKind, SourceSettings};
 
 /// A file that was written to more recently may not be whole yet.
@@ -48,7 +49,7 @@ pub fn read(
     each: &mut dyn FnMut(AudienceRow) -> Result<()>,
 ) -> Result<AudienceSummary> {
     let mut summary = AudienceSummary::default();
-    let mut count = |row: AudienceRow| {
+    let mut look_at = |row: AudienceRow| {
         match row {
             AudienceRow::Recipient(_) => summary.rows += 1,
             AudienceRow::Bad(_) => summary.bad += 1,
@@ -56,12 +57,12 @@ pub fn read(
         each(row)
     };
     let name = match audience {
-        Audience::Csv(path) => read_file(path, read_csv, &mut count)?,
-        Audience::JsonLines(path) => read_file(path, read_json_lines, &mut count)?,
+        Audience::Csv(path) => read_file(path, read_csv, &mut look_at)?,
+        Audience::JsonLines(path) => read_file(path, read_json_lines, &mut look_at)?,
         Audience::Sql(query) => {
             match &source.kind {
-                SourceKind::Sqlite(path) => sqlite::audience::read(path, query, &mut count)?,
-                SourceKind::Server(settings) => server::audience::read(settings, query, &mut count)?,
+                SourceKind::Sqlite(path) => sqlite::audience::read(path, query, &mut look_at)?,
+                SourceKind::Server(settings) => server::audience::read(settings, query, &mut look_at)?,
                 SourceKind::JsonLines(_) | SourceKind::Csv(_) => {
                     let what = "the campaign has `sql`, but the source is no database";
                     let next = "name an `audience` file, or set source.kind to \"sqlite\", \"mysql\" or \"postgres\"";
@@ -72,7 +73,7 @@ pub fn read(
         }
     };
     if summary.rows == 0 {
-        let what = format!("{name} holds no recipient ({} bad rows)", summary.bad);
+        let what = format!("{name} holds no recipient ({})", count(summary.bad, "bad row"));
         return Err(not_ready(what, "check what writes it; until it holds one, the campaign does not start").into());
     }
     Ok(summary)
@@ -117,13 +118,16 @@ fn check_still(metadata: &Metadata, shown: &str) -> Result<(), Failure> {
         Ok(age) if age >= STILL_FOR => Ok(()),
         Ok(_) => Err(not_ready(
             format!(
-                "the audience {shown} was written to in the last {} seconds; it may not be whole",
-                STILL_FOR.as_secs()
+                "the audience {shown} was written to in the last {}; it may not be whole",
+                count(STILL_FOR.as_secs(), "second")
             ),
             "nothing to do when it is being uploaded: the next run looks again",
         )),
         Err(ahead) => Err(not_ready(
-            format!("the audience {shown} was last written to {} seconds from now", ahead.duration().as_secs()),
+            format!(
+                "the audience {shown} was last written to {} from now",
+                count(ahead.duration().as_secs(), "second")
+            ),
             format!("set this machine's clock, or correct the file's time: `touch {shown}`"),
         )),
     }

@@ -181,7 +181,7 @@ fn a_file_that_is_not_ready_is_not_used() {
     for (name, text, why) in [
         ("a.csv", "", "is empty"),
         ("a.csv", "email\n", "holds no recipient (0 bad rows)"),
-        ("a.csv", "email,x\nbob,\n", "holds no recipient (1 bad rows)"),
+        ("a.csv", "email,x\nbob,\n", "holds no recipient (1 bad row)"),
         ("a.jsonl", "", "holds no recipient"),
         ("a.jsonl", "\n\n", "holds no recipient"),
     ] {

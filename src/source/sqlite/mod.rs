@@ -29,6 +29,7 @@ pub(super) use super::stored::{Stored, field};
 use super::{Advice, Look, ReadSummary, Row, Source, Touched};
 use crate::domain::cart::Cart;
 use crate::failure::{Exit, Failure};
+use crate::output::count;
 use crate::settings::SourceSettings;
 
 /// How long to wait for a writer of the shop.
@@ -222,7 +223,10 @@ fn cannot_read(name: &str, err: &rusqlite::Error) -> Failure {
     let needs_a_person = |what: String, next: &str| Failure::new(Exit::NeedsAPerson, what, next);
     match err.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => needs_a_person(
-            format!("the shop's database {name} was locked for {} seconds; nothing is sent", BUSY_FOR.as_secs()),
+            format!(
+                "the shop's database {name} was locked for {}; nothing is sent",
+                count(BUSY_FOR.as_secs(), "second")
+            ),
             "the next run tries again; if this stays, look for a program that leaves a transaction open on it",
         ),
         Some(ErrorCode::NotADatabase) => Failure::config(

@@ -61,7 +61,7 @@ impl OldLog {
             let (rows, removed_duplicates) = rebuild(conn, adoption)?;
             let expected = survey.usable();
             if rows != expected {
-                let what = format!("{expected} rows should have been taken over, but {rows} were");
+                let what = format!("taken over were {rows} of {}", count(expected, "row"));
                 return Err(Undone::NotUnderstood(what));
             }
             let Survey { mailed_now, without_shopper, unreadable, unreadable_rows, .. } = survey;
