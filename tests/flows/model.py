@@ -155,7 +155,7 @@ class SendWindow:
             if opens <= at:
                 return at
             length = min(self.spread, closes - opens)
-            return opens + (first_eight_bytes("spread", key) % length if length else 0)
+            return opens + (first_eight_bytes("spread\0", key) % length if length else 0)
         raise ValueError("a window that never opens")
 
 
