@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod fate;
 pub mod filter;
 pub mod flow;
+pub mod holdout;
 pub mod identity;
 pub mod instant;
 pub mod message_key;

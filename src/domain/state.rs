@@ -67,6 +67,8 @@ words! {
         HeldBack = "held_back",
         /// Its address has got as many as a cap allows, until it would be too late.
         Capped = "capped",
+        /// Held out, so that what comes without mail is known.
+        Holdout = "holdout",
     }
 }
 

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use chrono_tz::Tz;
 
 use crate::domain::flow::{Flow, Step};
+use crate::domain::holdout::Holdout;
 use crate::domain::instant::Instant;
 use crate::domain::send_window::SendWindow;
 use crate::domain::standing::Standing;
@@ -36,8 +37,8 @@ pub struct Opening {
 /// What came of an opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// So many messages were planned.
-    Planned { recipients: u64 },
+    /// So many messages were written, of which these were held out and the others planned.
+    Planned { recipients: u64, held_out: u64 },
     /// Another run had decided about this occurrence already, or the campaign was paused meanwhile.
     NotOurs,
 }
@@ -48,6 +49,8 @@ pub struct OpeningKey<'a> {
     pub campaign_id: &'a str,
     pub planned_at: Instant,
     pub sender_domain: &'a str,
+    /// Who is held out of it.
+    pub holdout: Option<&'a Holdout>,
 }
 
 /// A cart that one look at the shop found.
@@ -93,6 +96,8 @@ pub struct PlanRules {
     /// When mail may leave, and the zone of whoever has none of their own.
     pub send_window: Option<SendWindow>,
     pub zone: Tz,
+    /// Who is held out of mail about carts.
+    pub holdout: Option<Holdout>,
 }
 
 /// A candidate, what stands against writing to its owner, and where it is in its flow (`None` without steps).

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::bounds::{CapsTable, SendWindowTable};
 use super::detect::Detect;
+use super::recovery::HoldoutTable;
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::engine::Engine;
@@ -26,6 +27,7 @@ struct File {
     mail: Mail,
     #[serde(default)]
     detect: Detect,
+    holdout: Option<HoldoutTable>,
     #[serde(default)]
     campaigns: Campaigns,
     send_window: Option<SendWindowTable>,
@@ -309,6 +311,7 @@ impl Checker<'_> {
             send_window: self.send_window(file.send_window.as_ref())?,
             caps: self.caps(&file.caps, &detect.steps)?,
             detect,
+            holdout: file.holdout.map(|holdout| self.holdout(holdout)).transpose()?,
             campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,

@@ -5,6 +5,7 @@ pub mod campaigns;
 mod detect;
 mod file;
 mod preset;
+mod recovery;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::domain::address::Mailbox;
 use crate::domain::caps::Cap;
 use crate::domain::filter::Filter;
 use crate::domain::flow::Step;
+use crate::domain::holdout::Holdout;
 use crate::domain::instant::Instant;
 use crate::domain::send_window::SendWindow;
 use crate::failure::Failure;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub transport: TransportSettings,
     pub limits: Limits,
     pub detect: DetectSettings,
+    /// `[holdout]`; `None`: everyone is written to.
+    pub holdout: Option<Holdout>,
     pub campaigns: CampaignSettings,
     /// When mail may leave; `None` is always. A campaign may have its own.
     pub send_window: Option<SendWindow>,

@@ -256,6 +256,8 @@ fn of_messages() -> Vec<Case> {
         case("doubt_is_settled_on_record", Name, "UPDATE message SET state = 'sent' WHERE state = 'in_doubt'"),
         case("held_back_for_good", Name, format!("UPDATE message SET reason = 'cancelled' {C5}"))
             .after(skip_c5("held_back")),
+        case("held_out_for_good", Name, format!("UPDATE message SET reason = 'expired' {C5}"))
+            .after(skip_c5("holdout")),
         case("message_is_not_replaced", Name, {
             cart_message(&[("cart_id", "'c5'")]).replace("INSERT", "INSERT OR REPLACE")
         }),
@@ -290,7 +292,9 @@ fn of_messages() -> Vec<Case> {
 
 fn of_steps() -> Vec<Case> {
     let expired = [("state", "'skipped'"), ("reason", "'expired'"), ("settled_at", "'2026-03-01T13:00:00Z'")];
+    let held_out = [("state", "'skipped'"), ("reason", "'holdout'"), ("settled_at", "'2026-03-01T13:00:00Z'")];
     vec![
+        case("holdout_comes_first", Name, step_of("c3", &held_out)),
         case("cart_has_episode", Check, cart_message(&[("episode", "NULL")])),
         case("step_has_its_place", Check, cart_message(&[("step", "'first'")])),
         case("step_is_of_its_episode", Name, cart_message(&[("episode", "'nowhere'")])),

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -24,6 +24,7 @@ const PAGES: [&str; 16] = [
     "docs/guide.md",
     "docs/ledger.md",
     "docs/proof.md",
+    "docs/recovery.md",
     "docs/sending.md",
     "docs/shops.md",
     "docs/troubleshooting.md",
@@ -391,7 +392,7 @@ fn what_the_page_calls_required_is_required() {
 }
 
 /// Each default that the page gives, and the place in the code that it comes from. Who changes the one finds the other.
-const DEFAULTS: [(&str, &str, &str); 37] = [
+const DEFAULTS: [(&str, &str, &str); 38] = [
     ("trusted_file_systems", "[]", "#[serde(default)]\n    trusted_file_systems: Vec<String>"),
     ("shop.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
     ("source.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
@@ -423,6 +424,7 @@ const DEFAULTS: [(&str, &str, &str); 37] = [
     ("detect.max_per_run", "1000", "detect.max_per_run.unwrap_or(1000)"),
     ("detect.subject", "\"You left something behind\"", "unwrap_or_else(|| \"You left something behind\".into())"),
     ("detect.template", "built in", "`None` means the template that is built in."),
+    ("holdout.kinds", "[\"cart\"]", "vec![Kind::Cart]"),
     ("campaigns.file", "campaigns.toml beside this file, if it exists", "Some(self.at(\"campaigns.toml\"))"),
     ("campaigns.min_gap", "\"10m\"", "min_gap: minutes(10)"),
     ("campaigns.max_lateness", "\"6h\"", "max_lateness: minutes(6 * 60)"),
@@ -437,7 +439,9 @@ const DEFAULTS: [(&str, &str, &str); 37] = [
 
 #[test]
 fn every_default_on_the_page_is_the_codes() {
-    let code = ["mod", "file", "server", "campaigns"].map(|name| page(format!("src/settings/{name}.rs"))).join("\n");
+    let code = ["mod", "file", "server", "campaigns", "detect", "recovery"]
+        .map(|name| page(format!("src/settings/{name}.rs")))
+        .join("\n");
     let mut documented = documented();
     for (key, default, place) in DEFAULTS {
         let row = documented.remove(key).unwrap_or_else(|| panic!("{key} is not on the page"));
@@ -624,8 +628,8 @@ fn init_writes_a_line_for_every_key() {
     let starter = page("src/command/init/mailonce.toml");
     for key in documented().keys().filter(|key| !key.starts_with("[[")) {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
-        // Its table is for what few need: the defaults of every campaign.
-        if table == "campaigns" {
+        // These tables are for what few need: the defaults of every campaign, and comparisons.
+        if ["campaigns", "holdout"].contains(&table) {
             continue;
         }
         assert!(starter.contains(&format!("\n[{table}]")) || table.is_empty(), "`init` writes no [{table}]");

@@ -26,7 +26,7 @@ use crate::stop::StopCause;
 use feed::CartFeed;
 pub(super) use planning::by_itself;
 pub(super) use planning::next_step;
-use planning::{Look, NO_ADDRESS};
+use planning::{HELD_OUT, Look, NO_ADDRESS};
 
 /// A machine may be busy for a moment.
 const LONG_LOOK_IS_TOLD_AFTER: TimeDelta = TimeDelta::minutes(10);
@@ -79,7 +79,7 @@ impl Report for CartReport {
 
 /// The rules of planning, as the configuration has them.
 fn plan_rules(settings: &Settings, ledger: &Records) -> Result<PlanRules, Failure> {
-    let detect = &settings.detect;
+    let Settings { detect, holdout, .. } = settings;
     Ok(PlanRules {
         window: span::delta(detect.window),
         max_age: span::delta(detect.max_age),
@@ -88,6 +88,7 @@ fn plan_rules(settings: &Settings, ledger: &Records) -> Result<PlanRules, Failur
         held_back_at: ledger.held_back_at()?,
         send_window: settings.send_window.clone(),
         zone: settings.shop.timezone,
+        holdout: holdout.clone().filter(|holdout| holdout.carts),
     })
 }
 
@@ -246,7 +247,11 @@ fn look_at_shop(
         );
         standing.push(Notice { key: "max_per_run".into(), line });
         *report.left_out.entry("more than max_per_run".into()).or_default() += to_plan;
-    } else if to_plan > 0 || decided.has_late || report.left_out.contains_key("superseded") {
+    } else if to_plan > 0
+        || decided.has_late
+        || report.left_out.contains_key("superseded")
+        || report.left_out.contains_key(HELD_OUT)
+    {
         report.planned = run.ledger.plans().plan_candidates(&rules, now, settings.mail.from.address.domain())?;
     }
     if to_plan <= most {

@@ -207,7 +207,11 @@ impl Look<'_> {
                 decided.looked_at += 1;
                 match self.look_again(source, &cart, flow.as_ref())? {
                     Err(found) => found,
-                    Ok(now) => against_formerly(ledger, rules, self.now, &cart, &now)?.unwrap_or((PLAN, String::new())),
+                    Ok(now) => match against_formerly(ledger, rules, self.now, &cart, &now)? {
+                        Some(found) => found,
+                        None if ledger.is_held_out(&cart, rules, flow.as_ref())? => (HELD_OUT, String::new()),
+                        None => (PLAN, String::new()),
+                    },
                 }
             }
         };
@@ -227,9 +231,9 @@ impl Look<'_> {
                 self.say_left_out(&cart.cart_id, || cart.cart_hash.clone(), verdict);
             }
         }
-        has_late &= matches!(verdict, PLAN | SUPERSEDED | WAITS | DONE);
+        has_late &= matches!(verdict, PLAN | SUPERSEDED | HELD_OUT | WAITS | DONE);
         decided.has_late |= has_late;
-        if self.record_left_out || has_late || matches!(verdict, PLAN | SUPERSEDED) {
+        if self.record_left_out || has_late || matches!(verdict, PLAN | SUPERSEDED | HELD_OUT) {
             ledger.decide_candidate(cart.id, verdict, &detail, has_late)?;
         }
         Ok(())
@@ -293,6 +297,9 @@ pub(super) struct Decided {
 /// The verdicts that the ledger acts on.
 const PLAN: &str = "plan";
 const SUPERSEDED: &str = "superseded";
+
+/// The verdict on a cart whose owner is held out of mail about it.
+pub(super) const HELD_OUT: &str = "held out";
 
 /// The verdict on a cart whose next step is not due yet.
 pub(super) const WAITS: &str = "waits for its next step";

@@ -43,6 +43,8 @@ struct OpenedNow {
     campaign_id: String,
     planned_at: String,
     recipients: u64,
+    /// Of the recipients, those who get nothing, for comparison.
+    held_out: u64,
     bad_rows: u64,
     repeated: u64,
 }
@@ -71,6 +73,9 @@ impl Report for CampaignReport {
                 opened.planned_at,
                 count(opened.recipients, "recipient")
             );
+            if opened.held_out > 0 {
+                line.push_str(&format!(", {} of them held out", opened.held_out));
+            }
             for (number, what) in [(opened.repeated, "repeated address"), (opened.bad_rows, "bad row")] {
                 if number > 0 {
                     line.push_str(&format!(", {}", count(number, what)));

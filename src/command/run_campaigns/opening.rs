@@ -292,7 +292,8 @@ pub(in crate::command) fn gather(
 ) -> Result<Gathered> {
     let sender_domain = campaign.from.as_ref().unwrap_or(&settings.mail.from).address.domain();
     let (holds, now) = (Holds::of(settings, campaign.send_window.as_ref()), context.clock.now());
-    let key = OpeningKey { campaign_id: &campaign.id, planned_at, sender_domain };
+    let holdout = settings.holdout.as_ref().filter(|holdout| holdout.campaigns);
+    let key = OpeningKey { campaign_id: &campaign.id, planned_at, sender_domain, holdout };
     let mut gathered = Gathered {
         rows: 0,
         bad: Vec::new(),
@@ -453,11 +454,12 @@ fn open_one(
     };
     match run.ledger.plans().open_occurrence(run.epoch, &opening, gathered.repeated, now)? {
         Opened::NotOurs => {}
-        Opened::Planned { recipients } => {
+        Opened::Planned { recipients, held_out } => {
             report.opened.push(OpenedNow {
                 campaign_id: campaign.id.clone(),
                 planned_at: instant::text(planned_at),
                 recipients,
+                held_out,
                 bad_rows: gathered.bad_rows,
                 repeated: gathered.repeated,
             });

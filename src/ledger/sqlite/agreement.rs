@@ -205,6 +205,7 @@ fn what_planning_decides_is_what_the_triggers_allow() {
             held_back_at: None,
             send_window: None,
             zone: chrono_tz::Tz::UTC,
+            holdout: None,
         };
         let standing = ledger.standing(&cart, &rules, now()).expect("a standing").standing;
         let is_held = matches!(
@@ -294,6 +295,7 @@ fn what_a_flow_plans_no_trigger_forbids() {
             max_per_cart: 3,
             steps: steps(),
             held_back_at: None,
+            holdout: None,
             send_window: None,
             zone: chrono_tz::Tz::UTC,
         };

@@ -21,7 +21,8 @@ impl Records {
                      message_key    TEXT NOT NULL,
                      message_id     TEXT NOT NULL,
                      not_before     TEXT NOT NULL,
-                     row_values     TEXT NOT NULL
+                     row_values     TEXT NOT NULL,
+                     is_held_out    INTEGER NOT NULL
                  ) STRICT, WITHOUT ROWID;
                  BEGIN",
             )
@@ -39,9 +40,10 @@ impl Records {
         let key = message_key::campaign(opening.campaign_id, opening.planned_at, address.folded());
         let message_id = message_key::message_id(&message_key::token(&self.id, &key), opening.sender_domain);
         let not_before = instant::text(place(&key));
+        let is_held_out = opening.holdout.is_some_and(|holdout| holdout.holds(address.folded()));
         self.scratch(|conn| {
-            conn.prepare_cached("INSERT INTO temp.audience VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING")?
-                .execute((address.folded(), address.envelope(), &key, message_id, not_before, row_values))
+            conn.prepare_cached("INSERT INTO temp.audience VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING")?
+                .execute((address.folded(), address.envelope(), &key, message_id, not_before, row_values, is_held_out))
                 .map(|rows| rows == 1)
         })
     }
@@ -87,7 +89,10 @@ impl Plans<'_> {
                 return Ok(Ok(Opened::NotOurs));
             }
             record_missed(tx, &opening.campaign_id, &opening.missed, &at, &opening.schedule)?;
-            let recipients: u64 = tx.query_row("SELECT count(*) FROM temp.audience", [], |row| row.get(0))?;
+            let (recipients, held_out): (u64, u64) =
+                tx.query_row("SELECT count(*), coalesce(sum(is_held_out), 0) FROM temp.audience", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
             tx.execute(
                 "INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule, subject, template,
                      template_name, sender, expires_at, audience_rows, bad_rows, repeated, recipients)
@@ -110,9 +115,10 @@ impl Plans<'_> {
             )?;
             let occurrence = tx.last_insert_rowid();
             tx.execute(
-                "INSERT INTO message (message_key, kind, state, recipient, folded_address, message_id, planned_at, not_before,
-                     expires_at, occurrence, recipient_values)
-                 SELECT message_key, 'campaign', 'planned', recipient, folded_address, message_id, ?1, max(?1, not_before), ?2, ?3, row_values
+                "INSERT INTO message (message_key, kind, state, reason, settled_at, recipient, folded_address, message_id,
+                     planned_at, not_before, expires_at, occurrence, recipient_values)
+                 SELECT message_key, 'campaign', iif(is_held_out, 'skipped', 'planned'), iif(is_held_out, 'holdout', NULL),
+                     iif(is_held_out, ?1, NULL), recipient, folded_address, message_id, ?1, max(?1, not_before), ?2, ?3, row_values
                  FROM temp.audience",
                 (&at, instant::text(opening.expires_at), occurrence),
             )?;
@@ -127,7 +133,7 @@ impl Plans<'_> {
             if let Some(line) = &opening.short_audience {
                 record_short_audience(tx, &opening.campaign_id, line, &at)?;
             }
-            Ok(Ok(Opened::Planned { recipients }))
+            Ok(Ok(Opened::Planned { recipients, held_out }))
         })?;
         self.0.scratch(|conn| conn.execute_batch("DROP TABLE temp.audience"))?;
         outcome.map_err(|newest| {

@@ -158,6 +158,15 @@ pub(super) const RULES: &[(&str, &str)] = &[
          WHERE later.armed_at IS NOT NULL AND earlier.state = 'skipped' AND earlier.reason NOT IN ('expired', 'capped', 'cancelled')",
     ),
     (
+        "held_out_gets_nothing",
+        "SELECT m.message_id || ' was begun at ' || m.armed_at || ', and its episode is held out by ' || held.message_id
+         FROM message AS held JOIN message AS m ON m.episode = held.episode
+         WHERE held.reason = 'holdout' AND m.armed_at IS NOT NULL
+         UNION ALL
+         SELECT m.message_id || ' is held out, and was tried at ' || a.ended_at
+         FROM message AS m JOIN attempt AS a ON a.message = m.id WHERE m.reason = 'holdout'",
+    ),
+    (
         "steps_keep_distance",
         "SELECT m.message_id || ', step ' || m.step || ', was begun at ' || m.armed_at || ', right after another for the same address, of '
              || other.armed_at

@@ -28,8 +28,10 @@ const TABLE: &str = "
     CREATE INDEX temp.candidate_undecided ON candidate (touched_at, id) WHERE verdict IS NULL;
     CREATE INDEX temp.candidate_busy ON candidate (folded_address) WHERE verdict = 'not idle yet';
     CREATE INDEX temp.candidate_busy_identity ON candidate (identity) WHERE verdict = 'not idle yet';
-    CREATE INDEX temp.candidate_chosen ON candidate (folded_address) WHERE verdict = 'plan';
-    CREATE INDEX temp.candidate_chosen_identity ON candidate (identity) WHERE verdict = 'plan';";
+    CREATE INDEX temp.candidate_chosen ON candidate (folded_address)
+        WHERE verdict = 'plan' OR verdict = 'held out';
+    CREATE INDEX temp.candidate_chosen_identity ON candidate (identity)
+        WHERE verdict = 'plan' OR verdict = 'held out';";
 
 /// The verdict on a cart that its shopper has not left alone for long enough: another one of theirs waits for it.
 pub const NOT_IDLE_YET: &str = "not idle yet";

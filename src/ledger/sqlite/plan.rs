@@ -91,9 +91,11 @@ impl Records {
             }
             let chosen: Option<(String, bool)> = conn
                 .prepare_cached(
-                    "SELECT cart_id, cart_hash = ?1 FROM temp.candidate WHERE verdict = 'plan' AND folded_address = ?2
+                    "SELECT cart_id, cart_hash = ?1 FROM temp.candidate
+                     WHERE (verdict = 'plan' OR verdict = 'held out') AND folded_address = ?2
                      UNION ALL
-                     SELECT cart_id, 1 FROM temp.candidate WHERE verdict = 'plan' AND identity = ?3 AND cart_hash = ?1
+                     SELECT cart_id, 1 FROM temp.candidate
+                     WHERE (verdict = 'plan' OR verdict = 'held out') AND identity = ?3 AND cart_hash = ?1
                      ORDER BY 2 DESC LIMIT 1",
                 )?
                 .query_row((&cart.cart_hash, &cart.folded_address, &cart.identity), |row| {
@@ -106,6 +108,21 @@ impl Records {
                 None => busy_with(conn, &cart.cart_id, &cart.identity, &cart.folded_address)?
                     .map_or(Standing::Free, |with_cart| Standing::Busy { with_cart }),
             })
+        })
+    }
+
+    /// Whether a message about this cart, where its flow is now, would be held out: that is decided once for an episode, where
+    /// its first message would be planned.
+    pub fn is_held_out(&self, cart: &Candidate, rules: &PlanRules, flow: Option<&Flow>) -> Result<bool, Failure> {
+        if !rules.holdout.as_ref().is_some_and(|holdout| holdout.holds(&cart.folded_address)) {
+            return Ok(false);
+        }
+        let Some(episode) = flow.and_then(|flow| flow.episode.as_ref()) else { return Ok(true) };
+        // Steps that came too late were never planned.
+        self.read(|conn| {
+            let planned =
+                "SELECT 1 FROM message WHERE episode = ?1 AND NOT (reason IS 'expired' AND settled_at = planned_at)";
+            conn.prepare_cached(planned)?.exists([episode]).map(|planned| !planned)
         })
     }
 
@@ -166,26 +183,31 @@ impl Records {
 }
 
 impl Plans<'_> {
-    /// Plans every candidate decided as `plan`, and records every one decided as `superseded` and every step that came too late,
-    /// in one transaction.
+    /// Plans every candidate decided as `plan`, and records every one decided as `superseded` or `held out` and every step that
+    /// came too late, in one transaction. Says how many were planned.
     ///
     /// A message still planned for the same address or cart, touched earlier, becomes `superseded`.
     pub fn plan_candidates(&mut self, rules: &PlanRules, now: Instant, sender_domain: &str) -> Result<u64, Failure> {
         let ledger_id = self.0.id.clone();
         self.0.write(Durability::Full, |tx| {
             let mut chosen = tx.prepare(&format!(
-                "SELECT id, {CANDIDATE_COLUMNS}, verdict = 'plan' AS is_chosen, verdict = 'superseded' AS is_superseded
-                 FROM temp.candidate WHERE verdict IN ('plan', 'superseded') OR has_late ORDER BY touched_at, id"
+                "SELECT id, {CANDIDATE_COLUMNS}, verdict FROM temp.candidate
+                 WHERE verdict IN ('plan', 'superseded', 'held out') OR has_late ORDER BY touched_at, id"
             ))?;
             let mut rows = chosen.query([])?;
             let planner = Planner { tx, rules, now, ledger_id: &ledger_id, sender_domain };
             let (mut planned, mut late) = (0, 0);
             while let Some(row) = rows.next()? {
                 let cart = candidate_from(row)?;
-                let (is_chosen, is_superseded): (bool, bool) = (row.get("is_chosen")?, row.get("is_superseded")?);
-                let decided = is_chosen.then_some(None).or(is_superseded.then_some(Some(Reason::Superseded)));
+                let verdict: String = row.get("verdict")?;
+                let decided = match verdict.as_str() {
+                    "plan" => Some(None),
+                    "superseded" => Some(Some(Reason::Superseded)),
+                    "held out" => Some(Some(Reason::Holdout)),
+                    _ => None,
+                };
                 late += planner.write(&cart, decided)?;
-                planned += u64::from(is_chosen);
+                planned += u64::from(decided == Some(None));
             }
             if late > 0 {
                 tell_of_late_carts(tx, now)?;
@@ -215,7 +237,8 @@ fn facts_of(carts: &str, rules: &PlanRules) -> String {
         true => "m.state = 'planned' AND m.cart_touched_at >= c.touched_at",
         false => {
             "m.cart_hash <> c.cart_hash AND ((m.state = 'planned' AND m.cart_touched_at >= c.touched_at)
-              OR ((m.state = 'armed' OR m.state = 'sent' OR m.state = 'in_doubt') AND m.cart_touched_at > c.touched_at))"
+              OR ((m.state = 'armed' OR m.state = 'sent' OR m.state = 'in_doubt' OR m.reason = 'holdout')
+                  AND m.cart_touched_at > c.touched_at))"
         }
     };
     format!(
@@ -241,7 +264,7 @@ fn facts_of(carts: &str, rules: &PlanRules) -> String {
              CASE WHEN same IS NULL THEN (
                  SELECT count(DISTINCT m.episode) FROM message AS m WHERE m.cart_id = c.cart_id
                      AND (m.identity = c.identity OR m.folded_address = c.folded_address)
-                     AND m.state IN ('planned', 'armed', 'sent', 'in_doubt')) ELSE 0 END AS episodes,
+                     AND (m.state IN ('planned', 'armed', 'sent', 'in_doubt') OR m.reason = 'holdout')) ELSE 0 END AS episodes,
              same IS NULL AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address) AS is_suppressed,
              CASE WHEN same IS NULL THEN (
                  SELECT m.cart_id FROM message AS m WHERE m.kind = 'cart' AND m.cart_hash IS NOT NULL
@@ -320,7 +343,8 @@ impl Planner<'_> {
     /// Writes a cart's message, planned or decided against, and before it each step that came too late; says how many those
     /// are. `None`: only those.
     fn write(&self, cart: &Candidate, decided: Option<Option<Reason>>) -> rusqlite::Result<usize> {
-        if decided == Some(None) {
+        // The held-out are treated alike, but for the mail: what is compared differs in nothing else.
+        if matches!(decided, Some(None | Some(Reason::Holdout))) {
             self.supersede_others(cart)?;
         }
         if self.rules.steps.is_empty() {

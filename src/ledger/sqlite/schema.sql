@@ -1,4 +1,4 @@
--- The ledger, schema 5. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 6. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -61,7 +61,7 @@ CREATE TABLE message (
                             OR state = 'refused' OR state = 'skipped' OR state = 'in_doubt'),
     reason           TEXT CONSTRAINT skipped_has_reason CHECK (
                          (state = 'skipped') = (reason IS NOT NULL) AND (reason IS NULL OR reason IN
-                         ('ordered', 'changed', 'empty', 'superseded', 'suppressed', 'expired', 'cancelled', 'held_back', 'capped'))),
+                         ('ordered', 'changed', 'empty', 'superseded', 'suppressed', 'expired', 'cancelled', 'held_back', 'capped', 'holdout'))),
     recipient        TEXT NOT NULL,
     folded_address   TEXT NOT NULL,
     message_id       TEXT NOT NULL,
@@ -70,9 +70,9 @@ CREATE TABLE message (
     expires_at       TEXT NOT NULL,
     armed_at         TEXT,
     settled_at       TEXT,
-    -- From when the window counts: it was armed, refused, suppressed, cancelled or held back then.
+    -- From when the window counts: it was armed, refused, suppressed, cancelled, held back or held out then.
     blocking_at      TEXT GENERATED ALWAYS AS (
-                         max(coalesce(armed_at, ''), CASE WHEN state = 'refused' OR reason IN ('suppressed', 'cancelled', 'held_back')
+                         max(coalesce(armed_at, ''), CASE WHEN state = 'refused' OR reason IN ('suppressed', 'cancelled', 'held_back', 'holdout')
                                                           THEN coalesce(settled_at, '') ELSE '' END)) VIRTUAL,
     -- The run that armed it.
     epoch            INTEGER,
@@ -287,10 +287,10 @@ BEGIN
 END;
 
 CREATE TRIGGER message_begins_planned BEFORE INSERT ON message
-WHEN NOT (NEW.state = 'planned' OR (NEW.state = 'skipped' AND NEW.reason = 'superseded')
+WHEN NOT (NEW.state = 'planned' OR (NEW.state = 'skipped' AND (NEW.reason = 'superseded' OR NEW.reason = 'holdout'))
     OR (NEW.state = 'skipped' AND NEW.reason = 'expired' AND NEW.step IS NOT NULL))
 BEGIN
-    SELECT RAISE(ABORT, 'message_begins_planned: a message begins as planned, as superseded, or as a step that came too late');
+    SELECT RAISE(ABORT, 'message_begins_planned: a message begins as planned, as superseded, as held out, or as a step that came too late');
 END;
 
 CREATE TRIGGER message_moves BEFORE UPDATE OF state ON message
@@ -337,6 +337,22 @@ CREATE TRIGGER held_back_for_good BEFORE UPDATE OF reason ON message
 WHEN OLD.reason = 'held_back' AND NEW.state = 'skipped' AND NEW.reason IS NOT 'held_back'
 BEGIN
     SELECT RAISE(ABORT, 'held_back_for_good: a message that was held back may have gone out');
+END;
+
+-- Held out: nothing is sent instead, or the comparison would count mail as none.
+CREATE TRIGGER held_out_for_good BEFORE UPDATE OF reason ON message
+WHEN OLD.reason = 'holdout' AND NEW.reason IS NOT 'holdout'
+BEGIN
+    SELECT RAISE(ABORT, 'held_out_for_good: a message that was held out is not sent after all');
+END;
+
+-- Whether an episode is held out is decided where its first message would have been planned; what came too late was none.
+CREATE TRIGGER holdout_comes_first BEFORE INSERT ON message
+WHEN NEW.kind = 'cart' AND NEW.reason = 'holdout'
+BEGIN
+    SELECT RAISE(ABORT, 'holdout_comes_first: a message of this episode was planned, or is held out already')
+    WHERE EXISTS (SELECT 1 FROM message AS other WHERE other.episode = NEW.episode
+                  AND NOT (other.reason IS 'expired' AND other.settled_at = other.planned_at));
 END;
 
 -- REPLACE deletes the row in its way, and no trigger on DELETE hears of it. So a row whose place is taken is refused before.
@@ -488,7 +504,7 @@ BEGIN
 END;
 
 -- The window: nothing for the same shopper (or address) and contents while one of another episode is open or in doubt, nor
--- within the window of one that was armed, refused, suppressed, cancelled or held back; nor within it of an older system's row, whatever the
+-- within the window of one that was armed, refused, suppressed, cancelled, held back or held out; nor within it of an older system's row, whatever the
 -- contents, unless its hash is one of ours.
 CREATE TRIGGER window_on_planning BEFORE INSERT ON message
 WHEN NEW.cart_hash IS NOT NULL AND NEW.state = 'planned'
