@@ -214,12 +214,12 @@ class Shop:
 
 
 class Drive:
-    def __init__(self, scenario, binary, folder, kill_percent, edge_percent, verbose):
+    def __init__(self, scenario, binary, folder, kill_percent, edge_percent, verbose, moves_in_look=True):
         self.scenario, self.binary, self.folder, self.verbose = scenario, binary, folder, verbose
         self.random = random.Random(scenario["seed"])
         self.kill_percent, self.edge_percent = kill_percent, edge_percent
         self.position, self.usual_run = 0, 0.05
-        self.model = Model(scenario)
+        self.model = Model(scenario, moves_in_look)
         self.server = MailServer()
         self.shop = Shop(folder)
         self.write_config()
@@ -485,6 +485,7 @@ def main():
     arguments.add_argument("--binary", default=str(ROOT / "target/debug/mailonce"))
     arguments.add_argument("--kill", type=float, default=5, help="per cent of the runs that are killed and repeated")
     arguments.add_argument("--edges", type=float, default=2, help="per cent of the instants to the second that get two runs")
+    arguments.add_argument("--moves-late", action="store_true", help="a touch moves a waiting step only when that comes up")
     arguments.add_argument("--scenario", help="a file to play, instead of one made by seed")
     arguments.add_argument("--keep", help="a folder that is kept, for a look at the ledger")
     arguments.add_argument("--verbose", action="store_true")
@@ -492,13 +493,13 @@ def main():
     if given.scenario:
         scenario = json.loads(pathlib.Path(given.scenario).read_text())
     else:
-        scenario = scenarios.month(given.seed, given.carts, given.days, given.config, given.every)
+        scenario = scenarios.month(given.seed, given.carts, given.days, given.config, given.every, given.one_zone)
     # In memory, if there is room: a run is over in a few milliseconds then.
     memory = pathlib.Path("/dev/shm")
     folder = pathlib.Path(given.keep or tempfile.mkdtemp(prefix="mailonce-flows-", dir=memory if memory.is_dir() else None))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        drive = Drive(scenario, os.path.abspath(given.binary), folder, given.kill, given.edges, given.verbose)
+        drive = Drive(scenario, os.path.abspath(given.binary), folder, given.kill, given.edges, given.verbose, not given.moves_late)
         drive.play()
     finally:
         if not given.keep:

@@ -84,7 +84,7 @@ def first_eight_bytes(*parts):
 def is_held_out(salt, percent, address):
     """Whether an address is in the holdout; `percent` as text or whole number, compared without rounding."""
     hundredths = round(float(percent) * 10000)
-    return first_eight_bytes("holdout", str(salt), address) * 1_000_000 < hundredths * 2**64
+    return first_eight_bytes("holdout\0", str(salt) + "\0", address) * 1_000_000 < hundredths * 2**64
 
 
 # Send windows.
@@ -314,9 +314,14 @@ class Code:
 
 
 class Model:
-    """The shop, the ledger and the rules. `apply` takes events in the order of time, `run` is one `mailonce detect`."""
+    """The shop, the ledger and the rules. `apply` takes events in the order of time, `run` is one `mailonce detect`.
 
-    def __init__(self, scenario):
+    `moves_in_look`: a waiting step moves with a touch as soon as a run reads the cart; else only when it comes up for
+    sending, and leaves in a later run.
+    """
+
+    def __init__(self, scenario, moves_in_look=True):
+        self.moves_in_look = moves_in_look
         self.raw_config = scenario["config"]
         self.config = Config(self.raw_config)
         self.born_at = instant(scenario["start"])
@@ -601,7 +606,7 @@ class Model:
         if not may_go_on:
             return None
         if open_row is not None and (episode is not None or open_row.state != "planned"):
-            if open_row.state == "planned":
+            if open_row.state == "planned" and self.moves_in_look:
                 self.move_along(open_row, cart)
             return None
         if episode is None and self.is_blocked(cart, rows, apart_from=open_row):
@@ -808,7 +813,7 @@ class Model:
             return False
         if config.steps and cart.touched_at > row.touched_at:
             self.move_along(row, cart)
-            if row.not_before > now:
+            if row.not_before > now or not self.moves_in_look:
                 return False
         if config.steps:
             due = self.due_at(row.episode, self.step_after(row), row.touched_at, apart_from=row)

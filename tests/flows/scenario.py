@@ -37,14 +37,17 @@ CONFIGS = {
     "none": {"detect": {}},
     "steps": {"detect": {"max_age": "5d", "step": [{k: v for k, v in step.items() if k != "coupon"} for step in STEPS]}},
     "hours": {
+        "shop": {"timezone": "Europe/Berlin"},
         "detect": {
             "max_age": "5d", "min_value": {"EUR": 20},
             "step": [{k: v for k, v in step.items() if k != "coupon"} for step in STEPS],
         },
         "send_window": {"hours": "08:00-21:00", "days": ["mon", "tue", "wed", "thu", "fri", "sat"], "spread": "30m"},
         "caps": {"per_person": ["1 in 20h", "3 in 7d"], "quiet_after_order": "24h"},
+        "holdout": {"percent": 5, "salt": "2026"},
     },
     "all": {
+        "shop": {"timezone": "Europe/Berlin"},
         "detect": {"max_age": "5d", "min_value": {"EUR": 20}, "step": STEPS},
         "send_window": {"hours": "08:00-21:00", "days": ["mon", "tue", "wed", "thu", "fri", "sat"], "spread": "30m"},
         "caps": {"per_person": ["1 in 20h", "3 in 7d"], "quiet_after_order": "24h"},
@@ -201,7 +204,7 @@ class Month:
             if self.kind in ("hours", "all") and self.random.random() < 0.5:
                 caps = self.random.choice((["1 in 20h", "3 in 7d"], ["2 in 20h"], ["1 in 30h"]))
                 self.add(at + HOUR, "config", set={"caps": {"per_person": caps, "quiet_after_order": "24h"}})
-            if self.kind == "all" and self.random.random() < 0.3:
+            if self.kind in ("hours", "all") and self.random.random() < 0.3:
                 self.add(at + 2 * HOUR, "config", set={"holdout": {"percent": self.random.choice((0, 5, 20)), "salt": "2026"}})
 
     def outages(self):
@@ -227,9 +230,13 @@ class Month:
         return [text_of(now) for now in sorted(found)]
 
 
-def month(seed, carts=2000, days=31, config="all", every=10):
-    """A scenario; `every` is the minutes between two runs."""
-    return Month(seed, carts, days, config, every * MINUTE).make()
+def month(seed, carts=2000, days=31, config="all", every=10, one_zone=False):
+    """A scenario; `every` is the minutes between two runs, and in `one_zone` all live where the shop is."""
+    made = Month(seed, carts, days, config, every * MINUTE).make()
+    if one_zone:
+        for event in made["events"]:
+            event.pop("timezone", None)
+    return made
 
 
 def parser():
@@ -239,9 +246,10 @@ def parser():
     arguments.add_argument("--days", type=int, default=31)
     arguments.add_argument("--config", choices=sorted(CONFIGS), default="all")
     arguments.add_argument("--every", type=int, default=10, help="minutes between two runs")
+    arguments.add_argument("--one-zone", action="store_true", help="all shoppers live in the shop's zone")
     return arguments
 
 
 if __name__ == "__main__":
     given = parser().parse_args()
-    json.dump(month(given.seed, given.carts, given.days, given.config, given.every), sys.stdout, indent=1)
+    json.dump(month(given.seed, given.carts, given.days, given.config, given.every, given.one_zone), sys.stdout, indent=1)
