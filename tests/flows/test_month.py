@@ -36,13 +36,13 @@ class AMonth(unittest.TestCase):
     def test_no_promise_is_broken_in_any_configuration(self):
         for config in sorted(scenario.CONFIGS):
             for seed in (1, 2):
-                month = scenario.month(seed, carts=300, config=config, every=30)
+                month = scenario.month(seed, carts=100, config=config, every=60)
                 shop = played(month)
                 codes = [{"code": code.code, "message": code.row.number if code.row else None} for code in shop.codes.values()]
                 self.assertEqual(promises.broken(month, lines_of(shop), codes), [], f"{config}, seed {seed}")
 
     def test_it_has_everything_in_it(self):
-        month = scenario.month(1, carts=1200, config="all", every=30)
+        month = scenario.month(1, carts=700, config="all", every=60)
         found = {decision["what"] for decision in play(month)}
         reasons = ("ordered", "changed", "empty", "superseded", "suppressed", "expired", "cancelled", "capped", "holdout")
         self.assertEqual({"sent", "refused", *(f"skipped {reason}" for reason in reasons)} - found, set())
@@ -54,7 +54,7 @@ class AMonth(unittest.TestCase):
         self.assertNotEqual(scenario.month(4, carts=50, days=10)["events"], first["events"])
 
     def test_a_broken_promise_is_seen(self):
-        month = scenario.month(1, carts=100, config="all", every=30)
+        month = scenario.month(1, carts=100, config="all", every=60)
         shop = played(month)
         lines = lines_of(shop)
         went = [line for line in lines if line["state"] == "sent"]

@@ -25,6 +25,7 @@ mod import_suppressions;
 mod init;
 mod judged;
 mod ledger_place;
+mod month;
 mod next_steps;
 mod presets;
 mod preview;
