@@ -317,7 +317,7 @@ class Model:
     """The shop, the ledger and the rules. `apply` takes events in the order of time, `run` is one `mailonce detect`.
 
     `moves_in_look`: a waiting step moves with a touch as soon as a run reads the cart; else only when it comes up for
-    sending, and leaves in a later run.
+    sending.
     """
 
     def __init__(self, scenario, moves_in_look=True):
@@ -813,7 +813,7 @@ class Model:
             return False
         if config.steps and cart.touched_at > row.touched_at:
             self.move_along(row, cart)
-            if row.not_before > now or not self.moves_in_look:
+            if row.not_before > now:
                 return False
         if config.steps:
             due = self.due_at(row.episode, self.step_after(row), row.touched_at, apart_from=row)
