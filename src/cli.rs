@@ -89,6 +89,9 @@ pub enum Command {
     /// Keep the list of addresses that are never written to
     #[command(subcommand, after_help = examples::SUPPRESS)]
     Suppress(Suppress),
+    /// Fill the pools of coupon codes, and see what is left of them
+    #[command(subcommand, after_help = examples::COUPON)]
+    Coupon(Coupon),
     /// Bring data over from elsewhere
     #[command(subcommand, after_help = examples::IMPORT)]
     Import(Import),
@@ -409,6 +412,27 @@ pub enum Suppress {
     /// List the addresses
     #[command(after_help = examples::SUPPRESS_LIST)]
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Coupon {
+    /// Add the codes of a CSV file (columns code, expires_at) to a pool; those that are known already are counted
+    #[command(after_help = examples::COUPON_IMPORT)]
+    Import {
+        /// The name of the pool, as [[coupon]] has it
+        pool: String,
+        /// The file to read
+        file: PathBuf,
+    },
+    /// Show what each pool has; no code is shown
+    #[command(after_help = examples::COUPON_LIST)]
+    List,
+    /// Let the codes of a pool go again that are held since an old copy of the ledger was put back
+    #[command(after_help = examples::COUPON_RELEASE)]
+    Release {
+        /// The name of the pool
+        pool: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

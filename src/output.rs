@@ -141,7 +141,7 @@ pub fn inert(field: &str) -> Cow<'_, str> {
 }
 
 /// What is counted: one of it, and several. [`count`] knows no other, so that none is spelt by chance.
-const NOUNS: [(&str, &str); 30] = [
+const NOUNS: [(&str, &str); 32] = [
     ("address", "addresses"),
     ("bad definition", "bad definitions"),
     ("bad row", "bad rows"),
@@ -150,7 +150,9 @@ const NOUNS: [(&str, &str); 30] = [
     ("campaign not opened", "campaigns not opened"),
     ("cart", "carts"),
     ("cart message", "cart messages"),
+    ("code", "codes"),
     ("connection", "connections"),
+    ("coupon code", "coupon codes"),
     ("duplicate", "duplicates"),
     ("event", "events"),
     ("kept row", "kept rows"),

@@ -181,3 +181,20 @@ Examples:
   mailonce preview                             # an example cart
   mailonce preview c1 --step second --out shown
   mailonce preview campaign spring";
+
+pub const COUPON: &str = "\
+Examples:
+  mailonce coupon import comeback codes.csv
+  mailonce coupon list";
+
+pub const COUPON_IMPORT: &str = "\
+Examples:
+  mailonce coupon import comeback codes.csv";
+
+pub const COUPON_LIST: &str = "\
+Examples:
+  mailonce coupon list";
+
+pub const COUPON_RELEASE: &str = "\
+Examples:
+  mailonce coupon release comeback";

@@ -4,6 +4,7 @@ mod add_index;
 mod audit;
 mod campaign;
 mod cleanup_duplicates;
+mod coupons;
 mod demo;
 mod detect;
 mod doctor;
@@ -128,6 +129,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Log(args) => log::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
+        Command::Coupon(args) => coupons::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Source(args) => source::run(&context, args),
         Command::Preview(args) => preview::run(&context, args),

@@ -24,6 +24,8 @@ pub struct Campaign {
     pub max_lateness: Duration,
     /// Messages expire this long after the occurrence's instant (72h).
     pub send_until: Duration,
+    /// The pool of coupon codes that each of its messages takes one from.
+    pub coupon: Option<String>,
     /// Instead of the one of the configuration.
     pub send_window: Option<SendWindow>,
     /// Instead of `mail.from`.

@@ -20,6 +20,8 @@ pub struct Step {
     pub after: TimeDelta,
     /// How long after the last touch it is too late; longer than `after`.
     pub until: TimeDelta,
+    /// The pool of coupon codes that its message takes one from.
+    pub coupon: Option<String>,
 }
 
 /// A message about the same contents, to the same shopper or address.
@@ -172,6 +174,7 @@ mod tests {
                 name: name.into(),
                 after: TimeDelta::hours(after),
                 until: TimeDelta::hours(until),
+                coupon: None,
             })
             .into()
     }

@@ -7,6 +7,7 @@ pub mod campaign;
 pub mod caps;
 pub mod cart;
 pub mod column;
+pub mod coupon;
 pub mod duplicates;
 pub mod engine;
 pub mod evidence;

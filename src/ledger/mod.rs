@@ -27,6 +27,7 @@
 
 mod books;
 mod campaigns;
+mod coupons;
 mod plans;
 mod records;
 mod runs;
@@ -40,7 +41,8 @@ pub use campaigns::{
     CampaignState, DueRecipient, ImportedCampaign, LastDecision, LastOpened, OccurrenceRow, OpenOccurrence,
     RecipientFate, Resumed, Retemplated,
 };
-pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules};
+pub use coupons::{CodeFor, ImportedCodes, PoolState};
+pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
     Suppression, Violation,

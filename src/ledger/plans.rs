@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 
+use crate::domain::coupon::Pool;
 use crate::domain::flow::{Flow, Step};
 use crate::domain::holdout::Holdout;
 use crate::domain::instant::Instant;
@@ -32,6 +33,8 @@ pub struct Opening {
     pub missed: Missed,
     /// What a person is told when it opens although its audience is short.
     pub short_audience: Option<String>,
+    /// Where each message gets a coupon code from.
+    pub pool: Option<Pool>,
 }
 
 /// What came of an opening.
@@ -91,6 +94,8 @@ pub struct PlanRules {
     pub max_per_cart: u32,
     /// In the order of their `after`; none: one message for each abandonment.
     pub steps: Vec<Step>,
+    /// By the name that a step has in its `coupon`.
+    pub pools: Vec<Pool>,
     /// When an old copy of the ledger was put back, if ever.
     pub held_back_at: Option<Instant>,
     /// When mail may leave, and the zone of whoever has none of their own.
@@ -136,9 +141,23 @@ pub struct Due {
 }
 
 impl PlanRules {
+    /// The pool that a step's codes come from.
+    pub fn pool_of(&self, step: &Step) -> Option<&Pool> {
+        let name = step.coupon.as_ref()?;
+        self.pools.iter().find(|pool| pool.name == *name)
+    }
+
     /// When a message to this cart's owner that falls due at `at` may leave.
     pub fn place(&self, cart: &Candidate, at: Instant, message_key: &str) -> Instant {
         let zone = cart.timezone.unwrap_or(self.zone);
         self.send_window.as_ref().map_or(at, |window| window.place(at, zone, message_key))
     }
+}
+
+/// What planning did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Planned {
+    pub messages: u64,
+    /// Not planned, because their pool has no code for them.
+    pub without_code: u64,
 }

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{Checker, Span};
 use super::{CapSettings, StepSettings};
+use crate::domain::campaign::is_id;
 use crate::domain::caps::Cap;
+use crate::domain::coupon::{Pool, WhenEmpty};
 use crate::domain::recurrence;
 use crate::domain::send_window::SendWindow;
 use crate::domain::span;
@@ -31,6 +33,23 @@ pub(super) struct CapsTable {
     per_person: Vec<String>,
     quiet_after_order: Option<Span>,
 }
+
+/// `[[coupon]]` as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CouponTable {
+    name: String,
+    min_validity: Option<Span>,
+    per_person: Option<Span>,
+    #[serde(default)]
+    when_empty: WhenEmpty,
+    warn_below: Option<u64>,
+}
+
+/// A code is worth something for at least so long.
+const MIN_VALIDITY: TimeDelta = TimeDelta::hours(48);
+/// A person is told when fewer codes are left.
+const WARN_BELOW: u64 = 100;
 
 const EVERY_DAY: [Weekday; 7] =
     [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
@@ -101,6 +120,33 @@ impl Checker<'_> {
             per_person.push(cap);
         }
         Ok(CapSettings { per_person, quiet_after_order: table.quiet_after_order.map(|span| span.0) })
+    }
+
+    pub(super) fn coupons(&self, tables: Vec<CouponTable>, steps: &[StepSettings]) -> Result<Vec<Pool>, Failure> {
+        let mut pools: Vec<Pool> = Vec::new();
+        for table in tables {
+            if !is_id(&table.name) {
+                let next = "write 1 to 64 letters, digits, dots, underscores or hyphens, for example \"comeback\"";
+                return Err(self.wrong("coupon", format!("the name {:?} is none", table.name), next));
+            }
+            if pools.iter().any(|pool| pool.name == table.name) {
+                return Err(self.wrong("coupon", format!("{:?} is there twice", table.name), "give each pool its own name"));
+            }
+            pools.push(Pool {
+                name: table.name,
+                min_validity: table.min_validity.map_or(MIN_VALIDITY, |span| span::delta(span.0)),
+                per_person: table.per_person.map(|span| span::delta(span.0)),
+                when_empty: table.when_empty,
+                warn_below: table.warn_below.unwrap_or(WARN_BELOW),
+            });
+        }
+        for step in steps {
+            if let Some(pool) = step.step.coupon.as_ref().filter(|name| pools.iter().all(|pool| pool.name != **name)) {
+                let key = format!("detect.step {:?}: coupon", step.step.name);
+                return Err(self.wrong(&key, format!("there is no [[coupon]] {pool:?}"), "add it, or correct the name"));
+            }
+        }
+        Ok(pools)
     }
 
     fn lets_a_second_step_through(&self, text: &str, cap: Cap, steps: &[StepSettings]) -> Result<(), Failure> {

@@ -73,6 +73,8 @@ pub struct Definition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_window: Option<SendWindowTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub coupon: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
 }
 
@@ -221,6 +223,7 @@ impl Definition {
             max_lateness: spans.max_lateness,
             send_until: spans.send_until,
             send_window: self.send_window()?,
+            coupon: self.coupon.clone(),
             from: self.from.as_deref().map(sender).transpose()?,
             enabled: self.enabled.unwrap_or(true),
         })

@@ -58,6 +58,7 @@ struct StepTable {
     until: Option<Span>,
     subject: Option<String>,
     template: Option<String>,
+    coupon: Option<String>,
 }
 
 /// Steps in one flow: more would be no reminder any more.
@@ -205,7 +206,7 @@ impl Checker<'_> {
                 return Err(self.wrong(&key("until"), what, "make it longer"));
             }
             steps.push(StepSettings {
-                step: Step { name: table.name, after, until },
+                step: Step { name: table.name, after, until, coupon: table.coupon },
                 subject: table.subject.unwrap_or_else(|| detect.subject.clone()),
                 template: table.template.as_deref().map_or_else(|| detect.template.clone(), |file| Some(self.at(file))),
             });

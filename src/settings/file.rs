@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
-use super::bounds::{CapsTable, SendWindowTable};
+use super::bounds::{CapsTable, CouponTable, SendWindowTable};
 use super::detect::Detect;
 use super::recovery::HoldoutTable;
 use super::*;
@@ -33,6 +33,8 @@ struct File {
     send_window: Option<SendWindowTable>,
     #[serde(default)]
     caps: CapsTable,
+    #[serde(default)]
+    coupon: Vec<CouponTable>,
 }
 
 #[derive(Deserialize)]
@@ -310,6 +312,7 @@ impl Checker<'_> {
             source,
             send_window: self.send_window(file.send_window.as_ref())?,
             caps: self.caps(&file.caps, &detect.steps)?,
+            pools: self.coupons(file.coupon, &detect.steps)?,
             detect,
             holdout: file.holdout.map(|holdout| self.holdout(holdout)).transpose()?,
             campaigns: self.campaigns(&file.campaigns)?,

@@ -15,6 +15,7 @@ use chrono_tz::Tz;
 
 use crate::domain::address::Mailbox;
 use crate::domain::caps::Cap;
+use crate::domain::coupon::Pool;
 use crate::domain::filter::Filter;
 use crate::domain::flow::Step;
 use crate::domain::holdout::Holdout;
@@ -46,6 +47,8 @@ pub struct Settings {
     /// When mail may leave; `None` is always. A campaign may have its own.
     pub send_window: Option<SendWindow>,
     pub caps: CapSettings,
+    /// `[[coupon]]`: the pools of codes.
+    pub pools: Vec<Pool>,
 }
 
 /// `[shop]`: who writes.

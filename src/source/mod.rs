@@ -6,6 +6,7 @@
 pub mod audience;
 mod cart_index;
 mod copied;
+pub mod coupons;
 pub mod dump_row;
 pub mod file;
 mod html_names;

@@ -13,12 +13,13 @@ use crate::clock::Clock;
 use crate::delivery::{Feed, FeedError, Job, Label, Summary};
 use crate::domain::address::Address;
 use crate::domain::cart::{Cart, short_hash};
+use crate::domain::coupon::Coupon;
 use crate::domain::instant::{self, Instant};
 use crate::domain::money::Currency;
 use crate::domain::span;
 use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Due, Ledger, Records};
+use crate::ledger::{CodeFor, Due, Ledger, Records};
 use crate::letters::cart::CartLetters;
 use crate::output::Output;
 use crate::settings::{DetectSettings, Settings};
@@ -95,7 +96,21 @@ impl<'a> CartFeed<'a> {
         Holds::of(self.settings, None).look(ledger, &held, self.clock.now())
     }
 
-    fn job(&self, due: &Due, cart: Box<Cart>) -> Job {
+    /// The coupon that a message leaves with, if its step has any; `Err` where it does not leave for want of one.
+    fn coupon(&self, ledger: &mut Ledger, due: &Due) -> Result<Result<Option<Coupon>, CodeFor>, Failure> {
+        let step = self.settings.detect.steps.iter().find(|step| Some(&step.step.name) == due.step.as_ref());
+        let pool = step.and_then(|step| step.step.coupon.as_ref());
+        let Some(pool) = pool.and_then(|name| self.settings.pools.iter().find(|pool| pool.name == *name)) else {
+            return Ok(Ok(None));
+        };
+        Ok(match ledger.books().code_for(due.id, &due.folded_address, pool, self.clock.now())? {
+            CodeFor::Code(coupon) => Ok(Some(coupon)),
+            CodeFor::Without => Ok(None),
+            none => Err(none),
+        })
+    }
+
+    fn job(&self, due: &Due, cart: Box<Cart>, coupon: Option<Coupon>) -> Job {
         let letters = Arc::clone(&self.letters);
         let (message_id, date, step) = (due.message_id.clone(), due.planned_at, due.step.clone());
         let fresh_until = Some(Monotonic::now() + LOOK_COUNTS_FOR);
@@ -122,17 +137,18 @@ impl Feed for CartFeed<'_> {
                     }
                     match ledger.busy_with(&due).map_err(FeedError::Ledger)? {
                         None => match self.hold(ledger, &due, &cart).map_err(FeedError::Ledger)? {
-                            Hold::Free => return Ok(Some(self.job(&due, cart))),
+                            Hold::Free => match self.coupon(ledger, &due).map_err(FeedError::Ledger)? {
+                                Ok(coupon) => return Ok(Some(self.job(&due, cart, coupon))),
+                                Err(CodeFor::HadOne) => self.skip(ledger, &due, Reason::Capped, summary)?,
+                                Err(CodeFor::Ended) => self.skip(ledger, &due, Reason::Expired, summary)?,
+                                Err(_) => self.put_back(ledger, &due, "no coupon code is left", summary)?,
+                            },
                             Hold::Until { at, why } => {
                                 ledger.books().put_back(due.id, at, why).map_err(FeedError::Ledger)?;
                                 summary.put_back += 1;
                                 self.say_skipped(&due, &format!("{why}: looked at again {}", instant::text(at)));
                             }
-                            Hold::Never(reason) => {
-                                ledger.books().skip(due.id, reason, now).map_err(FeedError::Ledger)?;
-                                summary.skip(reason.word());
-                                self.say_skipped(&due, reason.word());
-                            }
+                            Hold::Never(reason) => self.skip(ledger, &due, reason, summary)?,
                         },
                         // Once that one has been left alone it takes the place of this one.
                         Some(other) => {
@@ -155,9 +171,7 @@ impl Feed for CartFeed<'_> {
                 LastLook::Quiet => {
                     let at = now + LOOK_AGAIN_AFTER_ORDER;
                     if at >= due.expires_at {
-                        ledger.books().skip(due.id, Reason::Capped, now).map_err(FeedError::Ledger)?;
-                        summary.skip(Reason::Capped.word());
-                        self.say_skipped(&due, Reason::Capped.word());
+                        self.skip(ledger, &due, Reason::Capped, summary)?;
                         continue;
                     }
                     ledger.books().put_back(due.id, at, QUIET).map_err(FeedError::Ledger)?;
@@ -176,11 +190,7 @@ impl Feed for CartFeed<'_> {
                     summary.put_back += 1;
                     self.say_skipped(&due, "the shop does not show it now");
                 }
-                LastLook::Skip(reason) => {
-                    ledger.books().skip(due.id, reason, now).map_err(FeedError::Ledger)?;
-                    summary.skip(reason.word());
-                    self.say_skipped(&due, reason.word());
-                }
+                LastLook::Skip(reason) => self.skip(ledger, &due, reason, summary)?,
                 LastLook::Unreadable(problem) => self.put_back(ledger, &due, &problem, summary)?,
             }
         }
@@ -219,6 +229,13 @@ impl CartFeed<'_> {
         ledger.books().put_back(due.id, again_at, why).map_err(FeedError::Ledger)?;
         summary.put_back += 1;
         self.say_skipped(due, why);
+        Ok(())
+    }
+
+    fn skip(&self, ledger: &mut Ledger, due: &Due, reason: Reason, summary: &mut Summary) -> Result<(), FeedError> {
+        ledger.books().skip(due.id, reason, self.clock.now()).map_err(FeedError::Ledger)?;
+        summary.skip(reason.word());
+        self.say_skipped(due, reason.word());
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use serde::Serialize;
 
 use super::sending::{Delivered, Report, Sending, phrase};
-use super::{Context, trial};
+use super::{Context, coupons, trial};
 use crate::cli;
 use crate::delivery::Summary;
 use crate::domain::span;
@@ -27,6 +27,9 @@ use feed::CartFeed;
 pub(super) use planning::by_itself;
 pub(super) use planning::next_step;
 use planning::{HELD_OUT, Look, NO_ADDRESS};
+
+/// Why a cart whose step needs a coupon code is left out when there is none.
+const NO_CODE: &str = "no coupon code left";
 
 /// A machine may be busy for a moment.
 const LONG_LOOK_IS_TOLD_AFTER: TimeDelta = TimeDelta::minutes(10);
@@ -86,6 +89,7 @@ fn plan_rules(settings: &Settings, ledger: &Records) -> Result<PlanRules, Failur
         max_per_cart: detect.max_per_cart,
         steps: detect.steps.iter().map(|step| step.step.clone()).collect(),
         held_back_at: ledger.held_back_at()?,
+        pools: settings.pools.clone(),
         send_window: settings.send_window.clone(),
         zone: settings.shop.timezone,
         holdout: holdout.clone().filter(|holdout| holdout.carts),
@@ -252,11 +256,17 @@ fn look_at_shop(
         || report.left_out.contains_key("superseded")
         || report.left_out.contains_key(HELD_OUT)
     {
-        report.planned = run.ledger.plans().plan_candidates(&rules, now, settings.mail.from.address.domain())?;
+        let sender_domain = settings.mail.from.address.domain();
+        let planned = run.ledger.plans().plan_candidates(&rules, now, sender_domain)?;
+        report.planned = planned.messages;
+        if planned.without_code > 0 {
+            *report.left_out.entry(NO_CODE.to_owned()).or_default() += planned.without_code;
+        }
     }
     if to_plan <= most {
         report.undecided = decided.undecided;
     }
+    report.delivered.news.extend(coupons::tell_of_few(&mut run.ledger, &settings.pools, now)?);
     let news = run.ledger.notices().note("max_per_run", &standing, now)?;
     let again = news.reminder.map(|_| standing[0].line.clone());
     report.delivered.news.extend(news.new.into_iter().chain(again));

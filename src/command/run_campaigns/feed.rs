@@ -8,15 +8,20 @@ use super::Context;
 use crate::clock::Clock;
 use crate::delivery::{Feed, FeedError, Job, Label, Summary};
 use crate::domain::campaign::Campaign;
+use crate::domain::coupon::Coupon;
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
+use crate::domain::span;
 use crate::domain::state::Reason;
 use crate::failure::Failure;
-use crate::ledger::{DueRecipient, Ledger, OpenOccurrence, Records};
+use crate::ledger::{CodeFor, DueRecipient, Ledger, OpenOccurrence, Records};
 use crate::letters::campaign::CampaignLetters;
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::source::audience::timezone_of;
+
+/// Why a message waits for which there is no coupon code.
+const NO_CODE: &str = "no coupon code is left";
 
 /// How many due messages are read from the ledger at once.
 const PAGE: usize = 500;
@@ -95,10 +100,35 @@ impl<'a> RecipientFeed<'a> {
 }
 
 impl RecipientFeed<'_> {
+    /// The coupon that a message leaves with, if its campaign has any; else why it is decided against, or `None` where it waits
+    /// for one.
+    fn coupon(
+        &self,
+        ledger: &mut Ledger,
+        due: &DueRecipient,
+        now: Instant,
+    ) -> Result<Result<Option<Coupon>, Option<Reason>>, Failure> {
+        let pool = self.campaign().and_then(|campaign| campaign.coupon.as_ref());
+        let Some(pool) = pool.and_then(|name| self.settings.pools.iter().find(|pool| pool.name == *name)) else {
+            return Ok(Ok(None));
+        };
+        Ok(match ledger.books().code_for(due.id, &due.folded_address, pool, now)? {
+            CodeFor::Code(coupon) => Ok(Some(coupon)),
+            CodeFor::Without => Ok(None),
+            CodeFor::Wait => Err(None),
+            CodeFor::HadOne => Err(Some(Reason::Capped)),
+            CodeFor::Ended => Err(Some(Reason::Expired)),
+        })
+    }
+
+    /// The campaign that is delivered, as it is defined now.
+    fn campaign(&self) -> Option<&Campaign> {
+        let id = self.current.as_ref().map(|(occurrence, _)| occurrence.campaign_id.as_str());
+        self.campaigns.iter().find(|campaign| Some(campaign.id.as_str()) == id)
+    }
+
     /// Whether a message is held back, by the send window of its campaign as it is defined now.
     fn hold(&self, ledger: &Records, due: &DueRecipient, now: Instant) -> Result<Hold, Failure> {
-        let campaign_id = self.current.as_ref().map(|(occurrence, _)| occurrence.campaign_id.as_str());
-        let campaign = self.campaigns.iter().find(|campaign| Some(campaign.id.as_str()) == campaign_id);
         let held = Held {
             id: due.id,
             message_key: &due.message_key,
@@ -110,7 +140,7 @@ impl RecipientFeed<'_> {
                 .and_then(|row| timezone_of(&row))
                 .unwrap_or(self.settings.shop.timezone),
         };
-        Holds::of(self.settings, campaign.and_then(|campaign| campaign.send_window.as_ref())).look(ledger, &held, now)
+        Holds::of(self.settings, self.campaign().and_then(|campaign| campaign.send_window.as_ref())).look(ledger, &held, now)
     }
 }
 
@@ -143,6 +173,25 @@ impl Feed for RecipientFeed<'_> {
                     continue;
                 }
             }
+            let coupon = match self.coupon(ledger, &due, now).map_err(FeedError::Ledger)? {
+                Ok(coupon) => coupon,
+                Err(reason) => {
+                    match reason {
+                        Some(reason) => {
+                            ledger.books().skip(due.id, reason, now).map_err(FeedError::Ledger)?;
+                            summary.skip(reason.word());
+                        }
+                        None => {
+                            let again_at = now + span::delta(self.settings.detect.retry_after);
+                            ledger.books().put_back(due.id, again_at, NO_CODE).map_err(FeedError::Ledger)?;
+                            summary.put_back += 1;
+                        }
+                    }
+                    let why = reason.map_or(NO_CODE, Reason::word);
+                    self.output.decision(format!("Skipping {label} - {why}"));
+                    continue;
+                }
+            };
             let letters = Arc::clone(letters);
             return Ok(Some(Job {
                 id: due.id,

@@ -11,6 +11,7 @@ use super::missed::{self, Circumstances};
 use super::{CampaignReport, MissedNow, OpenedNow, Round, told};
 use crate::domain::address::Address;
 use crate::domain::campaign::Campaign;
+use crate::domain::coupon::Pool;
 use crate::domain::instant::{self, Instant};
 use crate::domain::opening::{self, AudienceLength, Decision, LastOpening, LengthVerdict, Limits, Memory};
 use crate::domain::recurrence::Recurrence;
@@ -408,6 +409,18 @@ pub(super) fn check_length(
     }
 }
 
+/// The pool that a campaign's codes come from.
+///
+/// # Errors
+/// Exit 78: it is not configured.
+pub(super) fn pool_of(settings: &Settings, campaign: &Campaign) -> Result<Option<Pool>, Failure> {
+    let Some(name) = &campaign.coupon else { return Ok(None) };
+    let found = settings.pools.iter().find(|pool| pool.name == *name).cloned();
+    found.map(Some).ok_or_else(|| {
+        Failure::config(format!("coupon: there is no [[coupon]] {name:?}"), "add it to the configuration, or correct the name")
+    })
+}
+
 fn open_one(
     round: &Round<'_>,
     run: &mut Run,
@@ -451,6 +464,7 @@ fn open_one(
         bad_rows: gathered.bad_rows,
         missed,
         short_audience,
+        pool: pool_of(round.sending.settings, campaign)?,
     };
     match run.ledger.plans().open_occurrence(run.epoch, &opening, gathered.repeated, now)? {
         Opened::NotOurs => {}

@@ -1,8 +1,11 @@
 //! Opening an occurrence: its audience, gathered in a temporary table, becomes planned messages in one transaction.
 
 use super::missed::{record_missed, record_short_audience, settle_missed};
+use super::coupons::give_each;
+use super::transaction::Undone;
 use super::{Durability, Plans, Records};
 use crate::domain::address::Address;
+use crate::domain::coupon::Pool;
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::failure::{Exit, Failure};
@@ -71,7 +74,7 @@ impl Plans<'_> {
     ) -> Result<Opened, Failure> {
         let at = instant::text(now);
         let planned_at = instant::text(opening.planned_at);
-        let outcome = self.0.write(Durability::Full, |tx| {
+        let outcome = self.0.write_unless_refused(Durability::Full, |tx| {
             let newest: Epoch = tx.query_row("SELECT epoch FROM ledger", [], |row| row.get(0))?;
             if newest != epoch {
                 return Ok(Err(newest));
@@ -122,6 +125,11 @@ impl Plans<'_> {
                  FROM temp.audience",
                 (&at, instant::text(opening.expires_at), occurrence),
             )?;
+            if let Some(pool) = &opening.pool
+                && !give_each(tx, occurrence, pool, now, opening.expires_at - now)?
+            {
+                return Err(Undone::Refused(too_few_codes(pool)));
+            }
             tx.execute(
                 "UPDATE scheduled_campaign SET status = 'running', last_run = ?2, total_runs = total_runs + 1, next_run = ?3,
                      enabled = NOT ?4, short_audience_rows = NULL WHERE campaign_id = ?1",
@@ -144,4 +152,13 @@ impl Plans<'_> {
             )
         })
     }
+}
+
+fn too_few_codes(pool: &Pool) -> Failure {
+    let name = &pool.name;
+    Failure::new(
+        Exit::NeedsAPerson,
+        format!("the pool {name} has fewer coupon codes that are valid for long enough than there are recipients"),
+        format!("`mailonce coupon import {name} FILE`; or when_empty = \"without\""),
+    )
 }

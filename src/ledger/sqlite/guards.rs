@@ -206,6 +206,7 @@ impl Runs<'_> {
                      last_reply = 'the ledger was put back from a backup' WHERE state = 'planned'",
                 [&now],
             )?;
+            tx.execute("UPDATE coupon_code SET held_at = ?1 WHERE message IS NULL", [&now])?;
             tx.execute(
                 &format!("UPDATE ledger SET epoch = max(epoch, ?2) + 1, held_back_at = ?1, newest_at = max(newest_at, ?1), {WRITTEN_HERE}"),
                 (&now, newer_epoch, host_id, host_name),

@@ -16,6 +16,7 @@ mod cancel;
 mod candidates;
 mod caps;
 mod columns;
+mod coupons;
 mod expire;
 mod flows;
 mod guards;
@@ -112,6 +113,10 @@ pub struct Notices<'a>(&'a mut Ledger);
 #[derive(Debug)]
 pub struct Suppressions<'a>(&'a mut Ledger);
 
+/// The coupon codes.
+#[derive(Debug)]
+pub struct Coupons<'a>(&'a mut Ledger);
+
 impl Deref for Ledger {
     type Target = Records;
 
@@ -159,6 +164,10 @@ impl Ledger {
 
     pub fn notices(&mut self) -> Notices<'_> {
         Notices(self)
+    }
+
+    pub fn coupons(&mut self) -> Coupons<'_> {
+        Coupons(self)
     }
 
     pub fn suppressions(&mut self) -> Suppressions<'_> {

@@ -5,16 +5,18 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, NOT_IDLE_YET, candidate_from};
 use super::columns::{instant_at, optional_instant_at};
+use super::coupons::{Claim, claim, give};
 use super::expire::tell_of_late_carts;
 use super::flows::{flow_of, past_of};
 use super::{Durability, Plans, Reading, Records};
+use crate::domain::coupon::WhenEmpty;
 use crate::domain::flow::{Flow, Next};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::domain::standing::{Facts, SameContents, Standing, standing, standing_in_flow};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-use crate::ledger::{Candidate, Due, Judged, PlanRules};
+use crate::ledger::{Candidate, Due, Judged, PlanRules, Planned};
 
 impl Records {
     /// What stands against writing to the owners of the undecided candidates, those touched last first: a page of them in
@@ -184,10 +186,10 @@ impl Records {
 
 impl Plans<'_> {
     /// Plans every candidate decided as `plan`, and records every one decided as `superseded` or `held out` and every step that
-    /// came too late, in one transaction. Says how many were planned.
+    /// came too late, in one transaction.
     ///
     /// A message still planned for the same address or cart, touched earlier, becomes `superseded`.
-    pub fn plan_candidates(&mut self, rules: &PlanRules, now: Instant, sender_domain: &str) -> Result<u64, Failure> {
+    pub fn plan_candidates(&mut self, rules: &PlanRules, now: Instant, sender_domain: &str) -> Result<Planned, Failure> {
         let ledger_id = self.0.id.clone();
         self.0.write(Durability::Full, |tx| {
             let mut chosen = tx.prepare(&format!(
@@ -195,8 +197,8 @@ impl Plans<'_> {
                  WHERE verdict IN ('plan', 'superseded', 'held out') OR has_late ORDER BY touched_at, id"
             ))?;
             let mut rows = chosen.query([])?;
-            let planner = Planner { tx, rules, now, ledger_id: &ledger_id, sender_domain };
-            let (mut planned, mut late) = (0, 0);
+            let mut planner =
+                Planner { tx, rules, now, ledger_id: &ledger_id, sender_domain, planned: Planned::default(), late: 0 };
             while let Some(row) = rows.next()? {
                 let cart = candidate_from(row)?;
                 let verdict: String = row.get("verdict")?;
@@ -206,13 +208,12 @@ impl Plans<'_> {
                     "held out" => Some(Some(Reason::Holdout)),
                     _ => None,
                 };
-                late += planner.write(&cart, decided)?;
-                planned += u64::from(decided == Some(None));
+                planner.write(&cart, decided)?;
             }
-            if late > 0 {
+            if planner.late > 0 {
                 tell_of_late_carts(tx, now)?;
             }
-            Ok(planned)
+            Ok(planner.planned)
         })
     }
 }
@@ -328,6 +329,9 @@ struct Planner<'a> {
     now: Instant,
     ledger_id: &'a str,
     sender_domain: &'a str,
+    planned: Planned,
+    /// Steps that came too late.
+    late: usize,
 }
 
 /// A message to be written: its place in the flow, and whether it is decided against from the beginning.
@@ -337,33 +341,52 @@ struct Entry<'a> {
     reason: Option<Reason>,
     /// The key of the episode that it belongs to; `None` begins one.
     episode: Option<&'a str>,
+    /// The coupon code that it is given.
+    code: Option<i64>,
 }
 
 impl Planner<'_> {
-    /// Writes a cart's message, planned or decided against, and before it each step that came too late; says how many those
-    /// are. `None`: only those.
-    fn write(&self, cart: &Candidate, decided: Option<Option<Reason>>) -> rusqlite::Result<usize> {
-        // The held-out are treated alike, but for the mail: what is compared differs in nothing else.
-        if matches!(decided, Some(None | Some(Reason::Holdout))) {
-            self.supersede_others(cart)?;
-        }
+    /// Writes a cart's message, planned or decided against, and before it each step that came too late. `None`: only those.
+    fn write(&mut self, cart: &Candidate, decided: Option<Option<Reason>>) -> rusqlite::Result<()> {
         if self.rules.steps.is_empty() {
-            if let Some(reason) = decided {
-                self.insert(cart, &Entry { step: None, reason, episode: None })?;
-            }
-            return Ok(0);
+            let Some(reason) = decided else { return Ok(()) };
+            return self.decide(cart, Entry { step: None, reason, episode: None, code: None });
         }
-        // As it is in this transaction: what was superseded just now belongs to another cart.
+        // As it is in this transaction.
         let flow = flow_of(cart, &past_of(&Reading(self.tx), cart)?, self.rules, self.now);
         let Flow { mut episode, late, next, .. } = flow;
         for step in &late {
-            let entry = Entry { step: Some(*step), reason: Some(Reason::Expired), episode: episode.as_deref() };
+            let reason = Some(Reason::Expired);
+            let entry = Entry { step: Some(*step), reason, episode: episode.as_deref(), code: None };
             episode = Some(self.insert(cart, &entry)?);
         }
-        if let (Some(reason), Next::Due { step, .. }) = (decided, next) {
-            self.insert(cart, &Entry { step: Some(step), reason, episode: episode.as_deref() })?;
+        self.late += late.len();
+        let (Some(mut reason), Next::Due { step, .. }) = (decided, next) else { return Ok(()) };
+        let mut code = None;
+        if reason.is_none()
+            && let Some(pool) = self.rules.pool_of(&self.rules.steps[step])
+        {
+            let leaves_at = self.rules.place(cart, self.now, &cart.cart_id);
+            match (claim(self.tx, &cart.folded_address, pool, self.now, leaves_at)?, pool.when_empty) {
+                (Claim::Code(found), _) => code = Some(found),
+                (Claim::Empty | Claim::HadOne, WhenEmpty::Without) => {}
+                (Claim::HadOne, WhenEmpty::Wait) => reason = Some(Reason::Capped),
+                (Claim::Empty, WhenEmpty::Wait) => {
+                    self.planned.without_code += 1;
+                    return Ok(());
+                }
+            }
         }
-        Ok(late.len())
+        self.decide(cart, Entry { step: Some(step), reason, episode: episode.as_deref(), code })
+    }
+
+    fn decide(&mut self, cart: &Candidate, entry: Entry<'_>) -> rusqlite::Result<()> {
+        // The held-out are treated alike, but for the mail: what is compared differs in nothing else.
+        if matches!(entry.reason, None | Some(Reason::Holdout)) {
+            self.supersede_others(cart)?;
+        }
+        self.planned.messages += u64::from(entry.reason.is_none());
+        self.insert(cart, &entry).map(drop)
     }
 
     fn supersede_others(&self, cart: &Candidate) -> rusqlite::Result<()> {
@@ -415,6 +438,9 @@ impl Planner<'_> {
                 step.map(|step| step.after.num_seconds()),
                 instant::text(self.rules.place(cart, self.now, &message_key)),
             ])?;
+        if let Some(code) = entry.code {
+            give(self.tx, code, self.tx.last_insert_rowid(), &cart.folded_address, self.now)?;
+        }
         if let Some(created_at) = created_at {
             self.log_abandonment(cart, &message_key, created_at)?;
         }

@@ -1,4 +1,4 @@
--- The ledger, schema 6. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 7. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -210,6 +210,27 @@ CREATE TABLE cap (
     since    TEXT NOT NULL
 ) STRICT;
 
+-- Codes that are given away, each to one message. They are secrets: no log shows them.
+CREATE TABLE coupon_code (
+    id             INTEGER PRIMARY KEY,
+    pool           TEXT NOT NULL,
+    code           TEXT NOT NULL,
+    -- In small letters: one code in two spellings would be given twice.
+    folded_code    TEXT NOT NULL CONSTRAINT coupon_code_once UNIQUE,
+    expires_at     TEXT,
+    imported_at    TEXT NOT NULL,
+    -- Since when it is held: an old copy of the ledger was put back, and it may have been given away since.
+    held_at        TEXT,
+    -- Whose it is, and since when; NULL: it is free.
+    message        INTEGER CONSTRAINT message_has_one_coupon UNIQUE REFERENCES message (id),
+    folded_address TEXT,
+    claimed_at     TEXT,
+    CONSTRAINT coupon_claim_is_complete CHECK (
+        (message IS NULL) = (folded_address IS NULL) AND (message IS NULL) = (claimed_at IS NULL))
+) STRICT;
+CREATE INDEX coupon_free ON coupon_code (pool, coalesce(expires_at, '9'), code) WHERE message IS NULL AND held_at IS NULL;
+CREATE INDEX coupon_of_person ON coupon_code (pool, folded_address, claimed_at) WHERE message IS NOT NULL;
+
 -- What a person has been told and what still stands; `status` lists it. What was not told yet has no instant of it.
 CREATE TABLE notice (
     notice_key  TEXT PRIMARY KEY,
@@ -288,7 +309,7 @@ END;
 
 CREATE TRIGGER message_begins_planned BEFORE INSERT ON message
 WHEN NOT (NEW.state = 'planned' OR (NEW.state = 'skipped' AND (NEW.reason = 'superseded' OR NEW.reason = 'holdout'))
-    OR (NEW.state = 'skipped' AND NEW.reason = 'expired' AND NEW.step IS NOT NULL))
+    OR (NEW.state = 'skipped' AND (NEW.reason = 'expired' OR NEW.reason = 'capped') AND NEW.step IS NOT NULL))
 BEGIN
     SELECT RAISE(ABORT, 'message_begins_planned: a message begins as planned, as superseded, as held out, or as a step that came too late');
 END;
@@ -456,6 +477,41 @@ END;
 CREATE TRIGGER suppression_is_itself BEFORE UPDATE OF folded_address ON suppression
 BEGIN
     SELECT RAISE(ABORT, 'suppression_is_itself: remove the address and add the other');
+END;
+
+CREATE TRIGGER coupon_is_not_replaced BEFORE INSERT ON coupon_code
+WHEN EXISTS (SELECT 1 FROM coupon_code WHERE id = NEW.id) OR EXISTS (SELECT 1 FROM coupon_code WHERE folded_code = NEW.folded_code)
+    OR EXISTS (SELECT 1 FROM coupon_code WHERE message = NEW.message)
+BEGIN
+    SELECT RAISE(ABORT, 'coupon_is_not_replaced: this code is known, or its message has one');
+END;
+
+CREATE TRIGGER coupon_is_itself BEFORE UPDATE OF id, pool, code, folded_code ON coupon_code
+BEGIN
+    SELECT RAISE(ABORT, 'coupon_is_itself: a code and its pool never change');
+END;
+
+CREATE TRIGGER coupon_is_kept BEFORE DELETE ON coupon_code WHEN OLD.message IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'coupon_is_kept: a code that was given to a message is never deleted');
+END;
+
+-- Once a body may have left with it, it is that message's for good.
+CREATE TRIGGER coupon_is_burnt BEFORE UPDATE OF message ON coupon_code
+WHEN OLD.message IS NOT NULL AND NEW.message IS NOT OLD.message
+    AND (EXISTS (SELECT 1 FROM attempt WHERE message = OLD.message AND armed_at IS NOT NULL)
+         OR EXISTS (SELECT 1 FROM message WHERE id = OLD.message AND armed_at IS NOT NULL))
+BEGIN
+    SELECT RAISE(ABORT, 'coupon_is_burnt: a body may have left with this code');
+END;
+
+-- A message that is decided against gives back its code, if no body was ever begun with it. Of what is held back that is not
+-- known.
+CREATE TRIGGER coupon_is_free_again AFTER UPDATE OF state ON message
+WHEN OLD.state = 'planned' AND NEW.state = 'skipped' AND NEW.reason <> 'held_back'
+    AND NOT EXISTS (SELECT 1 FROM attempt WHERE message = NEW.id AND armed_at IS NOT NULL)
+BEGIN
+    UPDATE coupon_code SET message = NULL, folded_address = NULL, claimed_at = NULL WHERE message = NEW.id;
 END;
 
 CREATE TRIGGER campaign_is_not_replaced BEFORE INSERT ON scheduled_campaign

@@ -1,0 +1,222 @@
+//! Coupon codes: imported, claimed by a message, freed when that was never begun, burnt once it was.
+
+use chrono::TimeDelta;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::columns::optional_instant_at;
+use super::{Books, Coupons, Durability, Reading, Records};
+use crate::domain::coupon::{self, Coupon, Pool, WhenEmpty};
+use crate::domain::instant::{self, Instant};
+use crate::failure::Failure;
+use crate::ledger::{CodeFor, ImportedCodes, PoolState};
+
+/// What a claim found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// This code, which is to be given to the message once that has an id.
+    Code(i64),
+    /// The pool has none that is valid for long enough.
+    Empty,
+    /// The person had one of this pool a short while ago.
+    HadOne,
+}
+
+impl Records {
+    /// What is in each pool, by its name.
+    pub fn pools(&self, now: Instant) -> Result<Vec<PoolState>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare_cached(
+                "SELECT pool, count(*) AS codes,
+                        count(*) FILTER (WHERE message IS NULL AND held_at IS NULL AND coalesce(expires_at, '9') > ?1) AS free,
+                        count(*) FILTER (WHERE message IS NULL AND held_at IS NOT NULL) AS held,
+                        count(*) FILTER (WHERE message IS NULL AND expires_at <= ?1) AS expired,
+                        count(*) FILTER (WHERE message IS NOT NULL) AS given,
+                        min(expires_at) FILTER (WHERE message IS NULL AND held_at IS NULL AND expires_at > ?1) AS next_ends_at
+                 FROM coupon_code GROUP BY pool ORDER BY pool",
+            )?;
+            rows.query_map([instant::text(now)], |row| {
+                Ok(PoolState {
+                    pool: row.get("pool")?,
+                    codes: row.get("codes")?,
+                    free: row.get("free")?,
+                    held: row.get("held")?,
+                    expired: row.get("expired")?,
+                    given: row.get("given")?,
+                    next_ends_at: row.get("next_ends_at")?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    /// How many codes of a pool can be given to messages that leave now, counted up to `most`.
+    pub fn free_codes(&self, pool: &Pool, now: Instant, most: u64) -> Result<u64, Failure> {
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM coupon_code WHERE pool = ?1 AND message IS NULL AND held_at IS NULL
+                     AND coalesce(expires_at, '9') >= ?2 LIMIT ?3)",
+            )?
+            .query_row((&pool.name, instant::text(now + pool.min_validity), most as i64), |row| row.get(0))
+        })
+    }
+}
+
+impl Coupons<'_> {
+    /// Adds codes to a pool. One that is there already, in any pool and spelling, is not added again.
+    pub fn import(&mut self, pool: &str, codes: &[Coupon], now: Instant) -> Result<ImportedCodes, Failure> {
+        let at = instant::text(now);
+        self.0.write(Durability::Full, |tx| {
+            let mut imported = ImportedCodes::default();
+            let mut known = tx.prepare("SELECT 1 FROM coupon_code WHERE folded_code = ?1")?;
+            let mut add = tx.prepare(
+                "INSERT INTO coupon_code (pool, code, folded_code, expires_at, imported_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
+            for Coupon { code, expires_at } in codes {
+                let folded = coupon::folded(code);
+                if known.exists([&folded])? {
+                    imported.repeated += 1;
+                    continue;
+                }
+                add.execute((pool, code.trim(), folded, expires_at.map(instant::text), &at))?;
+                imported.added += 1;
+            }
+            Ok(imported)
+        })
+    }
+
+    /// Lets the codes of a pool go again that are held since an old copy of the ledger was put back; says how many.
+    pub fn release(&mut self, pool: &str) -> Result<u64, Failure> {
+        self.0.write(Durability::Full, |tx| {
+            let released = "UPDATE coupon_code SET held_at = NULL WHERE pool = ?1 AND held_at IS NOT NULL AND message IS NULL";
+            tx.execute(released, [pool]).map(|codes| codes as u64)
+        })
+    }
+}
+
+impl Books<'_> {
+    /// The code that a planned message leaves with now: the one it has, another one where that ends too soon and no body had it
+    /// yet, or one that it claims.
+    pub fn code_for(
+        &mut self,
+        message: i64,
+        folded_address: &str,
+        pool: &Pool,
+        now: Instant,
+    ) -> Result<CodeFor, Failure> {
+        let ends_from = instant::text(now + pool.min_validity);
+        let at = instant::text(now);
+        let existing = self.0.read(|conn| code_of(conn, message))?;
+        if let Some((coupon, is_burnt)) = &existing {
+            let ends_at = coupon.expires_at.map_or_else(|| "9".to_owned(), instant::text);
+            match is_burnt {
+                true if ends_at <= at => return Ok(CodeFor::Ended),
+                true => return Ok(CodeFor::Code(coupon.clone())),
+                false if ends_at >= ends_from => return Ok(CodeFor::Code(coupon.clone())),
+                false => {}
+            }
+        }
+        self.0.write(Durability::Lazy, |tx| {
+            tx.prepare_cached(FREE)?.execute([message])?;
+            let claim = claim(tx, folded_address, pool, now, now)?;
+            if let Claim::Code(code) = claim {
+                give(tx, code, message, folded_address, now)?;
+            }
+            Ok(match (claim, pool.when_empty) {
+                (Claim::Code(_), _) => match code_of(&Reading(tx), message)? {
+                    Some((coupon, _)) => CodeFor::Code(coupon),
+                    None => CodeFor::Wait,
+                },
+                (_, WhenEmpty::Without) => CodeFor::Without,
+                (Claim::HadOne, WhenEmpty::Wait) => CodeFor::HadOne,
+                (Claim::Empty, WhenEmpty::Wait) => CodeFor::Wait,
+            })
+        })
+    }
+}
+
+/// Takes its code from a message; a trigger refuses that once a body may have left with it.
+const FREE: &str = "UPDATE coupon_code SET message = NULL, folded_address = NULL, claimed_at = NULL WHERE message = ?1";
+
+/// Whether any body was begun with it.
+const IS_BURNT: &str = "EXISTS (SELECT 1 FROM attempt WHERE attempt.message = coupon_code.message AND armed_at IS NOT NULL)";
+
+fn code_of(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Option<(Coupon, bool)>> {
+    conn.prepare_cached(&format!(
+        "SELECT code, expires_at, {IS_BURNT} AS is_burnt FROM coupon_code WHERE message = ?1"
+    ))?
+    .query_row([message], |row| {
+        let coupon = Coupon { code: row.get("code")?, expires_at: optional_instant_at(row, "expires_at")? };
+        Ok((coupon, row.get("is_burnt")?))
+    })
+    .optional()
+}
+
+/// Looks for a code for a message that leaves at `leaves_at`: of those that are valid for long enough, the one that ends first.
+pub(super) fn claim(
+    tx: &Connection,
+    folded_address: &str,
+    pool: &Pool,
+    now: Instant,
+    leaves_at: Instant,
+) -> rusqlite::Result<Claim> {
+    if let Some(within) = pool.per_person {
+        let had_one = tx
+            .prepare_cached(
+                "SELECT 1 FROM coupon_code
+                 WHERE pool = ?1 AND folded_address = ?2 AND message IS NOT NULL AND claimed_at > ?3",
+            )?
+            .exists((&pool.name, folded_address, instant::text(now - within)))?;
+        if had_one {
+            return Ok(Claim::HadOne);
+        }
+    }
+    let found = tx
+        .prepare_cached(
+            "SELECT id FROM coupon_code WHERE pool = ?1 AND message IS NULL AND held_at IS NULL
+                 AND coalesce(expires_at, '9') >= ?2 ORDER BY coalesce(expires_at, '9'), code LIMIT 1",
+        )?
+        .query_row((&pool.name, instant::text(leaves_at + pool.min_validity)), |row| row.get(0))
+        .optional()?;
+    Ok(found.map_or(Claim::Empty, Claim::Code))
+}
+
+/// Gives a code to a message, within the transaction that found it.
+pub(super) fn give(
+    tx: &Connection,
+    code: i64,
+    message: i64,
+    folded_address: &str,
+    now: Instant,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE coupon_code SET message = ?2, folded_address = ?3, claimed_at = ?4 WHERE id = ?1")?
+        .execute((code, message, folded_address, instant::text(now)))
+        .map(drop)
+}
+
+/// Gives each planned message of an opening a code, within the transaction that opens it. `false`: there are fewer, and none
+/// goes without.
+pub(super) fn give_each(
+    tx: &Connection,
+    occurrence: i64,
+    pool: &Pool,
+    now: Instant,
+    longest_wait: TimeDelta,
+) -> rusqlite::Result<bool> {
+    let given = tx.execute(
+        "WITH free AS (
+             SELECT id AS code, row_number() OVER (ORDER BY coalesce(expires_at, '9'), code) AS place FROM coupon_code
+             WHERE pool = ?1 AND message IS NULL AND held_at IS NULL AND coalesce(expires_at, '9') >= ?2),
+         getting AS (
+             SELECT id AS getter, folded_address AS address, row_number() OVER (ORDER BY id) AS place FROM message
+             WHERE occurrence = ?3 AND state = 'planned')
+         UPDATE coupon_code SET message = getter, folded_address = address, claimed_at = ?4
+         FROM free JOIN getting USING (place) WHERE coupon_code.id = free.code",
+        (&pool.name, instant::text(now + longest_wait + pool.min_validity), occurrence, instant::text(now)),
+    )?;
+    let planned: i64 = tx.query_row(
+        "SELECT count(*) FROM message WHERE occurrence = ?1 AND state = 'planned'",
+        [occurrence],
+        |row| row.get(0),
+    )?;
+    Ok(given as i64 == planned || pool.when_empty == WhenEmpty::Without)
+}
