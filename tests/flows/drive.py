@@ -229,6 +229,10 @@ class Drive:
         self.differences, self.strayed = [], set()
         self.counts = collections.Counter()
         self.mailonce(scenario["start"], "init", "--rehearsal")
+        connection = self.ledger()
+        has = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'coupon_code'")
+        self.has_coupons = has.fetchone()[0] == 1
+        connection.close()
 
     def write_config(self):
         config = json.loads(json.dumps(self.model.raw_config))
@@ -362,7 +366,10 @@ class Drive:
         connection = self.ledger()
         try:
             ids = ",".join(map(str, self.open_ids))
-            lines = connection.execute(f"SELECT * FROM message WHERE id > {self.last_id} OR id IN ({ids})").fetchall()
+            code = "(SELECT code FROM coupon_code AS c WHERE c.message = m.id)" if self.has_coupons else "NULL"
+            lines = connection.execute(
+                f"SELECT *, {code} AS coupon FROM message AS m WHERE id > {self.last_id} OR id IN ({ids})"
+            ).fetchall()
         finally:
             connection.close()
         for line in lines:
@@ -394,6 +401,10 @@ class Drive:
                 # One message meets the closed door. Which: a run that was killed may have met it with another, and so may
                 # one for which a shopper who is left out was first.
                 row.not_before = instant(line["not_before"])
+            if line["state"] == "planned" and row.moved_at == instant(run) == instant(line["not_before"]):
+                self.model.not_yet(row)
+            if self.strayed and line["coupon"] and row.code and line["coupon"] != row.code.code:
+                self.model.exchange(row, line["coupon"])
             if self.told(line) == self.of_model(row):
                 return
             return self.stray(run, key, address, self.told(line), self.of_model(row), done)
@@ -411,7 +422,7 @@ class Drive:
         else:
             words.append(f"settled {line['settled_at']}")
         if "step" in line.keys():
-            words.append(f"step {line['step']}")
+            words.append(f"step {line['step']} code {line['coupon']}")
         return " ".join(words)
 
     def of_model(self, row):
@@ -423,7 +434,7 @@ class Drive:
         else:
             words.append(f"settled {text_of(row.settled_at)}")
         if self.lines and "step" in next(iter(self.lines.values())).keys():
-            words.append(f"step {row.step}")
+            words.append(f"step {row.step} code {row.code.code if row.code else None}")
         return " ".join(words)
 
     def stray(self, run, key, address, binary, model, done):

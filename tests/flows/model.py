@@ -254,6 +254,7 @@ class Row:
         self.missing_since = None
         self.code = None
         self.was_armed = False
+        self.moved_at = None
         self.number = 0
 
     @property
@@ -668,7 +669,7 @@ class Model:
         if cart.touched_at <= row.touched_at or row.address != cart.address:
             return
         step = self.config.step_named(row.step) if row.step is not None else self.config.steps[0]
-        row.touched_at = cart.touched_at
+        row.touched_at, row.moved_at = cart.touched_at, self.now
         row.cart_id = cart.cart_id
         row.expires_at = self.limit_of(step, cart.touched_at)
         due = self.due_at(row.episode, self.step_after(row), cart.touched_at, apart_from=row)
@@ -898,6 +899,20 @@ class Model:
     def doubt(self, row):
         """A run was killed, or a reply was lost: what the model took for sent is in doubt."""
         row.state = "in_doubt"
+
+    def not_yet(self, row):
+        """A step that a touch moved in this run may as well leave in the next one."""
+        if row.state == "sent":
+            self.armings[row.address].remove((row.armed_at, row))
+            row.state, row.armed_at, row.settled_at, row.was_armed = "planned", None, None, False
+            self.waiting.append(row)
+        row.not_before = self.now
+
+    def exchange(self, row, code):
+        """Another code of the pool: who gets which depends on those who are no longer compared."""
+        row.code.row = row.code.claimed_at = None
+        mine = self.codes[code.strip().upper()]
+        mine.row, mine.claimed_at, row.code = row, self.now, mine
 
     def instants(self, after, before):
         """Every instant in (after, before) at which something can change by the clock alone."""
