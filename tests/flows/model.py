@@ -11,7 +11,7 @@ import bisect
 import hashlib
 import json
 import sys
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 HOUR = 3600
@@ -824,6 +824,9 @@ class Model:
         opens = self.opening(now, cart, row.key)
         if opens > now:
             return self.put_off(row, opens, "expired")
+        if self.is_busy(row.cart_id, row.identity, row.address):
+            row.not_before = now + config.retry_after
+            return False
         if self.is_quiet(cart):
             return self.put_off(row, now + HOUR, "capped")
         allowed = self.cap_ends(row)
@@ -833,9 +836,6 @@ class Model:
             near = [at for at, other in self.armings.get(row.address, []) if other is not None and at > now - LEAST_GAP]
             if near:
                 return self.put_off(row, self.opening(max(near) + LEAST_GAP, cart, row.key), "expired")
-        if self.is_busy(row.cart_id, row.identity, row.address):
-            row.not_before = now + config.retry_after
-            return False
         return self.renew_code(row)
 
     def is_the_same(self, row, cart):
