@@ -26,6 +26,7 @@ mod init;
 mod judged;
 mod languages;
 mod ledger_place;
+mod month;
 mod next_steps;
 mod presets;
 mod preview;
