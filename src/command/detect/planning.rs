@@ -207,7 +207,10 @@ impl Look<'_> {
             },
             stands => Ok::<_, anyhow::Error>(stands),
         };
-        let standing = among(standing)?;
+        let decides = matches!(standing, Standing::Free | Standing::Superseded { .. });
+        let is_for_twin =
+            flow.as_ref().is_some_and(|flow| decides || !flow.late.is_empty()) && ledger.has_later_twin(&cart)?;
+        let standing = if is_for_twin { Standing::InProgress } else { among(standing)? };
         let mut has_late = flow.as_ref().is_some_and(|flow| !flow.late.is_empty());
         let only_late = has_late && matches!(standing, Standing::Waits { .. } | Standing::Done);
         has_late &= only_late || matches!(standing, Standing::Free | Standing::Superseded { .. });

@@ -90,8 +90,10 @@ impl Records {
     /// is at another just now.
     pub fn standing_among_candidates(&self, cart: &Candidate, rules: &PlanRules) -> Result<Standing, Failure> {
         self.read(|conn| {
-            if !rules.steps.is_empty() && has_later_twin(conn, cart)? {
-                return Ok(Standing::InProgress);
+            if !rules.steps.is_empty()
+                && let Some(by_cart) = later_cart_of(conn, cart)?
+            {
+                return Ok(Standing::Superseded { by_cart });
             }
             let chosen: Option<(String, bool)> = conn
                 .prepare_cached(
@@ -112,6 +114,18 @@ impl Records {
                 None => busy_with(conn, &cart.cart_id, &cart.identity, &cart.folded_address)?
                     .map_or(Standing::Free, |with_cart| Standing::Busy { with_cart }),
             })
+        })
+    }
+
+    /// Whether another cart of this look has the same contents, to the same address, and was touched later: in steps, that one
+    /// stands for both.
+    pub fn has_later_twin(&self, cart: &Candidate) -> Result<bool, Failure> {
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT 1 FROM temp.candidate
+                 WHERE folded_address = ?1 AND cart_hash = ?2 AND (touched_at, id) > (?3, ?4) AND id <> ?4",
+            )?
+            .exists((&cart.folded_address, &cart.cart_hash, instant::text(cart.touched_at), cart.id))
         })
     }
 
@@ -304,14 +318,17 @@ fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
     })
 }
 
-/// Whether another cart of this look has the same contents, to the same address, and was touched later: in steps, that one
-/// stands for both.
-fn has_later_twin(conn: &Reading<'_>, cart: &Candidate) -> rusqlite::Result<bool> {
+/// Another cart of this look that the address was written to about, touched later than this one, also when that was after its
+/// message.
+fn later_cart_of(conn: &Reading<'_>, cart: &Candidate) -> rusqlite::Result<Option<String>> {
     conn.prepare_cached(
-        "SELECT 1 FROM temp.candidate
-         WHERE folded_address = ?1 AND cart_hash = ?2 AND (touched_at, id) > (?3, ?4) AND id <> ?4",
+        "SELECT later.cart_id FROM temp.candidate AS later
+         WHERE later.folded_address = ?1 AND later.cart_hash <> ?2 AND later.touched_at > ?3 AND later.cart_id <> ?4
+             AND EXISTS (SELECT 1 FROM message AS m WHERE m.folded_address = ?1 AND m.cart_hash = later.cart_hash
+                         AND (m.state IN ('planned', 'armed', 'sent', 'in_doubt') OR m.reason = 'holdout')) LIMIT 1",
     )?
-    .exists((&cart.folded_address, &cart.cart_hash, instant::text(cart.touched_at), cart.id))
+    .query_row((&cart.folded_address, &cart.cart_hash, instant::text(cart.touched_at), &cart.cart_id), |row| row.get(0))
+    .optional()
 }
 
 /// The cart, other than this one, that a shopper had not left alone for long enough when the carts were read.
@@ -354,6 +371,14 @@ struct Entry<'a> {
     code: Option<i64>,
 }
 
+/// What a message is known by.
+struct Key {
+    message_key: String,
+    /// The instant in the key, where it begins an episode.
+    begun_at: Option<Instant>,
+    not_before: Instant,
+}
+
 impl Planner<'_> {
     /// Writes a cart's message, planned or decided against, and before it each step that came too late. `None`: only those.
     fn write(&mut self, cart: &Candidate, decided: Option<Option<Reason>>) -> rusqlite::Result<()> {
@@ -370,13 +395,17 @@ impl Planner<'_> {
             episode = Some(self.insert(cart, &entry)?);
         }
         self.late += late.len();
-        let (Some(mut reason), Next::Due { step, .. }) = (decided, next) else { return Ok(()) };
+        let (Some(mut reason), Next::Due { step, until }) = (decided, next) else { return Ok(()) };
+        let key = self.key(cart, episode.as_deref(), Some(step))?;
         let mut code = None;
+        if reason.is_none() && key.not_before >= until {
+            reason = Some(Reason::Expired);
+            self.late += 1;
+        }
         if reason.is_none()
             && let Some(pool) = self.rules.pool_of(&self.rules.steps[step])
         {
-            let leaves_at = self.rules.place(cart, self.now, &cart.cart_id);
-            match (claim(self.tx, &cart.folded_address, pool, self.now, leaves_at)?, pool.when_empty) {
+            match (claim(self.tx, &cart.folded_address, pool, self.now, key.not_before)?, pool.when_empty) {
                 (Claim::Code(found), _) => code = Some(found),
                 (Claim::Empty | Claim::HadOne, WhenEmpty::Without) => {}
                 (Claim::HadOne, WhenEmpty::Wait) => reason = Some(Reason::Capped),
@@ -398,6 +427,16 @@ impl Planner<'_> {
         self.insert(cart, &entry).map(drop)
     }
 
+    /// What a message is known by, and when it may leave.
+    fn key(&self, cart: &Candidate, episode: Option<&str>, step: Option<usize>) -> rusqlite::Result<Key> {
+        let (message_key, begun_at) = match (episode, step) {
+            (Some(episode), Some(step)) => (message_key::step(episode, &self.rules.steps[step].name), None),
+            _ => self.new_key(cart).map(|(key, created_at)| (key, Some(created_at)))?,
+        };
+        let not_before = self.rules.place(cart, self.now, &message_key);
+        Ok(Key { message_key, begun_at, not_before })
+    }
+
     fn supersede_others(&self, cart: &Candidate) -> rusqlite::Result<()> {
         // One column each: with OR, SQLite walks over every cart message instead of looking into the two indexes.
         for (column, value) in [("folded_address", &cart.folded_address), ("cart_id", &cart.cart_id)] {
@@ -414,10 +453,7 @@ impl Planner<'_> {
     /// Writes one message, and the row of the abandonment with the first of an episode. Gives the key of the episode.
     fn insert(&self, cart: &Candidate, entry: &Entry<'_>) -> rusqlite::Result<String> {
         let step = entry.step.map(|index| &self.rules.steps[index]);
-        let (message_key, created_at) = match (entry.episode, step) {
-            (Some(episode), Some(step)) => (message_key::step(episode, &step.name), None),
-            _ => self.new_key(cart).map(|(key, created_at)| (key, Some(created_at)))?,
-        };
+        let Key { message_key, begun_at, not_before } = self.key(cart, entry.episode, entry.step)?;
         let episode = entry.episode.unwrap_or(&message_key);
         let message_id = message_key::message_id(&message_key::token(self.ledger_id, &message_key), self.sender_domain);
         let at = instant::text(self.now);
@@ -446,15 +482,15 @@ impl Planner<'_> {
                 episode,
                 step.map(|step| &step.name),
                 step.map(|step| step.after.num_seconds()),
-                instant::text(self.rules.place(cart, self.now, &message_key)),
+                instant::text(not_before),
                 step.and_then(|step| variant::of(&step.variants, &step.name, &cart.folded_address)).map(|variant| &variant.name),
                 cart.locale.map(|locale| locale.to_string()),
             ])?;
         if let Some(code) = entry.code {
             give(self.tx, code, self.tx.last_insert_rowid(), &cart.folded_address, self.now)?;
         }
-        if let Some(created_at) = created_at {
-            self.log_abandonment(cart, &message_key, created_at)?;
+        if let Some(begun_at) = begun_at {
+            self.log_abandonment(cart, &message_key, begun_at)?;
         }
         Ok(episode.to_owned())
     }
