@@ -79,8 +79,8 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
     let ledger = Records::open(settings.place())?;
     let pools = ledger.pools(context.clock.now())?;
     context.output.document(&pools);
-    if pools.is_empty() {
-        context.output.print("no codes; next: `mailonce coupon import POOL FILE`");
+    if pools.is_empty() && settings.pools.is_empty() {
+        context.output.print("no pool; next: add [[coupon]] with a name to the configuration");
         return Ok(Exit::Done);
     }
     let mut table = Table::new();
@@ -96,10 +96,18 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
             pool.next_ends_at.clone().unwrap_or_default(),
         ]);
     }
-    context.output.print(table.trim_fmt());
+    if !pools.is_empty() {
+        context.output.print(table.trim_fmt());
+    }
+    for pool in &settings.pools {
+        let name = &pool.name;
+        if !pools.iter().any(|known| known.pool == *name) {
+            context.output.print(format!("{name}: no codes; next: `mailonce coupon import {name} FILE`"));
+        }
+    }
     for pool in pools.iter().filter(|pool| pool.held > 0) {
         context.output.print(format!(
-            "{}: {} held since an old copy of the ledger was put back: they may have been given away since. If not: `mailonce \
+            "{}: {} held since an old copy of the ledger came back: some may have been given away meanwhile. If not: `mailonce \
              coupon release {}`",
             pool.pool,
             count(pool.held, "code"),

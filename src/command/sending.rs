@@ -47,6 +47,9 @@ pub(super) struct Delivered {
     pub planned_again: u64,
     pub skipped: BTreeMap<String, u64>,
     pub still_due: u64,
+    /// Planned too, but not due before their next try.
+    #[serde(skip)]
+    pub waiting: u64,
     pub trouble: Vec<String>,
     pub stopped: Option<String>,
     /// What a person is told once, on stderr.
@@ -242,8 +245,9 @@ impl Delivered {
                 kept.push_str(&format!(", {number} {what}"));
             }
         }
-        if self.still_due + self.put_back > 0 {
-            kept.push_str(&format!("; {} not {past_tense}, still planned", self.still_due.max(self.put_back)));
+        let still_planned = (self.still_due + self.waiting).max(self.put_back);
+        if still_planned > 0 {
+            kept.push_str(&format!("; {still_planned} not {past_tense}, still planned"));
         }
         kept
     }

@@ -449,6 +449,34 @@ fn without_codes_a_step_waits_and_a_person_is_told_before_and_then() {
 }
 
 #[test]
+fn a_trial_and_each_line_of_a_run_leave_out_whom_the_pool_has_no_code_for() {
+    let server = Server::start(Plan::accepting());
+    let world = World::new().carts(["a1", "a2", "a3"].map(Cart::of)).smtp(&server);
+    let world = with_coupons(world, "warn_below = 0").now("2026-03-01T09:00:00Z").init();
+    world.ok(["coupon", "list"]).says("comeback: no codes; next: `mailonce coupon import comeback FILE`");
+    import_codes(&world, "code\nA\n");
+    detect_at(&world, &["2026-03-01T09:00:00Z"]);
+    world.set_now("2026-03-02T08:00:00Z");
+    let trial = world.ok(["detect", "--dry-run", "--json"]).json();
+    let carts = |key: &str| -> Vec<String> {
+        let listed = trial[key].as_array().unwrap().iter();
+        listed.map(|cart| cart["cart_id"].as_str().unwrap().to_owned()).collect()
+    };
+    let (sent, left_out) = (carts("would_send"), carts("left_out"));
+    assert_eq!((sent.len(), left_out.len()), (1, 2), "{trial}");
+    assert_eq!(trial["left_out"][0]["reason"], "no coupon code left");
+    let run = world.run(["detect", "-v"]);
+    let decisions = |word: &str| run.output().lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!((decisions("Planning"), decisions("Skipping")), (1, 2), "{run}");
+    run.says(&format!("second (cart {})", sent[0])).says("3 carts looked at");
+    for cart in left_out {
+        run.says(&format!("- no coupon code left (cart {cart})"));
+    }
+    assert_eq!(given(&world), [format!("A {}@example.com", sent[0])]);
+    audit(&world);
+}
+
+#[test]
 fn a_code_is_free_again_when_its_message_was_never_begun_and_burnt_when_it_was() {
     let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 2, Act::Code(451)));
     let world = with_coupons(World::new().cart(Cart::of("a1")).smtp(&server), "warn_below = 0");

@@ -26,10 +26,7 @@ use crate::stop::StopCause;
 use feed::CartFeed;
 pub(super) use planning::by_itself;
 pub(super) use planning::next_step;
-use planning::{HELD_OUT, Look, NO_ADDRESS, ODD_LOCALE, ODD_TIMEZONE};
-
-/// Why a cart whose step needs a coupon code is left out when there is none.
-const NO_CODE: &str = "no coupon code left";
+use planning::{HELD_OUT, Look, NO_ADDRESS, NO_CODE, ODD_LOCALE, ODD_TIMEZONE};
 
 /// A machine may be busy for a moment.
 const LONG_LOOK_IS_TOLD_AFTER: TimeDelta = TimeDelta::minutes(10);
@@ -146,6 +143,9 @@ fn find_and_deliver(
     let mut feed = CartFeed::new(sending.context, letters, sending.settings, source.as_mut(), now);
     sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
     report.delivered.still_due = run.ledger.count_due_carts(now)?;
+    if report.delivered.put_back > 0 {
+        report.delivered.waiting = run.ledger.waiting(WaitingFor::Carts, now)?.messages;
+    }
     report.note_undecided();
     Ok(())
 }

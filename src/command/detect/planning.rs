@@ -122,7 +122,10 @@ impl Look<'_> {
     fn out_of_reach(&self, cart: &Cart, since: Instant) -> Option<Verdict> {
         let detect = &self.settings.detect;
         let untouched_for = self.now - cart.updated_at;
-        let ago = || format!("touched {} ago", span::spoken(untouched_for));
+        let ago = || match untouched_for < TimeDelta::zero() {
+            true => format!("touched {} from now, by the shop's clock", span::spoken(-untouched_for)),
+            false => format!("touched {} ago", span::spoken(untouched_for)),
+        };
         if untouched_for < span::delta(detect.idle) {
             return Some((NOT_IDLE_YET, ago()));
         }
@@ -130,7 +133,8 @@ impl Look<'_> {
             return Some(("older than max_age", ago()));
         }
         if cart.updated_at < since {
-            return Some(("touched before since", format!("since is {}", instant::text(since))));
+            let why = format!("carts count from {} on; see detect.since", instant::text(since));
+            return Some(("touched before since", why));
         }
         None
     }
@@ -188,7 +192,25 @@ impl Look<'_> {
                 _ => {}
             }
         }
+        if decided.to_plan <= most {
+            self.leave_out_without_code(ledger, rules, &mut decided)?;
+        }
+        for Planning { cart_id, cart_hash, step } in decided.planning.values() {
+            self.output.decision(format!("Planning cart {}...{step} (cart {cart_id})", short_hash(cart_hash)));
+        }
         Ok(Some(decided))
+    }
+
+    /// Leaves out whom the pool of a step has no code for, which is known once all are decided about.
+    fn leave_out_without_code(&self, ledger: &Records, rules: &PlanRules, decided: &mut Decided) -> Result<()> {
+        for id in ledger.without_code(rules, self.now)? {
+            ledger.leave_out_candidate(id, NO_CODE)?;
+            *decided.left_out.entry(NO_CODE.to_owned()).or_default() += 1;
+            if let Some(Planning { cart_id, cart_hash, .. }) = decided.planning.remove(&id) {
+                self.say_left_out(&cart_id, || cart_hash, NO_CODE);
+            }
+        }
+        Ok(())
     }
 
     fn decide_one(
@@ -236,12 +258,13 @@ impl Look<'_> {
         match verdict {
             PLAN => {
                 decided.to_plan += 1;
-                self.output.decision(format!(
-                    "Planning cart {}...{} (cart {})",
-                    short_hash(&cart.cart_hash),
-                    flow.as_ref().map_or_else(String::new, |flow| named_step(flow, rules)),
-                    cart.cart_id
-                ));
+                if self.output.verbose && !self.record_left_out {
+                    let step = flow.as_ref().map_or_else(String::new, |flow| named_step(flow, rules));
+                    decided.planning.insert(
+                        cart.id,
+                        Planning { cart_id: cart.cart_id.clone(), cart_hash: cart.cart_hash.clone(), step },
+                    );
+                }
             }
             _ => {
                 *decided.left_out.entry(verdict.to_owned()).or_default() += 1;
@@ -319,6 +342,15 @@ pub(super) struct Decided {
     pub has_late: bool,
     /// How many had nothing against them in the ledger, so that the shop was asked.
     looked_at: usize,
+    /// What is to be said, with `-v`, of each that is to be planned.
+    planning: BTreeMap<i64, Planning>,
+}
+
+#[derive(Debug)]
+struct Planning {
+    cart_id: String,
+    cart_hash: String,
+    step: String,
 }
 
 /// The verdicts that the ledger acts on.
@@ -330,6 +362,9 @@ pub(super) const HELD_OUT: &str = "held out";
 
 /// The verdict on a cart whose next step is not due yet.
 pub(super) const WAITS: &str = "waits for its next step";
+
+/// The verdict on a cart whose next step needs a coupon code, when there is none.
+pub(super) const NO_CODE: &str = "no coupon code left";
 
 /// The verdict on a cart whose flow has no step left.
 const DONE: &str = "every step decided";

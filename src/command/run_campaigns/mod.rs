@@ -175,6 +175,9 @@ impl Round<'_> {
                 RecipientFeed::new(context, settings, &self.definitions.campaigns, &run.ledger, now, self.only)?;
             self.sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
             report.delivered.still_due = run.ledger.count_due_recipients(now, self.only)?;
+            if report.delivered.put_back > 0 {
+                report.delivered.waiting = run.ledger.waiting(WaitingFor::Campaigns { only: self.only }, now)?.messages;
+            }
         } else {
             report.delivered.take(summary);
         }

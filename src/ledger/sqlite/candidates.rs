@@ -102,6 +102,15 @@ impl Records {
         })
     }
 
+    /// Changes the verdict on a cart to one that leaves it out. What came too late in its flow stays to be recorded.
+    pub fn leave_out_candidate(&self, id: i64, verdict: &str) -> Result<(), Failure> {
+        self.scratch(|conn| {
+            conn.prepare_cached("UPDATE temp.candidate SET verdict = ?2 WHERE id = ?1")?
+                .execute((id, verdict))
+                .map(|_| ())
+        })
+    }
+
     /// Hands every cart with its verdict and detail to `each`: those to be written to first, then the others by verdict.
     pub fn each_candidate(&self, mut each: impl FnMut(&Candidate, &str, &str)) -> Result<(), Failure> {
         self.read(|conn| {

@@ -1,14 +1,21 @@
 //! Coupon codes: imported, claimed by a message, freed when that was never begun, burnt once it was.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::candidates::{CANDIDATE_COLUMNS, candidate_from};
 use super::columns::optional_instant_at;
+use super::flows::{flow_of, past_of};
 use super::{Books, Coupons, Durability, Reading, Records};
 use crate::domain::coupon::{self, Coupon, Pool, WhenEmpty};
+use crate::domain::flow::Next;
 use crate::domain::instant::{self, Instant};
+use crate::domain::message_key;
 use crate::failure::Failure;
-use crate::ledger::{CodeFor, ImportedCodes, PoolState};
+use crate::ledger::{Candidate, CodeFor, ImportedCodes, PlanRules, PoolState};
 
 /// What a claim found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +66,76 @@ impl Records {
             .query_row((&pool.name, instant::text(now + pool.min_validity), most as i64), |row| row.get(0))
         })
     }
+
+    /// Which of the candidates decided as `plan` would find their pool empty, in the order in which they are planned.
+    ///
+    /// It writes nothing. Planning asks again, with its own hands on the codes.
+    pub fn without_code(&self, rules: &PlanRules, now: Instant) -> Result<Vec<i64>, Failure> {
+        if !rules.steps.iter().any(|step| rules.pool_of(step).is_some_and(waits)) {
+            return Ok(Vec::new());
+        }
+        self.read(|conn| {
+            let mut chosen = conn.prepare_cached(&format!(
+                "SELECT id, {CANDIDATE_COLUMNS} FROM temp.candidate WHERE verdict = 'plan' ORDER BY touched_at, id"
+            ))?;
+            let carts: Vec<Candidate> = chosen.query_map([], candidate_from)?.collect::<rusqlite::Result<_>>()?;
+            let mut free: BTreeMap<&str, Free> = BTreeMap::new();
+            let mut without = Vec::new();
+            for cart in &carts {
+                let Some((pool, leaves_at)) = pool_for(conn, cart, rules, now)? else { continue };
+                if had_one(conn, &cart.folded_address, pool, now)? {
+                    continue;
+                }
+                let free = match free.entry(&pool.name) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(free_of(conn, pool, carts.len())?),
+                };
+                let ends_from = instant::text(leaves_at + pool.min_validity);
+                match free.range((ends_from, i64::MIN)..).next().cloned() {
+                    Some(code) => drop(free.remove(&code)),
+                    None if waits(pool) => without.push(cart.id),
+                    None => {}
+                }
+            }
+            Ok(without)
+        })
+    }
+}
+
+/// When each of some free codes ends, and its id.
+type Free = BTreeSet<(String, i64)>;
+
+/// The free codes of a pool that end last: for `most` messages, those that end earlier make no difference.
+fn free_of(conn: &Reading<'_>, pool: &Pool, most: usize) -> rusqlite::Result<Free> {
+    let mut free = conn.prepare_cached(
+        "SELECT coalesce(expires_at, '9'), id FROM coupon_code WHERE pool = ?1 AND message IS NULL AND held_at IS NULL
+         ORDER BY coalesce(expires_at, '9') DESC LIMIT ?2",
+    )?;
+    free.query_map((&pool.name, most as i64), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Whether a message waits for a code of this pool.
+fn waits(pool: &Pool) -> bool {
+    pool.when_empty == WhenEmpty::Wait
+}
+
+/// The pool of the step that is due for a cart, and when its message would leave.
+fn pool_for<'a>(
+    conn: &Reading<'_>,
+    cart: &Candidate,
+    rules: &'a PlanRules,
+    now: Instant,
+) -> rusqlite::Result<Option<(&'a Pool, Instant)>> {
+    let flow = flow_of(cart, &past_of(conn, cart)?, rules, now);
+    let Next::Due { step, until } = flow.next else { return Ok(None) };
+    let step = &rules.steps[step];
+    let key = flow.episode.map_or_else(
+        || message_key::cart(&cart.identity, &cart.cart_hash, now),
+        |episode| message_key::step(&episode, &step.name),
+    );
+    let leaves_at = rules.place(cart, now, &key);
+    // One whose window opens too late expires, and needs none.
+    Ok(rules.pool_of(step).filter(|_| leaves_at < until).map(|pool| (pool, leaves_at)))
 }
 
 impl Coupons<'_> {
@@ -161,16 +238,8 @@ pub(super) fn claim(
     now: Instant,
     leaves_at: Instant,
 ) -> rusqlite::Result<Claim> {
-    if let Some(within) = pool.per_person {
-        let had_one = tx
-            .prepare_cached(
-                "SELECT 1 FROM coupon_code
-                 WHERE pool = ?1 AND folded_address = ?2 AND message IS NOT NULL AND claimed_at > ?3",
-            )?
-            .exists((&pool.name, folded_address, instant::text(now - within)))?;
-        if had_one {
-            return Ok(Claim::HadOne);
-        }
+    if had_one(&Reading(tx), folded_address, pool, now)? {
+        return Ok(Claim::HadOne);
     }
     let found = tx
         .prepare_cached(
@@ -180,6 +249,16 @@ pub(super) fn claim(
         .query_row((&pool.name, instant::text(leaves_at + pool.min_validity)), |row| row.get(0))
         .optional()?;
     Ok(found.map_or(Claim::Empty, Claim::Code))
+}
+
+/// Whether the person had a code of this pool so short a while ago that there is no other yet.
+fn had_one(conn: &Reading<'_>, folded_address: &str, pool: &Pool, now: Instant) -> rusqlite::Result<bool> {
+    let Some(within) = pool.per_person else { return Ok(false) };
+    conn.prepare_cached(
+        "SELECT 1 FROM coupon_code
+         WHERE pool = ?1 AND folded_address = ?2 AND message IS NOT NULL AND claimed_at > ?3",
+    )?
+    .exists((&pool.name, folded_address, instant::text(now - within)))
 }
 
 /// Gives a code to a message, within the transaction that found it.
