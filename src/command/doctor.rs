@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Context, detect, run_campaigns, trial};
 use crate::cli;
 use crate::domain::campaign::Audience;
+use crate::domain::cart::Cart;
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
@@ -236,8 +237,10 @@ fn look_at_server(settings: &Settings, findings: &mut Findings) {
 fn look_at_source(context: &Context<'_>, settings: &Settings, findings: &mut Findings) {
     let described = settings.source.kind.described();
     let looked = source::open(&settings.source).and_then(|mut source| {
-        let advice = source.advice()?;
-        Ok((advice, CartsInReach::count(settings, source.as_mut(), context.clock.now())?))
+        let mut advice = source.advice()?;
+        let (carts, sample) = CartsInReach::count(settings, source.as_mut(), context.clock.now())?;
+        advice.extend(source.doubts(&sample[..sample.len().min(CartsInReach::MOST_DOUBTED)])?);
+        Ok((advice, carts))
     });
     match looked {
         Ok((advice, carts)) => {
@@ -263,6 +266,8 @@ struct CartsInReach {
     /// Whose consent is not known.
     without_consent: u64,
     bad: u64,
+    /// What is wrong with the first bad row.
+    first_bad: String,
     /// How many were looked for among the orders, and how many were there.
     looked_for: u64,
     ordered: u64,
@@ -271,10 +276,13 @@ struct CartsInReach {
 impl CartsInReach {
     /// So many are looked for among the orders.
     const MOST_LOOKED_FOR: usize = 200;
+    /// With so many, queries are tried with other parameters than theirs.
+    const MOST_DOUBTED: usize = 20;
     /// From so many on, chance is no explanation.
     const TELLING: u64 = 20;
 
-    fn count(settings: &Settings, source: &mut dyn Source, now: Instant) -> Result<CartsInReach> {
+    /// Counts, and gives some of the carts too.
+    fn count(settings: &Settings, source: &mut dyn Source, now: Instant) -> Result<(CartsInReach, Vec<Cart>)> {
         let not_before = now - span::delta(settings.detect.max_age);
         let touched = Touched { not_before, idle_before: now, fresh_until: now };
         let mut found = CartsInReach::default();
@@ -285,22 +293,27 @@ impl CartsInReach {
                     found.carts += 1;
                     found.without_consent += u64::from(cart.consent.is_none());
                     if sample.len() < CartsInReach::MOST_LOOKED_FOR {
-                        sample.push(cart);
+                        sample.push(*cart);
                     }
                 }
-                Row::Bad(_) => found.bad += 1,
+                Row::Bad(bad) => {
+                    found.bad += 1;
+                    if found.bad == 1 {
+                        found.first_bad = bad.problem;
+                    }
+                }
             }
             Ok(())
         })?;
-        for cart in sample {
+        for cart in &sample {
             found.looked_for += 1;
-            found.ordered += u64::from(source.ordered(&cart)?);
+            found.ordered += u64::from(source.ordered(cart)?);
         }
-        Ok(found)
+        Ok((found, sample))
     }
 
     fn judge(&self, settings: &Settings, findings: &mut Findings) {
-        let CartsInReach { carts, without_consent, bad, looked_for, ordered } = *self;
+        let CartsInReach { carts, without_consent, bad, looked_for, ordered, .. } = *self;
         let max_age = span::spoken(span::delta(settings.detect.max_age));
         let said = format!(
             "{} touched in the last {max_age}: {without_consent} without known consent, {ordered} of {looked_for} ordered, {}",
@@ -309,14 +322,12 @@ impl CartsInReach {
         );
         let shown = "`mailonce source carts --limit 3` shows what is read";
         if carts + bad == 0 {
-            let remedy = format!("if the shop has some, a comparison of times is wrong, or source.timezone; {shown}");
+            let remedy = "if the shop has some, a comparison of times is wrong, or source.timezone; `mailonce source carts \
+                          ID`, with the id of a cart, shows how it is read";
             findings.warn("carts", format!("no cart was touched in the last {max_age}"), remedy);
-        } else if bad >= CartsInReach::TELLING && carts == 0 {
-            findings.warn(
-                "carts",
-                format!("none can be used: {said}"),
-                format!("`mailonce status` names them; {shown}"),
-            );
+        } else if carts == 0 {
+            let what = format!("none can be used: {}, the first: {}", count(bad, "bad row"), self.first_bad);
+            findings.warn("carts", what, format!("correct the shop, or the query that reads it; {shown}"));
         } else if carts >= CartsInReach::TELLING && without_consent == carts && !settings.detect.consent_assumed {
             let remedy =
                 "no one gets a mail: have `consent` read, or set detect.consent = \"assumed\" where the law lets you";

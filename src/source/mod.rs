@@ -117,6 +117,14 @@ pub trait Source {
     fn advice(&mut self) -> Result<Vec<Advice>> {
         Ok(Vec::new())
     }
+
+    /// What the configured queries most likely do not do as they are meant to, tried on these carts.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    fn doubts(&mut self, _carts: &[Cart]) -> Result<Vec<Advice>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Something about a source that works, and could be better.

@@ -317,7 +317,7 @@ fn consent(field: &RawField) -> Result<Option<bool>, String> {
     match identity::without_fraction(text.trim()).to_ascii_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "1" => Ok(Some(true)),
         "false" | "f" | "no" | "n" | "0" => Ok(Some(false)),
-        _ => Err(format!("the consent {} is neither true nor false", quoted(&text))),
+        _ => Err(format!("the consent {} is neither true nor false (write 1 or 0)", quoted(&text))),
     }
 }
 
@@ -521,7 +521,7 @@ mod tests {
         cart.head.consent = field("<ada.lovelace@example.com> said so");
         let bad = cart.checked(Tz::UTC, "shop.db").unwrap_err();
         assert_eq!(bad.place, "shop.db: cart a…@example.com");
-        assert_eq!(bad.problem, "the consent \"<a…@example.com> said so\" is neither true nor false");
+        assert_eq!(bad.problem, "the consent \"<a…@example.com> said so\" is neither true nor false (write 1 or 0)");
     }
 
     #[test]

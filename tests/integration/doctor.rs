@@ -195,3 +195,60 @@ fn a_run_under_way_is_no_trouble_and_the_outbox_is_looked_at() {
     let files = World::new().source(Kind::JsonLines).init();
     files.ok(["doctor"]).says("outbox can be written");
 }
+
+/// A shop with own tables: one basket, and one purchase of its shopper an hour before it was touched.
+fn own_tables(server: &Server, times: &str, purchase: &str) -> World {
+    let world = World::new().smtp(server);
+    let shop = rusqlite::Connection::open(world.path("shop.db")).unwrap();
+    let (touched, bought) = match times {
+        "unix" => ("1772352000", "1772348400"),
+        _ => ("'2026-03-01 08:00:00'", "'2026-03-01 07:00:00'"),
+    };
+    shop.execute_batch(&format!(
+        "CREATE TABLE basket (id, mail, at); CREATE TABLE purchase (mail, at);
+         INSERT INTO basket VALUES (1, 'ada@example.com', {touched}); INSERT INTO purchase VALUES ('ada@example.com', {bought});"
+    ))
+    .unwrap();
+    let end = if times == "unix" { "_unix" } else { "" };
+    let carts = format!(
+        "SELECT id AS cart_id, id AS user_id, mail AS email, 'EUR' AS currency, at AS updated_at, NULL AS recovery_url, 1 AS \
+         consent, 'A' AS sku, 'Lamp' AS item_name, 1 AS quantity, '1.00' AS unit_price FROM basket \
+         WHERE at >= :not_before{end} AND at <= :idle_before{end}"
+    );
+    world
+        .set("source.carts", carts)
+        .set("source.ordered", format!("SELECT 1 FROM purchase WHERE mail = :email AND {purchase}"))
+        .init()
+}
+
+#[test]
+fn a_query_that_compares_times_with_the_wrong_kind_of_parameter_is_found() {
+    let server = accepting();
+    for (times, purchase, what) in [
+        ("unix", "at >= :since", "has orders that `source.ordered` never finds"),
+        ("text", "at >= :since_unix", "finds orders by `source.ordered` however old they are"),
+    ] {
+        finds(&own_tables(&server, times, purchase), "warn", "source", what);
+    }
+    for (times, purchase) in
+        [("unix", "at >= :since_unix"), ("text", "at >= :since"), ("text", "datetime(at) >= datetime(:since)")]
+    {
+        let world = own_tables(&server, times, purchase);
+        world.ok(["doctor"]).says("SQLite shop.db has what carts are read from").says("1 of 1 ordered");
+    }
+    let world = own_tables(&server, "unix", "at >= :since_unix");
+    let text = std::fs::read_to_string(world.path("mailonce.toml")).unwrap();
+    world.write("mailonce.toml", &text.replace("before_unix", "before"));
+    finds(&world, "warn", "source", "has carts that `source.carts` never finds");
+    finds(&world, "warn", "carts", "no cart was touched");
+}
+
+#[test]
+fn a_shop_of_which_no_row_can_be_used_is_found_with_the_first() {
+    let server = accepting();
+    let world = own_tables(&server, "unix", "at >= :since_unix");
+    let text = std::fs::read_to_string(world.path("mailonce.toml")).unwrap();
+    world.write("mailonce.toml", &text.replace("1 AS consent", "'ja' AS consent"));
+    let what = "none can be used: 1 bad row, the first: the consent \"ja\" is neither true nor false (write 1 or 0)";
+    finds(&world, "warn", "carts", what);
+}

@@ -161,9 +161,9 @@ fn bad_rows_are_named_and_left_out() {
     let ran = import(&world, 1, [header.as_bytes(), bad].concat());
     for line in [
         "dump:2: the created_at \"soon\" is not a time; row left out",
-        "dump:3: the email_sent \"perhaps\" is neither 0 nor 1; row left out",
+        "dump:3: the email_sent \"perhaps\" is neither yes, no nor a number; row left out",
         "dump:4: the row has 3 fields where the header has 5; row left out",
-        "dump:5: the user_id is not UTF-8; row left out",
+        "dump:5: the user_id is not UTF-8 (`iconv` makes it so); row left out",
         "dump:6: no created_at; row left out",
         "dump:8: the created_at \"2036-01-01\" lies in the future; row left out",
     ] {
@@ -173,7 +173,7 @@ fn bad_rows_are_named_and_left_out() {
     for line in [
         "  1 row not readable as such left out: dump:4\n",
         "  1 row with a user or address that cannot be read left out: dump:5\n",
-        "  1 row with an email_sent that is neither 0 nor 1 left out: dump:3\n",
+        "  1 row with an email_sent that is neither yes, no nor a number left out: dump:3\n",
         "  3 rows not mailed and with a time that cannot be read left out: dump:2, dump:6, dump:8\n",
     ] {
         assert!(ran.stdout.contains(line), "{line}: {ran}");

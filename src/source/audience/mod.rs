@@ -175,7 +175,7 @@ fn csv_recipient(columns: &Columns, record: &ByteRecord) -> Result<RecipientRow,
     }
     columns.recipient(|at| {
         let field = record.get(at).unwrap_or_default();
-        std::str::from_utf8(field).map(Value::from).map_err(|_| "is not UTF-8")
+        std::str::from_utf8(field).map(Value::from).map_err(|_| "is not UTF-8 (`iconv` makes it so)")
     })
 }
 

@@ -4,6 +4,7 @@
 //! transaction that has ended before anything is done with what it found.
 
 pub(super) mod audience;
+mod binds;
 mod orders;
 mod queries;
 mod schema;
@@ -164,6 +165,15 @@ impl Source for ShopDatabase {
             }
         }
         Ok(Advice::of_indexes(&missing).into_iter().collect())
+    }
+
+    fn doubts(&mut self, carts: &[Cart]) -> Result<Vec<Advice>> {
+        let name = self.name.clone();
+        let Opened { connection, queries, .. } = self.current()?;
+        let of_carts = queries.carts.as_ref().map(|query| binds::of_carts(connection, &name, query));
+        let of_orders = queries.ordered.as_ref().map(|query| binds::of_orders(connection, &name, query, carts));
+        let found = [of_carts.transpose()?.flatten(), of_orders.transpose()?.flatten()];
+        Ok(found.into_iter().flatten().collect())
     }
 }
 

@@ -19,8 +19,8 @@ use crate::settings::SourceSettings;
 
 /// Rows of one page in rollback-journal mode: some megabytes. The query runs once for each page.
 const ROWS_IN_A_PAGE: usize = 20_000;
-const EARLIEST: &str = "0001-01-01T00:00:00Z";
-const LATEST: &str = "9999-12-31T23:59:59Z";
+pub(super) const EARLIEST: &str = "0001-01-01T00:00:00Z";
+pub(super) const LATEST: &str = "9999-12-31T23:59:59Z";
 
 /// The configured queries, checked.
 pub(super) struct Queries {
@@ -89,6 +89,11 @@ impl Queries {
 }
 
 impl CartsQuery {
+    /// The query as it is configured.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Hands out each cart of the query.
     pub fn read(
         &self,
@@ -206,6 +211,11 @@ impl CartQuery {
 }
 
 impl OrderedQuery {
+    /// Selects a row when there is any.
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
     /// Whether the query has any row for a cart.
     pub fn ordered(&self, connection: &Connection, name: &str, cart: &Cart, zone: Tz) -> Result<bool> {
         let failed = |err: rusqlite::Error| query_failed(name, "source.ordered", &err);
@@ -237,7 +247,7 @@ fn value(row: &rusqlite::Row<'_>, index: usize) -> RawField {
     row.get_ref(index).map_or(Ok(None), field)
 }
 
-fn bound<'a>(statement: &'a mut Statement<'_>, values: &[(&str, Stored)]) -> rusqlite::Result<Rows<'a>> {
+pub(super) fn bound<'a>(statement: &'a mut Statement<'_>, values: &[(&str, Stored)]) -> rusqlite::Result<Rows<'a>> {
     for (name, value) in values {
         if let Some(index) = statement.parameter_index(name)? {
             statement.raw_bind_parameter(index, value)?;
@@ -279,7 +289,12 @@ fn columns(connection: &Connection, name: &str, key: &'static str, sql: &str) ->
     Ok(columns.map_err(|what| wrong_columns(key, name, &what))?)
 }
 
-fn prepare<'a>(connection: &'a Connection, name: &str, key: &'static str, sql: &str) -> Result<Statement<'a>> {
+pub(super) fn prepare<'a>(
+    connection: &'a Connection,
+    name: &str,
+    key: &'static str,
+    sql: &str,
+) -> Result<Statement<'a>> {
     Ok(connection.prepare(sql).map_err(|err| query_failed(name, key, &err))?)
 }
 
