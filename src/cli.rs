@@ -325,6 +325,9 @@ pub struct AddIndex {
 
 #[derive(Debug, Args)]
 pub struct Log {
+    /// Only these: ids as listed, message keys or Message-IDs
+    #[arg(value_name = "ID")]
+    pub messages: Vec<String>,
     /// Only this user id
     #[arg(long)]
     pub user: Option<String>,
@@ -631,6 +634,8 @@ mod tests {
     /// The lines of a command's examples, split into words as a shell does.
     fn examples_of(command: &clap::Command) -> Vec<Vec<String>> {
         let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        // A line that goes on, as a shell takes it.
+        let text = text.replace("\\\n", "");
         let lines = text.strip_prefix("Examples:\n").unwrap_or_default().lines();
         lines
             .map(|line| {
@@ -668,6 +673,16 @@ mod tests {
                 if let Err(err) = Cli::try_parse_from(&example) {
                     panic!("{example:?}: {err}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_example_is_broken_by_a_terminal_of_eighty_columns() {
+        for (path, command) in every_command() {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line:?} is too long", path.join(" "));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -12,6 +13,59 @@ use crate::failure::Failure;
 
 /// The first error of writing to stdout. A reader that went away (`| head`) is none.
 static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// How commands that are shown to a person are completed; unset without `--config`.
+static COMPLETION: OnceLock<Completion> = OnceLock::new();
+
+/// Puts the configuration that was named on the command line into each command that is shown, so that it can be pasted.
+#[derive(Debug)]
+struct Completion {
+    /// The file, as a shell takes it.
+    config: String,
+    /// The commands there are.
+    commands: Vec<String>,
+}
+
+/// Has each of `commands` that is shown from now on name this configuration.
+pub fn show_commands_with(config: &Path, commands: impl Iterator<Item = String>) {
+    let _ = COMPLETION.set(Completion { config: quoted_for_a_shell(config), commands: commands.collect() });
+}
+
+fn quoted_for_a_shell(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@%".contains(c);
+    match path.chars().all(is_plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
+}
+
+/// A text for people, its commands complete.
+fn completed(text: &str) -> Cow<'_, str> {
+    COMPLETION.get().map_or(Cow::Borrowed(text), |completion| completion.complete(text))
+}
+
+impl Completion {
+    fn complete<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        const PROGRAM: &str = "mailonce ";
+        let mut complete = String::new();
+        let mut done = 0;
+        for (at, _) in text.match_indices(PROGRAM) {
+            let end = at + PROGRAM.len();
+            let is_a_word = !text[..at].ends_with(|c: char| c.is_alphanumeric() || "/-_.".contains(c));
+            let command = text[end..].split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap_or_default();
+            if is_a_word && self.commands.iter().any(|known| known == command) {
+                complete += &text[done..end];
+                complete += &format!("--config {} ", self.config);
+                done = end;
+            }
+        }
+        match done {
+            0 => Cow::Borrowed(text),
+            _ => Cow::Owned(complete + &text[done..]),
+        }
+    }
+}
 
 /// Keeps the first error of writing to stdout for [`lost`].
 pub fn note_lost(written: io::Result<()>) {
@@ -84,7 +138,7 @@ impl Output {
     /// What the command was asked for: on stdout, always (but not beside a JSON document).
     pub fn print(&self, line: impl AsRef<str>) {
         if !self.json {
-            note_lost(writeln!(io::stdout(), "{}", line.as_ref()));
+            note_lost(writeln!(io::stdout(), "{}", completed(line.as_ref())));
         }
     }
 
@@ -96,15 +150,17 @@ impl Output {
     /// Why a command ended.
     pub fn failure(&self, failure: &Failure) {
         let Failure { exit, what, kept, next, .. } = failure;
+        let (what, kept, next) = (&completed(what), &completed(kept), &completed(next));
         match self.log_format {
             LogFormat::Text => {
-                let _ = writeln!(io::stderr(), "{failure}");
+                let _ = writeln!(io::stderr(), "{}", completed(&failure.to_string()));
             }
             LogFormat::Json => self.json_line("error", what, (kept, next), Some(*exit as u8)),
         }
     }
 
     fn line(&self, level: &'static str, line: &str) {
+        let line = &completed(line);
         match self.log_format {
             LogFormat::Text => {
                 let _ = writeln!(io::stderr(), "{line}");

@@ -51,7 +51,14 @@ impl Run {
         }
         let now = start.clock.now();
         if !start.accept_clock {
-            ledger.check_clock(now)?;
+            ledger.check_clock(now).map_err(|mut failure| {
+                if start.clock.is_frozen() {
+                    failure.next = "give a later --now, or begin another rehearsal ledger (another `ledger` in the configuration) \
+                                    then: `mailonce init --rehearsal --now TIME`; or go on with --accept-clock"
+                        .into();
+                }
+                failure
+            })?;
         }
         if let Some(copy) = ledger.migrate()? {
             start.output.decision(format!(

@@ -1,8 +1,8 @@
-//! The examples under each command's help: every flag stands in one, and each is a line to type.
+//! The examples under each command's help: every flag stands in one, and each is to be pasted as it is.
 
 pub const MAILONCE: &str = "\
 Examples:
-  mailonce demo                                # see it work, on this machine alone
+  mailonce demo                                # see it work, on this machine
   mailonce --config rehearsal.toml detect --dry-run --now 2026-03-01T09:00:00Z
   mailonce detect --verbose --log-format json --wait 30s
   mailonce status --json";
@@ -51,9 +51,13 @@ Examples:
 
 pub const CAMPAIGN_ADD: &str = "\
 Examples:
-  mailonce campaign add spring --subject \"Spring is here\" --template spring.html --audience audience.csv --at \"2026-03-20 09:00\"
-  mailonce campaign add news --subject \"The news\" --template news.html --audience audience.csv --every week --on monday --time 09:00 --timezone Europe/Berlin
-  mailonce campaign add vip --subject \"For you\" --template vip.html --sql \"SELECT email, name FROM vip\" --cron \"0 9 * * MON\"";
+  mailonce campaign add spring --subject \"Spring is here\" \\
+      --template spring.html --audience audience.csv --at \"2026-03-20 09:00\"
+  mailonce campaign add news --subject \"The news\" \\
+      --template news.html --audience audience.csv \\
+      --every week --on monday --time 09:00 --timezone Europe/Berlin
+  mailonce campaign add vip --subject \"For you\" --template vip.html \\
+      --sql \"SELECT email, name FROM vip\" --cron \"0 9 * * MON\"";
 
 pub const CAMPAIGN_TEST: &str = "\
 Examples:
@@ -78,7 +82,8 @@ Examples:
 pub const CAMPAIGN_RETRY: &str = "\
 Examples:
   mailonce campaign retry spring --state refused
-  mailonce campaign retry spring --state expired --state cancelled --occurrence 2026-03-02T08:00:00Z
+  mailonce campaign retry spring --state expired --state cancelled \\
+      --occurrence 2026-03-02T08:00:00Z
   mailonce campaign retry spring --state refused --template mended.html";
 
 pub const CLEANUP_DUPLICATES: &str = "\
@@ -103,7 +108,8 @@ Examples:
   mailonce log --state refused --since 24h
   mailonce log --address ada@example.com --limit 10
   mailonce log --user 4711
-  mailonce log --cart c1";
+  mailonce log --cart c1
+  mailonce log 0237dc7e";
 
 pub const RESOLVE: &str = "\
 Examples:
@@ -111,7 +117,8 @@ Examples:
   mailonce resolve --mail-log /var/log/mail.log --timezone Europe/Berlin
   mailonce resolve 0237dc7e --sent --reason \"it is in the shopper's inbox\"
   mailonce resolve --all --refused --reason \"the relay was reset\"
-  mailonce resolve --state refused --since 2h --resend --reason \"the template is mended\"
+  mailonce resolve --state refused --since 2h --resend \\
+      --reason \"the template is mended\"
   mailonce resolve --accept missed:spring
   mailonce resolve --restored --hold-back";
 
@@ -122,7 +129,8 @@ Examples:
 
 pub const SUPPRESS_ADD: &str = "\
 Examples:
-  mailonce suppress add ada@example.com bob@example.com --reason \"asked by telephone\"";
+  mailonce suppress add ada@example.com bob@example.com \\
+      --reason \"asked by telephone\"";
 
 pub const SUPPRESS_REMOVE: &str = "\
 Examples:
@@ -179,7 +187,7 @@ Examples:
 pub const PREVIEW: &str = "\
 Examples:
   mailonce preview                             # an example cart
-  mailonce preview c1 --step second --out shown
+  mailonce preview c1 --step second --locale de --out shown
   mailonce preview campaign spring";
 
 pub const COUPON: &str = "\

@@ -8,13 +8,14 @@ use super::Context;
 use crate::cli;
 use crate::domain::message_key;
 use crate::domain::state::State;
-use crate::failure::Exit;
+use crate::failure::{Exit, Failure};
 use crate::ledger::{LogFilter, MessageRow, Records};
 
 pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
     let settings = context.settings_without_secrets()?;
     let ledger = Records::open(settings.place())?;
     let filter = LogFilter {
+        messages: named(&ledger, &args.messages)?,
         user_id: args.user.clone(),
         folded_address: args.address.as_ref().map(|address| address.folded().to_owned()),
         cart_id: args.cart.clone(),
@@ -77,6 +78,23 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
         context.output.print(line);
     }
     Ok(Exit::Done)
+}
+
+/// The messages that are asked for by name; `None`: all.
+///
+/// # Errors
+/// Exit 65: nothing is called so.
+fn named(ledger: &Records, names: &[String]) -> Result<Option<Vec<i64>>, Failure> {
+    let mut messages = Vec::new();
+    for name in names {
+        let named = ledger.named(name)?;
+        if named.is_empty() {
+            let next = "`mailonce log` lists them with their ids; an address or a cart is told by --address or --cart";
+            return Err(Failure::data(format!("there is no message {name}"), next));
+        }
+        messages.extend(named.into_iter().map(|named| named.id));
+    }
+    Ok((!names.is_empty()).then_some(messages))
 }
 
 fn cart_and_step(message: &MessageRow) -> String {

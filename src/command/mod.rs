@@ -141,6 +141,14 @@ pub fn run(cli: &Cli) -> Result<Exit> {
 /// Where the command that the command line names speaks.
 pub fn output(cli: &Cli) -> Output {
     let Global { json, verbose, log_format, .. } = cli.global;
+    // What the environment names holds for the next command too.
+    let from_environment = std::env::var_os("MAILONCE_CONFIG");
+    if let Some(config) = &cli.global.config
+        && from_environment.is_none_or(|named| named != *config.as_os_str())
+    {
+        let commands = <Cli as clap::CommandFactory>::command();
+        crate::output::show_commands_with(config, commands.get_subcommands().map(|known| known.get_name().to_owned()));
+    }
     Output { json, verbose, log_format }
 }
 

@@ -254,7 +254,10 @@ impl Reader {
     fn says_mailed<'a>(&self, field: &dyn Fn(Column) -> Field<'a>) -> Result<bool, Flaw> {
         match text(Column::EmailSent, field)? {
             Some(text) => flag(&text).ok_or_else(|| {
-                Flaw::Unreadable(Part::EmailSent, format!("the email_sent {} is neither 0 nor 1", quoted(&text)))
+                Flaw::Unreadable(
+                    Part::EmailSent,
+                    format!("the email_sent {} is neither yes, no nor a number", quoted(&text)),
+                )
             }),
             None => Ok(!matches!(self.time(Column::LastSentAt, field), Ok(None))),
         }

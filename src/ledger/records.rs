@@ -106,6 +106,8 @@ pub struct IdleRow {
 /// What `log` narrows by; `None` does not narrow.
 #[derive(Debug, Clone, Default)]
 pub struct LogFilter {
+    /// Only the messages of these row ids; `None`: all.
+    pub messages: Option<Vec<i64>>,
     pub user_id: Option<String>,
     pub folded_address: Option<String>,
     pub cart_id: Option<String>,

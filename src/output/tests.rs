@@ -5,7 +5,7 @@ use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{Expr, Lit, Token};
 
-use super::{NOUNS, count};
+use super::{Completion, NOUNS, count, quoted_for_a_shell};
 
 /// Words that fit either one or several, so that none may follow a noun that was counted.
 const AGREEING: [&str; 16] = [
@@ -171,4 +171,20 @@ fn every_noun_is_known_and_used() {
         );
     }
     assert!(NOUNS.is_sorted());
+}
+
+#[test]
+fn a_command_that_is_shown_names_the_configuration() {
+    let commands = ["detect", "resolve"].map(str::to_owned).to_vec();
+    let completion = Completion { config: quoted_for_a_shell(Path::new("it's mine.toml")), commands };
+    let complete = |text| completion.complete(text).into_owned();
+    let config = r"--config 'it'\''s mine.toml'";
+    assert_eq!(
+        complete("`mailonce detect`; mailonce resolve x"),
+        format!("`mailonce {config} detect`; mailonce {config} resolve x")
+    );
+    for text in ["mailonce", "a fault of mailonce itself", "/etc/mailonce detect", "mailonce detects"] {
+        assert_eq!(complete(text), text);
+    }
+    assert_eq!(quoted_for_a_shell(Path::new("/etc/shop/rehearsal.toml")), "/etc/shop/rehearsal.toml");
 }

@@ -121,7 +121,10 @@ impl Status {
         }
         if !self.open_issues.is_empty() {
             let issues = count(self.open_issues.len() as u64, "open issue");
-            return not_well(format!("Look at this: {issues}, listed below."), "mailonce doctor");
+            // What doctor would say of them is that they are listed here; each line names its own way on.
+            let bad_rows = self.open_issues.iter().any(|issue| issue.kind == "bad row");
+            let run = bad_rows.then_some("mailonce detect --dry-run");
+            return Verdict { well: false, line: format!("Look at this: {issues}, listed below."), run };
         }
         let ended = self.runs.iter().filter_map(|run| run.ended_at.as_deref());
         let ended = ended.chain(self.idle_runs.iter().map(|idle| idle.latest_ended_at.as_str()));

@@ -166,7 +166,7 @@ fn a_row_that_cannot_be_read_is_named_and_left_alone() {
     for line in [
         "row 1: the created_at \"last tuesday\" is not a time; left alone",
         "row 2: no created_at",
-        "row 3: the email_sent \"perhaps a…@example.com\" is neither 0 nor 1",
+        "row 3: the email_sent \"perhaps a…@example.com\" is neither yes, no nor a number",
         "row 4: the created_at \"4102444800\" lies in the future",
         "row 5: the user_id is a BLOB",
     ] {

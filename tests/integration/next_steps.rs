@@ -309,3 +309,37 @@ fn a_campaign_is_taken_out_of_the_file_and_the_rest_stays_as_it_is() {
     world.ok(["run-campaigns"]).is_silent();
     world.ok(["campaign", "list"]).says("cancelled");
 }
+
+#[test]
+fn a_command_that_is_shown_names_the_configuration_that_was_named() {
+    let world = World::new().init();
+    world.ok(["status", "--config", "mailonce.toml"]).says("Run: mailonce --config mailonce.toml detect --dry-run");
+    world.ok(["status"]).says("Run: mailonce detect --dry-run");
+    let refused = world.exits(65, ["log", "0237dc7e", "--config", "mailonce.toml"]);
+    refused.says("there is no message 0237dc7e").says("`mailonce --config mailonce.toml log` lists them");
+    let world = world.env("MAILONCE_CONFIG", "mailonce.toml");
+    world.ok(["status"]).says("Run: mailonce detect --dry-run");
+}
+
+#[test]
+fn log_takes_the_ids_that_it_lists() {
+    let world = World::new().carts(["c1", "c2", "c3"].map(Cart::of)).init();
+    world.ok(["detect"]);
+    let all = world.ok(["log"]);
+    let ids: Vec<&str> = all.stdout.lines().skip(1).map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(ids.len(), 3, "{all}");
+    let one = world.ok(["log", ids[1]]);
+    assert!(one.stdout.contains(ids[1]) && !one.stdout.contains(ids[0]), "{one}");
+    assert_eq!(world.ok(["log", ids[0], ids[2], "--json"]).json()["messages"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_kept_of_an_outage_counts_what_waits_too() {
+    let server = Server::start(Plan::accepting());
+    let world = World::new().carts((1..=6).map(|n| Cart::of(&format!("c{n}")))).smtp(&server).init();
+    drop(server);
+    for minute in ["12:00", "12:01", "12:02"] {
+        world.set_now(&format!("2026-03-01T{minute}:00Z"));
+        world.exits(1, ["detect"]).says("kept: 0 messages sent and recorded; 6 not sent, still planned");
+    }
+}

@@ -25,7 +25,7 @@ const KINDS: [(LeftOut, &str, &str); 7] = [
     (LeftOut::Unreadable(Part::Whole), "broken", "not readable as such"),
     (LeftOut::Unreadable(Part::Shopper), "shopper", "with a user or address that cannot be read"),
     (LeftOut::Unreadable(Part::CartHash), "cart_hash", "with a cart_hash that cannot be read"),
-    (LeftOut::Unreadable(Part::EmailSent), "email_sent", "with an email_sent that is neither 0 nor 1"),
+    (LeftOut::Unreadable(Part::EmailSent), "email_sent", "with an email_sent that is neither yes, no nor a number"),
     (LeftOut::Unreadable(Part::Time), "time", "not mailed and with a time that cannot be read"),
     (LeftOut::MailedToNobody, "mailed_without_shopper", "mailed, but with neither user nor address"),
     (LeftOut::NoShopper, "without_shopper", "with neither user nor address"),

@@ -72,7 +72,9 @@ fn settle(
     let from = message.armed_at + MAY_STILL_ARRIVE;
     if resolution.decision == Decision::Resend && now < from {
         let (begun, from) = (instant::text(message.armed_at), instant::text(from));
-        return Ok(Err(format!("its body was begun at {begun} and may still arrive; from {from} on")));
+        return Ok(Err(format!(
+            "its body was begun at {begun} and may still arrive; the same command sends it again from {from} on"
+        )));
     }
     Ok(match ledger.books().resolve(message, resolution, now)? {
         Resolved::Done => Ok(match resolution.decision {
@@ -82,7 +84,7 @@ fn settle(
         }),
         Resolved::Expired => Ok("skipped: expired, its time has passed"),
         Resolved::AnotherIsPlanned => {
-            Err("another message to this address or about this cart is planned; after that".into())
+            Err("another message to this address or about this cart is planned; once that has gone, try again".into())
         }
         Resolved::NoLongerInDoubt => Err("it was settled meanwhile".into()),
     })

@@ -210,5 +210,9 @@ fn conditions(filter: &LogFilter, instant_column: &str, address_column: &str, ep
     if let Some(since) = filter.since {
         narrow(format!("{table}.{instant_column} >= ?"), &instant::text(since));
     }
+    if let Some(messages) = &filter.messages {
+        let ids: Vec<String> = messages.iter().map(i64::to_string).collect();
+        clauses.push(format!("message.id IN ({})", ids.join(", ")));
+    }
     (clauses.join(" AND "), values)
 }
