@@ -119,6 +119,7 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
                 "its kind fits where mail is sent to",
             );
             look_at_campaigns(context, &settings, &ledger, &mut findings);
+            look_at_pools(context, &settings, &ledger, &mut findings)?;
             look_at_permissions(&settings, &mut findings);
             look_at_room(&settings, &mut findings);
             look_at_lock(&settings, &ledger, record, &mut findings);
@@ -418,6 +419,31 @@ fn look_at_rights(settings: &Settings, findings: &mut Findings) {
             "run doctor as the user that cron runs as; if this is that user, grant it the right",
         );
     }
+}
+
+fn look_at_pools(
+    context: &Context<'_>,
+    settings: &Settings,
+    ledger: &Records,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    for pool in &settings.pools {
+        let name = &pool.name;
+        match ledger.free_codes(pool, context.clock.now(), pool.warn_below.max(1))? {
+            0 => findings.warn(
+                "coupons",
+                format!("the pool {name} has no coupon code left that is valid for long enough"),
+                format!("`mailonce coupon import {name} FILE`"),
+            ),
+            few if few < pool.warn_below => findings.warn(
+                "coupons",
+                format!("the pool {name} has {} left (warn_below = {})", count(few, "coupon code"), pool.warn_below),
+                format!("`mailonce coupon import {name} FILE`"),
+            ),
+            _ => findings.ok("coupons", format!("the pool {name} has codes")),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file is there, as far as this user can see.

@@ -117,7 +117,8 @@ fn read_csv(path: &Path, file: &File, reader: &Reader, each: Each<'_>) -> Result
 }
 
 fn csv_field(record: &ByteRecord, at: usize) -> Field<'_> {
-    let text = std::str::from_utf8(record.get(at).unwrap_or_default()).map_err(|_| "is not UTF-8 (`iconv` makes it so)")?;
+    let text =
+        std::str::from_utf8(record.get(at).unwrap_or_default()).map_err(|_| "is not UTF-8 (`iconv` makes it so)")?;
     Ok((!is_absent(text)).then_some(Cow::Borrowed(text)))
 }
 

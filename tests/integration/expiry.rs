@@ -129,7 +129,7 @@ fn carts_that_expire_are_told_at_most_once_a_day_and_counted_until_they_are_acce
     detect("2026-03-01T12:00:00Z", 0);
     world.has([("planned", 2), ("sent", 1)]);
     detect("2026-03-04T10:00:00Z", 1)
-        .says("1 cart message expired unsent since 2026-03-04T10:00:00Z")
+        .says("1 cart message expired unsent at 2026-03-04T10:00:00Z")
         .says("is full")
         .says("`mailonce log --state skipped`")
         .says("`mailonce resolve --accept expired:carts`");
@@ -146,7 +146,7 @@ fn carts_that_expire_are_told_at_most_once_a_day_and_counted_until_they_are_acce
     accept(&world, "expired:carts");
     world.put(at("c4", "2026-03-12T09:00:00Z"));
     detect("2026-03-12T10:02:00Z", 0);
-    detect("2026-03-15T09:00:00Z", 1).says("1 cart message expired unsent since 2026-03-15T09:00:00Z");
+    detect("2026-03-15T09:00:00Z", 1).says("1 cart message expired unsent at 2026-03-15T09:00:00Z");
     world.ok(["audit"]).is_silent();
 }
 

@@ -465,6 +465,7 @@ fn a_trial_and_each_line_of_a_run_leave_out_whom_the_pool_has_no_code_for() {
     let (sent, left_out) = (carts("would_send"), carts("left_out"));
     assert_eq!((sent.len(), left_out.len()), (1, 2), "{trial}");
     assert_eq!(trial["left_out"][0]["reason"], "no coupon code left");
+    world.ok(["detect", "--dry-run"]).says("3 carts: would send 1, left out 2, bad rows 0");
     let run = world.run(["detect", "-v"]);
     let decisions = |word: &str| run.output().lines().filter(|line| line.starts_with(word)).count();
     assert_eq!((decisions("Planning"), decisions("Skipping")), (1, 2), "{run}");

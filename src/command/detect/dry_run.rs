@@ -50,6 +50,8 @@ struct DryRun {
     /// Anonymous shoppers' carts.
     without_address: u64,
     carts_seen: u64,
+    #[serde(skip)]
+    to_plan: u64,
     /// More than `max_per_run` would be planned: a real run would plan none.
     over_max_per_run: bool,
 }
@@ -62,14 +64,15 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &ledger)?;
     let decided = look.decide(source.as_mut(), &ledger, &plan_rules(settings, &ledger)?, u64::MAX)?;
-    let to_plan = decided.map_or(0, |decided| decided.to_plan);
+    let decided = decided.unwrap_or_default();
     let mut report = DryRun {
         would_send: Vec::new(),
         left_out: Vec::new(),
         without_address: found.left_out.get(NO_ADDRESS).copied().unwrap_or(0),
         bad_rows: found.notices.into_iter().map(|notice| notice.line).collect(),
         carts_seen: found.carts_seen,
-        over_max_per_run: to_plan > settings.detect.max_per_run.max(args.allow.unwrap_or(0)),
+        to_plan: decided.to_plan,
+        over_max_per_run: decided.to_plan > settings.detect.max_per_run.max(args.allow.unwrap_or(0)),
     };
     for due in ledger.due_carts(now, None, usize::MAX >> 1)? {
         let suppressed = ledger.is_suppressed(&due.folded_address)?;
@@ -137,7 +140,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     })?;
     context.output.document(&report);
     let first_anonymous = found.first_anonymous.map(|first| first.line).unwrap_or_default();
-    say(context, settings, &report, &listed, &first_anonymous, found.bad_rows, to_plan);
+    say(context, settings, &report, &listed, &first_anonymous, found.bad_rows, decided.to_plan - decided.without_code);
     let needs_a_person = report.over_max_per_run || found.bad_rows > 0;
     Ok(if needs_a_person { Exit::NeedsAPerson } else { Exit::Done })
 }
@@ -149,7 +152,7 @@ fn say(
     listed: &std::collections::BTreeMap<String, u64>,
     first_anonymous: &str,
     bad_rows: u64,
-    to_plan: u64,
+    planned_now: u64,
 ) {
     let output = context.output;
     for mail in &report.would_send {
@@ -189,13 +192,18 @@ fn say(
     output.print(format!(
         "{}: would send {}, left out {left_out}, bad rows {}; nothing was written",
         count(report.carts_seen, "cart"),
-        to_plan + earlier,
+        planned_now + earlier,
         bad_rows
     ));
+    if report.carts_seen == 0 {
+        output.print(
+            "no cart was read; next: `mailonce doctor` says whether the shop has any that its queries pass over",
+        );
+    }
     if report.over_max_per_run {
         output.print(format!(
-            "more than detect.max_per_run = {}: a real run would plan none of them without --allow {to_plan}",
-            settings.detect.max_per_run
+            "more than detect.max_per_run = {}: a real run would plan none of them without --allow {}",
+            settings.detect.max_per_run, report.to_plan
         ));
     }
 }

@@ -205,6 +205,7 @@ impl Look<'_> {
     fn leave_out_without_code(&self, ledger: &Records, rules: &PlanRules, decided: &mut Decided) -> Result<()> {
         for id in ledger.without_code(rules, self.now)? {
             ledger.leave_out_candidate(id, NO_CODE)?;
+            decided.without_code += 1;
             *decided.left_out.entry(NO_CODE.to_owned()).or_default() += 1;
             if let Some(Planning { cart_id, cart_hash, .. }) = decided.planning.remove(&id) {
                 self.say_left_out(&cart_id, || cart_hash, NO_CODE);
@@ -334,7 +335,9 @@ pub(in super::super) fn by_itself(settings: &Settings, now: Instant, cart: &Cart
 /// What became of the candidates.
 #[derive(Debug, Default)]
 pub(super) struct Decided {
+    /// How many nothing stands against; also those whose pool has no code for them.
     pub to_plan: u64,
+    pub without_code: u64,
     /// How many are left out, by verdict.
     pub left_out: BTreeMap<String, u64>,
     pub undecided: u64,

@@ -260,8 +260,12 @@ fn count_expired_carts(conn: &Reading<'_>, since: &str) -> rusqlite::Result<u64>
 }
 
 fn line_of_carts(expired: u64, since: &str, latest: &str, last_word: Option<&str>) -> String {
+    let when = match since == latest {
+        true => format!("at {latest}"),
+        false => format!("since {since}, the latest at {latest}"),
+    };
     format!(
-        "{} expired unsent since {since}, the latest at {latest}{}; `mailonce log --state skipped` lists them; if that is \
+        "{} expired unsent {when}{}; `mailonce log --state skipped` lists them; if that is \
          right: `mailonce resolve --accept {CARTS}`",
         count(expired, "cart message"),
         said(last_word)
@@ -283,7 +287,7 @@ fn line_of_opening(opening: &Expiring, expired: u64, until: &str, last_word: Opt
 fn said(last_word: Option<&str>) -> String {
     match last_word {
         Some(word) => format!("; the last word on one of them: \"{}\"", address::masked(word)),
-        None => "; none of the latest was ever tried".into(),
+        None => "; none of the latest was ever tried: no run, no opening or no coupon code in time".into(),
     }
 }
 
