@@ -196,8 +196,9 @@ fn a_run_under_way_is_no_trouble_and_the_outbox_is_looked_at() {
     files.ok(["doctor"]).says("outbox can be written");
 }
 
-/// A shop with own tables: one basket, and one purchase of its shopper an hour before it was touched.
-fn own_tables(server: &Server, times: &str, purchase: &str) -> World {
+/// A shop with own tables, its times in columns of a type (`at TEXT`) or none (`at`): one basket, and one purchase of its
+/// shopper an hour before it was touched.
+fn own_tables(server: &Server, times: &str, at: &str, purchase: &str) -> World {
     let world = World::new().smtp(server);
     let shop = rusqlite::Connection::open(world.path("shop.db")).unwrap();
     let (touched, bought) = match times {
@@ -205,7 +206,7 @@ fn own_tables(server: &Server, times: &str, purchase: &str) -> World {
         _ => ("'2026-03-01 08:00:00'", "'2026-03-01 07:00:00'"),
     };
     shop.execute_batch(&format!(
-        "CREATE TABLE basket (id, mail, at); CREATE TABLE purchase (mail, at);
+        "CREATE TABLE basket (id, mail, {at}); CREATE TABLE purchase (mail, {at});
          INSERT INTO basket VALUES (1, 'ada@example.com', {touched}); INSERT INTO purchase VALUES ('ada@example.com', {bought});"
     ))
     .unwrap();
@@ -224,29 +225,43 @@ fn own_tables(server: &Server, times: &str, purchase: &str) -> World {
 #[test]
 fn a_query_that_compares_times_with_the_wrong_kind_of_parameter_is_found() {
     let server = accepting();
-    for (times, purchase, what) in [
-        ("unix", "at >= :since", "has orders that `source.ordered` never finds"),
-        ("text", "at >= :since_unix", "finds orders by `source.ordered` however old they are"),
+    let never = "has orders that `source.ordered` never finds";
+    let always = "finds orders by `source.ordered` however old they are";
+    for (times, at, purchase, what) in [
+        ("unix", "at", "at >= :since", never),
+        ("unix", "at INTEGER", "at >= :since", never),
+        ("text", "at", "at >= :since_unix", always),
+        ("text", "at TEXT", "at >= :since_unix", always),
     ] {
-        finds(&own_tables(&server, times, purchase), "warn", "source", what);
+        finds(&own_tables(&server, times, at, purchase), "warn", "source", what);
     }
     for (times, purchase) in
         [("unix", "at >= :since_unix"), ("text", "at >= :since"), ("text", "datetime(at) >= datetime(:since)")]
     {
-        let world = own_tables(&server, times, purchase);
+        let world = own_tables(&server, times, "at", purchase);
         world.ok(["doctor"]).says("SQLite shop.db has what carts are read from").says("1 of 1 ordered");
     }
-    let world = own_tables(&server, "unix", "at >= :since_unix");
-    let text = std::fs::read_to_string(world.path("mailonce.toml")).unwrap();
-    world.write("mailonce.toml", &text.replace("before_unix", "before"));
-    finds(&world, "warn", "source", "has carts that `source.carts` never finds");
-    finds(&world, "warn", "carts", "no cart was touched");
+    for (times, at, from, to) in [
+        ("unix", "at", "_before_unix", "_before"),
+        ("unix", "at INTEGER", "_before_unix", "_before"),
+        ("text", "at", "_before", "_before_unix"),
+        ("text", "at TEXT", "_before", "_before_unix"),
+    ] {
+        let world = own_tables(&server, times, at, "0");
+        let text = std::fs::read_to_string(world.path("mailonce.toml")).unwrap();
+        let wrong =
+            text.replace(&format!("t{from} "), &format!("t{to} ")).replace(&format!("e{from}"), &format!("e{to}"));
+        assert_ne!(text, wrong);
+        world.write("mailonce.toml", &wrong);
+        finds(&world, "warn", "source", "has carts that `source.carts` never finds");
+        finds(&world, "warn", "carts", "no cart was touched");
+    }
 }
 
 #[test]
 fn a_shop_of_which_no_row_can_be_used_is_found_with_the_first() {
     let server = accepting();
-    let world = own_tables(&server, "unix", "at >= :since_unix");
+    let world = own_tables(&server, "unix", "at", "at >= :since_unix");
     let text = std::fs::read_to_string(world.path("mailonce.toml")).unwrap();
     world.write("mailonce.toml", &text.replace("1 AS consent", "'ja' AS consent"));
     let what = "none can be used: 1 bad row, the first: the consent \"ja\" is neither true nor false (write 1 or 0)";

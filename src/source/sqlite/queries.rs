@@ -20,7 +20,7 @@ use crate::settings::SourceSettings;
 /// Rows of one page in rollback-journal mode: some megabytes. The query runs once for each page.
 const ROWS_IN_A_PAGE: usize = 20_000;
 pub(super) const EARLIEST: &str = "0001-01-01T00:00:00Z";
-pub(super) const LATEST: &str = "9999-12-31T23:59:59Z";
+const LATEST: &str = "9999-12-31T23:59:59Z";
 
 /// The configured queries, checked.
 pub(super) struct Queries {
