@@ -62,6 +62,8 @@ fn show_cart(context: &Context<'_>, settings: &Settings, args: &cli::Preview, ca
     };
     if let Some(next) = &next {
         context.output.print(format!("next for cart {}: {}", cart.cart_id, next.spoken));
+    } else if !args.what.is_empty() && args.step.is_none() && !settings.detect.steps.is_empty() {
+        context.output.print(format!("no step comes next for cart {}: this is the first", cart.cart_id));
     }
     let reads = args.locale.or(cart.locale);
     let coupon = letters.example_coupon(step);

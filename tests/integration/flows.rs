@@ -474,6 +474,7 @@ fn a_trial_and_each_line_of_a_run_leave_out_whom_the_pool_has_no_code_for() {
         run.says(&format!("- no coupon code left (cart {cart})"));
     }
     assert_eq!(given(&world), [format!("A {}@example.com", sent[0])]);
+    world.ok(["preview", &sent[0]]).says(&format!("no step comes next for cart {}: this is the first", sent[0]));
     audit(&world);
 }
 
