@@ -343,3 +343,13 @@ fn what_is_kept_of_an_outage_counts_what_waits_too() {
         world.exits(1, ["detect"]).says("kept: 0 messages sent and recorded; 6 not sent, still planned");
     }
 }
+
+#[test]
+fn the_reason_of_a_pasted_command_is_a_persons_own() {
+    let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Code(550)));
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+    world.ok(["detect"]);
+    let again = ["resolve", "--state", "refused", "--since", "24h", "--resend", "--reason"];
+    world.exits(2, [&again[..], &["…"]].concat()).says("put your own words in the place of the …");
+    world.ok([&again[..], &["a new box"]].concat()).says("1 message settled");
+}

@@ -23,6 +23,9 @@ pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> R
         )
         .into());
     }
+    if args.reason.as_deref().is_some_and(|reason| reason.trim() == "…") {
+        return Err(Failure::usage("no reason is given", "put your own words in the place of the …").into());
+    }
     let decision = match (args.sent, args.resend) {
         (true, _) => Decision::Sent,
         (false, true) => Decision::Resend,
