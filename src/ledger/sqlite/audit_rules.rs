@@ -183,6 +183,16 @@ pub(super) const RULES: &[(&str, &str)] = &[
          WHERE apart < seconds AND armed_at > since",
     ),
     (
+        "coupon_is_free_again",
+        "SELECT 'a code of the pool ' || pool || ' is kept by ' || message_id || ', which was decided against'
+         FROM coupon_code JOIN message AS m ON m.id = message
+         WHERE m.state = 'skipped' AND m.reason <> 'held_back'
+             AND NOT EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND armed_at IS NOT NULL)
+         UNION ALL
+         SELECT 'a code of the pool ' || pool || ' is not of the address that ' || message_id || ' is for'
+         FROM coupon_code AS c JOIN message AS m ON m.id = message WHERE c.folded_address <> m.folded_address",
+    ),
+    (
         "step_is_of_its_episode",
         "SELECT message_id || ' belongs to no episode' FROM message AS m WHERE kind = 'cart' AND (
              NOT EXISTS (SELECT 1 FROM message WHERE message_key = m.episode)
