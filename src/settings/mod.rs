@@ -2,6 +2,7 @@
 
 mod bounds;
 pub mod campaigns;
+mod checker;
 mod detect;
 mod file;
 mod preset;

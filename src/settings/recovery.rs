@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::file::Checker;
+use super::checker::Checker;
 use crate::domain::holdout::Holdout;
 use crate::failure::Failure;
 

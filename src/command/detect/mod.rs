@@ -2,6 +2,7 @@
 
 mod dry_run;
 mod feed;
+mod last_look;
 mod planning;
 
 use std::collections::BTreeMap;
