@@ -535,3 +535,18 @@ fn a_shopper_has_a_zone_and_goods_have_a_category_where_the_shop_says() {
     assert_eq!(server.recipients(), ["west@example.com"]);
     world.has([("planned", 2), ("sent", 1)]);
 }
+
+#[test]
+fn doctor_tells_of_a_pool_that_is_low_and_of_a_campaign_that_uses_up_a_cap() {
+    let server = Server::start(Plan::accepting());
+    let definition = crate::support::definition("daily", "every = \"day\"\ntime = \"09:00\"");
+    let world = World::with_campaigns(&definition).smtp(&server).set("caps.per_person", caps(&["3 in 3d", "9 in 7d"]));
+    let world = with_coupons(world, "warn_below = 2").init();
+    world.audience("audience.csv", "email,name\na@example.com,A\n");
+    import_codes(&world, "code\nA\n");
+    let said = world.run(["doctor"]);
+    said.says("comeback: 1 code can be given now").says("campaign daily opens 3 times within 3d 0h");
+    assert!(!said.output().contains("within 7d 0h"), "{}", said.output());
+    import_codes(&world, "code\nB\nC\n");
+    world.run(["doctor"]).says("ok    coupons        comeback: 3 codes can be given now");
+}

@@ -1,5 +1,7 @@
 //! `doctor`: looks at everything a run needs, changes nothing and sends nothing, and says the remedy.
 
+mod flows;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
@@ -118,6 +120,11 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
                 "its kind fits where mail is sent to",
             );
             look_at_campaigns(context, &settings, &ledger, &mut findings);
+            let now = context.clock.now();
+            flows::look_at_pools(&settings, &ledger, now, &mut findings)?;
+            if let Ok(definitions) = super::run_campaigns::definitions(&settings) {
+                flows::look_at_caps(&settings, &definitions.campaigns, now, &mut findings);
+            }
             look_at_permissions(&settings, &mut findings);
             look_at_room(&settings, &mut findings);
             look_at_lock(&settings, &ledger, record, &mut findings);
