@@ -29,6 +29,7 @@ mod pauses;
 mod place;
 mod plan;
 mod recover;
+mod recoveries;
 mod report;
 mod resolve;
 mod retry;
@@ -103,6 +104,10 @@ pub struct Campaigns<'a>(&'a mut Ledger);
 #[derive(Debug)]
 pub struct Notices<'a>(&'a mut Ledger);
 
+/// What mail brought: orders that followed it.
+#[derive(Debug)]
+pub struct Recoveries<'a>(&'a mut Ledger);
+
 /// The addresses that are never written to.
 #[derive(Debug)]
 pub struct Suppressions<'a>(&'a mut Ledger);
@@ -154,6 +159,10 @@ impl Ledger {
 
     pub fn notices(&mut self) -> Notices<'_> {
         Notices(self)
+    }
+
+    pub fn recoveries(&mut self) -> Recoveries<'_> {
+        Recoveries(self)
     }
 
     pub fn suppressions(&mut self) -> Suppressions<'_> {
