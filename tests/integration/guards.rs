@@ -377,9 +377,9 @@ mod ledger_file {
     fn a_newer_schema_is_left_alone() {
         let server = accepting();
         let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
-        by_hand(&world).pragma_update(None, "user_version", 5).unwrap();
-        world.exits(74, ["detect"]).says("schema 5");
-        world.exits(74, ["status"]).says("schema 5");
+        by_hand(&world).pragma_update(None, "user_version", 6).unwrap();
+        world.exits(74, ["detect"]).says("schema 6");
+        world.exits(74, ["status"]).says("schema 6");
         assert_eq!(server.connections(), 0);
     }
 
