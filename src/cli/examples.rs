@@ -198,3 +198,8 @@ Examples:
 pub const COUPON_RELEASE: &str = "\
 Examples:
   mailonce coupon release comeback";
+
+pub const RECOVERED: &str = "\
+Examples:
+  mailonce recovered
+  mailonce recovered --since 90d --csv";

@@ -9,11 +9,13 @@ use crate::domain::instant::{self, Instant, Recorded};
 use crate::domain::span;
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-use crate::ledger::{IdleRow, OpenNotice, Records, RunRow, StateCount, Waiting, WaitingFor};
+use crate::ledger::{Brought, IdleRow, OpenNotice, Records, RunRow, StateCount, Waiting, WaitingFor};
 use crate::output::count;
 use crate::run_lock::RunLock;
 
 const RUNS_SHOWN: u32 = 10;
+/// What mail brought is shown of so long.
+const BROUGHT_IN: TimeDelta = TimeDelta::days(30);
 /// Crontabs start runs every minute; some shops only every hour.
 const QUIET_FOR: TimeDelta = TimeDelta::hours(2);
 
@@ -33,6 +35,8 @@ pub struct Status {
     /// Planned, and tried again later.
     pub waiting: Waits,
     pub suppressed_addresses: u64,
+    /// What mail brought in the last 30 days; `None` where orders were never read.
+    pub recovered: Option<Brought>,
     /// Who holds the run lock.
     pub lock: Option<String>,
     /// The newest first.
@@ -89,6 +93,7 @@ impl Status {
                 campaign: ledger.waiting(WaitingFor::Campaigns { only: None }, now)?,
             },
             suppressed_addresses: ledger.count_suppressed()?,
+            recovered: ledger.brought(now - BROUGHT_IN)?,
             lock: RunLock::current_holder(ledger.path()),
             runs: ledger.newest_runs(RUNS_SHOWN)?,
             idle_runs: ledger.idle_runs()?,

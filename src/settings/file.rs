@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::bounds::{CapsTable, CouponTable, SendWindowTable};
 use super::checker::{Checker, NEXT, Span, Zone, not_read};
 use super::detect::Detect;
-use super::recovery::HoldoutTable;
+use super::recovery::{AttributionTable, HoldoutTable};
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::engine::Engine;
@@ -26,6 +26,7 @@ struct File {
     #[serde(default)]
     detect: Detect,
     holdout: Option<HoldoutTable>,
+    attribution: Option<AttributionTable>,
     #[serde(default)]
     campaigns: Campaigns,
     send_window: Option<SendWindowTable>,
@@ -70,6 +71,7 @@ pub(super) struct Source {
     pub carts: Option<String>,
     pub cart: Option<String>,
     ordered: Option<String>,
+    orders: Option<String>,
 }
 
 /// The word in `source.kind`.
@@ -203,6 +205,7 @@ impl Checker<'_> {
             pools: self.coupons(file.coupon, &detect.steps)?,
             detect,
             holdout: file.holdout.map(|holdout| self.holdout(holdout)).transpose()?,
+            attribution: file.attribution.map(|attribution| self.attribution(&attribution)).transpose()?,
             campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,
@@ -279,7 +282,12 @@ impl Checker<'_> {
                 }
             }
         };
-        let queries = [("carts", &source.carts), ("cart", &source.cart), ("ordered", &source.ordered)];
+        let queries = [
+            ("carts", &source.carts),
+            ("cart", &source.cart),
+            ("ordered", &source.ordered),
+            ("orders", &source.orders),
+        ];
         if let Some((key, _)) = queries.iter().find(|(_, query)| query.is_some() && !kind.answers_queries()) {
             return Err(self.wrong(
                 &format!("source.{key}"),
@@ -294,6 +302,7 @@ impl Checker<'_> {
             carts: source.carts.or_else(|| preset.as_ref().map(Preset::carts)),
             cart: source.cart.or_else(|| preset.as_ref().map(Preset::cart)),
             ordered: source.ordered.or_else(|| preset.as_ref().map(Preset::ordered)),
+            orders: source.orders.or_else(|| preset.as_ref().map(Preset::orders)),
             preset,
         })
     }

@@ -392,7 +392,7 @@ fn what_the_page_calls_required_is_required() {
 }
 
 /// Each default that the page gives, and the place in the code that it comes from. Who changes the one finds the other.
-const DEFAULTS: [(&str, &str, &str); 39] = [
+const DEFAULTS: [(&str, &str, &str); 40] = [
     ("trusted_file_systems", "[]", "#[serde(default)]\n    trusted_file_systems: Vec<String>"),
     ("shop.locale", "\"en\"", "None => Locale::ENGLISH"),
     ("shop.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
@@ -425,6 +425,7 @@ const DEFAULTS: [(&str, &str, &str); 39] = [
     ("detect.max_per_run", "1000", "detect.max_per_run.unwrap_or(1000)"),
     ("detect.subject", "the language's own", "unwrap_or_else(|| \"{{ text.subject }}\".into())"),
     ("detect.template", "built in", "`None` means the template that is built in."),
+    ("attribution.window", "\"5d\"", "Duration::from_secs(5 * 24 * 60 * 60)"),
     ("holdout.kinds", "[\"cart\"]", "vec![Kind::Cart]"),
     ("campaigns.file", "campaigns.toml beside this file, if it exists", "Some(self.at(\"campaigns.toml\"))"),
     ("campaigns.min_gap", "\"10m\"", "min_gap: minutes(10)"),
@@ -630,7 +631,7 @@ fn init_writes_a_line_for_every_key() {
     for key in documented().keys().filter(|key| !key.starts_with("[[")) {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
         // These tables are for what few need: the defaults of every campaign, and comparisons.
-        if ["campaigns", "holdout"].contains(&table) {
+        if ["campaigns", "holdout", "attribution"].contains(&table) {
             continue;
         }
         assert!(starter.contains(&format!("\n[{table}]")) || table.is_empty(), "`init` writes no [{table}]");

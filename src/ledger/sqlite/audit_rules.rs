@@ -167,6 +167,19 @@ pub(super) const RULES: &[(&str, &str)] = &[
          FROM message AS m JOIN attempt AS a ON a.message = m.id WHERE m.reason = 'holdout'",
     ),
     (
+        // By the tries: what was resolved may have left again since.
+        "recovery_follows_its_message",
+        "SELECT 'the order of ' || r.ordered_at || ' counts for ' || m.message_id || ', which was not begun before it within its window'
+         FROM recovery AS r JOIN message AS m ON m.id = r.message
+         WHERE NOT EXISTS (SELECT 1 FROM attempt AS a WHERE a.message = m.id AND a.armed_at < r.ordered_at
+             AND unixepoch(r.ordered_at) - unixepoch(a.armed_at) <= r.window_seconds)",
+    ),
+    (
+        "one_order_one_message",
+        "SELECT 'an order counts for ' || count(DISTINCT message) || ' messages, one of them ' || min(message)
+         FROM recovery GROUP BY order_id HAVING count(*) > 1",
+    ),
+    (
         "steps_keep_distance",
         "SELECT m.message_id || ', step ' || m.step || ', was begun at ' || m.armed_at || ', right after another for the same address, of '
              || other.armed_at
