@@ -180,6 +180,7 @@ pub const PREVIEW: &str = "\
 Examples:
   mailonce preview                             # an example cart
   mailonce preview c1 --step second --out shown
+  mailonce preview --locale de
   mailonce preview campaign spring";
 
 pub const COUPON: &str = "\
