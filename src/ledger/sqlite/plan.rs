@@ -332,12 +332,13 @@ fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
 /// Another cart of this look that the address was written to about, touched later than this one, also when that was after its
 /// message.
 fn later_cart_of(conn: &Reading<'_>, cart: &Candidate) -> rusqlite::Result<Option<String>> {
-    conn.prepare_cached(
+    // One that is not left alone yet is waited for.
+    conn.prepare_cached(&format!(
         "SELECT later.cart_id FROM temp.candidate AS later
-         WHERE later.folded_address = ?1 AND later.cart_hash <> ?2 AND later.touched_at > ?3 AND later.cart_id <> ?4
+         WHERE later.verdict IS NOT '{NOT_IDLE_YET}' AND later.folded_address = ?1 AND later.cart_hash <> ?2 AND later.touched_at > ?3 AND later.cart_id <> ?4
              AND EXISTS (SELECT 1 FROM message AS m WHERE m.folded_address = ?1 AND m.cart_hash = later.cart_hash
-                         AND (m.state IN ('planned', 'armed', 'sent', 'in_doubt') OR m.reason = 'holdout')) LIMIT 1",
-    )?
+                         AND (m.state IN ('planned', 'armed', 'sent', 'in_doubt') OR m.reason = 'holdout')) LIMIT 1"
+    ))?
     .query_row((&cart.folded_address, &cart.cart_hash, instant::text(cart.touched_at), &cart.cart_id), |row| row.get(0))
     .optional()
 }
