@@ -2,4 +2,4 @@
 
 mod status;
 
-pub use status::{Status, Verdict};
+pub use status::{PoolLeft, Status, Verdict};
