@@ -181,6 +181,7 @@ pub const PREVIEW: &str = "\
 Examples:
   mailonce preview                             # an example cart
   mailonce preview c1 --step second --out shown
+  mailonce preview --locale de                 # as someone gets it who reads German
   mailonce preview campaign spring";
 
 pub const COUPON: &str = "\

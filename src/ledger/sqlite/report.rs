@@ -69,7 +69,7 @@ impl Records {
     pub fn sent_by_step(&self, since: Instant) -> Result<BTreeMap<String, u64>, Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare(
-                "SELECT step, count(DISTINCT message.id) FROM attempt JOIN message ON message.id = attempt.message
+                "SELECT step, count(DISTINCT message.id) FROM attempt CROSS JOIN message ON message.id = attempt.message
                  WHERE attempt.id > coalesce((SELECT attempt_after FROM run WHERE started_at < ?1 ORDER BY epoch DESC LIMIT 1), 0)
                      AND attempt.armed_at >= ?1 AND message.state = 'sent' AND step IS NOT NULL
                  GROUP BY step",
