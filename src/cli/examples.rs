@@ -181,7 +181,7 @@ pub const PREVIEW: &str = "\
 Examples:
   mailonce preview                             # an example cart
   mailonce preview c1 --step second --out shown
-  mailonce preview --locale de                 # as someone gets it who reads German
+  mailonce preview --locale de
   mailonce preview campaign spring";
 
 pub const COUPON: &str = "\
@@ -200,3 +200,8 @@ Examples:
 pub const COUPON_RELEASE: &str = "\
 Examples:
   mailonce coupon release comeback";
+
+pub const RECOVERED: &str = "\
+Examples:
+  mailonce recovered
+  mailonce recovered --since 90d --csv";

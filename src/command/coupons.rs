@@ -99,7 +99,7 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
     context.output.print(table.trim_fmt());
     for pool in pools.iter().filter(|pool| pool.held > 0) {
         context.output.print(format!(
-            "{}: {} held: an old copy of the ledger was put back, and each may have been given away since. If none was: `mailonce \
+            "{}: {} on hold: an old copy of the ledger was put back, and some may have been given away since. If none was: `mailonce \
              coupon release {}`",
             pool.pool,
             count(pool.held, "code"),

@@ -7,7 +7,7 @@ use crate::domain::state::State;
 use crate::failure::Exit;
 use crate::ledger::{OpenNotice, Records, RunRow, Waiting};
 use crate::output::count;
-use crate::report::{PoolLeft, Status, Verdict};
+use crate::report::{self, PoolLeft, Status, Verdict};
 use crate::settings::TransportSettings;
 
 const NOTICES_SHOWN: usize = 20;
@@ -52,6 +52,9 @@ fn prose(status: &Status, sent: &str) -> Vec<String> {
     lines.extend(status.coupons.iter().map(left));
     if status.messages_in(State::InDoubt) > 0 {
         lines.push("in doubt: the body went out and no trustworthy reply came; `mailonce resolve` lists them".into());
+    }
+    if let Some(brought) = &status.recovered {
+        lines.extend(report::brought::lines(brought, "the last 30 days"));
     }
     lines.push(match &status.lock {
         Some(holder) => format!("running now: {holder}"),

@@ -10,13 +10,15 @@ use crate::domain::instant::{self, Instant, Recorded};
 use crate::domain::span;
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-use crate::ledger::{IdleRow, OpenNotice, Records, RunRow, StateCount, Waiting, WaitingFor};
+use crate::ledger::{Brought, IdleRow, OpenNotice, Records, RunRow, StateCount, Waiting, WaitingFor};
 use crate::output::count;
 use crate::run_lock::RunLock;
 
 const RUNS_SHOWN: u32 = 10;
 /// How far back the messages of each step are counted.
 const STEPS_COUNTED: TimeDelta = TimeDelta::days(7);
+/// What mail brought is shown of so long.
+const BROUGHT_IN: TimeDelta = TimeDelta::days(30);
 /// Crontabs start runs every minute; some shops only every hour.
 const QUIET_FOR: TimeDelta = TimeDelta::hours(2);
 
@@ -40,6 +42,8 @@ pub struct Status {
     /// The configured pools of coupon codes.
     pub coupons: Vec<PoolLeft>,
     pub suppressed_addresses: u64,
+    /// What mail brought in the last 30 days; `None` where orders were never read.
+    pub recovered: Option<Brought>,
     /// Who holds the run lock.
     pub lock: Option<String>,
     /// The newest first.
@@ -120,6 +124,7 @@ impl Status {
             steps: sent_by_step(ledger, steps, now)?,
             coupons: pools.iter().map(|pool| left_in(ledger, pool, now)).collect::<Result<_, _>>()?,
             suppressed_addresses: ledger.count_suppressed()?,
+            recovered: ledger.brought(now - BROUGHT_IN)?,
             lock: RunLock::current_holder(ledger.path()),
             runs: ledger.newest_runs(RUNS_SHOWN)?,
             idle_runs: ledger.idle_runs()?,

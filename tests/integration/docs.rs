@@ -456,7 +456,7 @@ fn what_the_page_calls_required_is_required() {
 }
 
 /// Each default that the page gives, and the place in the code that it comes from. Who changes the one finds the other.
-const DEFAULTS: [(&str, &str, &str); 55] = [
+const DEFAULTS: [(&str, &str, &str); 56] = [
     ("trusted_file_systems", "[]", "#[serde(default)]\n    trusted_file_systems: Vec<String>"),
     ("shop.locale", "\"en\"", "None => Locale::ENGLISH"),
     ("shop.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
@@ -505,6 +505,7 @@ const DEFAULTS: [(&str, &str, &str); 55] = [
     ("[[coupon]].when_empty", "\"wait\"", "#[serde(default)]\n    when_empty: WhenEmpty"),
     ("[[coupon]].warn_below", "100", "WARN_BELOW: u64 = 100"),
     ("[[campaign]].send_window", "[send_window]", "send_window: self.send_window()?"),
+    ("attribution.window", "\"5d\"", "Duration::from_secs(5 * 24 * 60 * 60)"),
     ("holdout.kinds", "[\"cart\"]", "vec![Kind::Cart]"),
     ("campaigns.file", "campaigns.toml beside this file, if it exists", "Some(self.at(\"campaigns.toml\"))"),
     ("campaigns.min_gap", "\"10m\"", "min_gap: minutes(10)"),
@@ -520,7 +521,7 @@ const DEFAULTS: [(&str, &str, &str); 55] = [
 
 #[test]
 fn every_default_on_the_page_is_the_codes() {
-    let code = ["mod", "file", "server", "campaigns", "detect", "bounds", "recovery"]
+    let code = ["mod", "file", "checker", "server", "campaigns", "detect", "bounds", "recovery"]
         .map(|name| page(format!("src/settings/{name}.rs")))
         .join("\n");
     let mut documented = documented();
@@ -711,7 +712,7 @@ fn init_writes_a_line_for_every_key() {
     for key in documented().keys().filter(|key| !key.starts_with("[[")) {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
         // These tables are for what few need: the defaults of every campaign, and comparisons.
-        if ["campaigns", "holdout"].contains(&table) {
+        if ["campaigns", "holdout", "attribution"].contains(&table) {
             continue;
         }
         let is_there = [format!("\n[{table}]"), format!("\n#[{table}]")].iter().any(|text| starter.contains(text));

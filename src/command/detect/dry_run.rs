@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::feed::{LastLook, QUIET, last_look};
+use super::last_look::{LastLook, QUIET, last_look};
 use super::planning::{Look, NO_ADDRESS, WAITS};
 use super::{Context, plan_rules};
 use crate::cli;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, NOT_IDLE_YET, candidate_from};
 use super::columns::{instant_at, optional_instant_at};
-use super::coupons::{Claim, claim, give};
+use super::coupons::{Claim, Person, claim, give};
 use super::expire::tell_of_late_carts;
 use super::flows::{flow_of, past_of};
 use super::{Durability, Plans, Reading, Records};
@@ -405,7 +405,8 @@ impl Planner<'_> {
         if reason.is_none()
             && let Some(pool) = self.rules.pool_of(&self.rules.steps[step])
         {
-            match (claim(self.tx, &cart.folded_address, pool, self.now, key.not_before)?, pool.when_empty) {
+            let person = Person { folded_address: &cart.folded_address, identity: Some(&cart.identity) };
+            match (claim(self.tx, person, pool, self.now, key.not_before)?, pool.when_empty) {
                 (Claim::Code(found), _) => code = Some(found),
                 (Claim::Empty | Claim::HadOne, WhenEmpty::Without) => {}
                 (Claim::HadOne, WhenEmpty::Wait) => reason = Some(Reason::Capped),
