@@ -264,6 +264,7 @@ fn nothing_leaves_outside_the_send_window_and_what_waited_leaves_spread_when_it_
     let world = World::new().carts((1..=20).map(|n| Cart::of(&format!("c{n}")).updated("2026-03-01T20:30:00Z")));
     let world = world.smtp(&server).set("send_window.hours", "08:00-21:00").set("send_window.spread", "30m");
     let world = world.set("shop.timezone", "Europe/Berlin").now("2026-03-01T21:30:00Z").init();
+    world.ok(["detect", "--dry-run"]).says("19.90 EUR, not before 2026-03-02T07:00:00Z");
     detect_at(&world, &["2026-03-01T21:30:00Z", "2026-03-02T06:59:59Z"]);
     world.has([("planned", 20)]);
     let places = world.number("SELECT count(DISTINCT not_before) FROM message WHERE not_before >= '2026-03-02T07:00:00Z' AND not_before < '2026-03-02T07:30:00Z'");

@@ -79,18 +79,6 @@ impl<'a> CartFeed<'a> {
         Ok(due)
     }
 
-    fn hold(&self, ledger: &Records, due: &Due, cart: &Cart) -> Result<Hold, Failure> {
-        let held = Held {
-            id: due.id,
-            message_key: &due.message_key,
-            folded_address: &due.folded_address,
-            expires_at: due.expires_at,
-            is_step: due.step.is_some(),
-            zone: cart.timezone.unwrap_or(self.settings.shop.timezone),
-        };
-        Holds::of(self.settings, None).look(ledger, &held, self.clock.now())
-    }
-
     /// The coupon that a message leaves with, if its step has any; `Err` where it does not leave for want of one.
     fn coupon(&self, ledger: &mut Ledger, due: &Due) -> Result<Result<Option<Coupon>, CodeFor>, Failure> {
         let step = self.settings.detect.steps.iter().find(|step| Some(&step.step.name) == due.step.as_ref());
@@ -209,7 +197,7 @@ impl CartFeed<'_> {
             // Once that one has been left alone it takes the place of this one.
             return Ok(Act::Wait(again_at, format!("busy with another cart, {other}")));
         }
-        match self.hold(ledger, due, &cart)? {
+        match hold(self.settings, ledger, due, &cart, self.clock.now())? {
             Hold::Free => {}
             Hold::Until { at, why } => {
                 return Ok(Act::Wait(at, format!("{why}: looked at again {}", instant::text(at))));
@@ -235,6 +223,25 @@ impl CartFeed<'_> {
             )),
         })
     }
+}
+
+/// Whether the send window of its shopper, a cap, or the step before it holds a message back.
+pub(super) fn hold(
+    settings: &Settings,
+    ledger: &Records,
+    due: &Due,
+    cart: &Cart,
+    now: Instant,
+) -> Result<Hold, Failure> {
+    let held = Held {
+        id: due.id,
+        message_key: &due.message_key,
+        folded_address: &due.folded_address,
+        expires_at: due.expires_at,
+        is_step: due.step.is_some(),
+        zone: cart.timezone.unwrap_or(settings.shop.timezone),
+    };
+    Holds::of(settings, None).look(ledger, &held, now)
 }
 
 /// How logs name a message without an address in it: user id (or `guest`) and the first digits of the hash.
