@@ -337,6 +337,9 @@ pub struct Log {
     /// Only this cart
     #[arg(long)]
     pub cart: Option<String>,
+    /// Only messages of this step of a flow
+    #[arg(long, value_name = "NAME")]
+    pub step: Option<String>,
     /// Only messages in this state
     #[arg(long, value_parser = one_of(State::ALL, State::word, State::of_word))]
     pub state: Option<State>,

@@ -103,6 +103,7 @@ Examples:
   mailonce log --state refused --since 24h
   mailonce log --address ada@example.com --limit 10
   mailonce log --user 4711
+  mailonce log --step second --since 7d
   mailonce log --cart c1";
 
 pub const RESOLVE: &str = "\

@@ -3,4 +3,4 @@
 pub mod brought;
 mod status;
 
-pub use status::{Status, Verdict};
+pub use status::{PoolLeft, Status, Verdict};
