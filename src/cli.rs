@@ -79,6 +79,9 @@ pub enum Command {
     /// List episodes and messages
     #[command(after_help = examples::LOG)]
     Log(Log),
+    /// List the orders that followed a mail, and what they come to
+    #[command(after_help = examples::RECOVERED)]
+    Recovered(Recovered),
     /// List what waits for a person: messages in doubt, and what was missed, expired or paused; and settle it
     ///
     /// Without options it lists them, with all that is known. Messages in doubt are settled by a mail log or by hand; what
@@ -337,6 +340,9 @@ pub struct Log {
     /// Only this cart
     #[arg(long)]
     pub cart: Option<String>,
+    /// Only messages of this step of a flow
+    #[arg(long, value_name = "NAME")]
+    pub step: Option<String>,
     /// Only messages in this state
     #[arg(long, value_parser = one_of(State::ALL, State::word, State::of_word))]
     pub state: Option<State>,
@@ -346,6 +352,16 @@ pub struct Log {
     /// At most so many, the newest
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Recovered {
+    /// Only orders placed at or after this time, or as long ago at most: 90d [default: 30d]
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Since>,
+    /// Print the orders as CSV
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
 }
 
 #[derive(Debug, Args)]

@@ -197,7 +197,7 @@ pub fn inert(field: &str) -> Cow<'_, str> {
 }
 
 /// What is counted: one of it, and several. [`count`] knows no other, so that none is spelt by chance.
-const NOUNS: [(&str, &str); 32] = [
+const NOUNS: [(&str, &str); 35] = [
     ("address", "addresses"),
     ("bad definition", "bad definitions"),
     ("bad row", "bad rows"),
@@ -218,6 +218,8 @@ const NOUNS: [(&str, &str); 32] = [
     ("more bad row", "more bad rows"),
     ("occurrence", "occurrences"),
     ("open issue", "open issues"),
+    ("order", "orders"),
+    ("person", "people"),
     ("planned message", "planned messages"),
     ("recipient", "recipients"),
     ("refused message", "refused messages"),
@@ -228,6 +230,7 @@ const NOUNS: [(&str, &str); 32] = [
     ("second", "seconds"),
     ("sent message", "sent messages"),
     ("shopper", "shoppers"),
+    ("time", "times"),
     ("try", "tries"),
     ("violation", "violations"),
 ];

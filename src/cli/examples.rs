@@ -108,6 +108,7 @@ Examples:
   mailonce log --state refused --since 24h
   mailonce log --address ada@example.com --limit 10
   mailonce log --user 4711
+  mailonce log --step second --since 7d
   mailonce log --cart c1
   mailonce log 0237dc7e";
 
@@ -187,7 +188,8 @@ Examples:
 pub const PREVIEW: &str = "\
 Examples:
   mailonce preview                             # an example cart
-  mailonce preview c1 --step second --locale de --out shown
+  mailonce preview c1 --step second --out shown
+  mailonce preview --locale de
   mailonce preview campaign spring";
 
 pub const COUPON: &str = "\
@@ -206,3 +208,8 @@ Examples:
 pub const COUPON_RELEASE: &str = "\
 Examples:
   mailonce coupon release comeback";
+
+pub const RECOVERED: &str = "\
+Examples:
+  mailonce recovered
+  mailonce recovered --since 90d --csv";

@@ -107,7 +107,7 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
     }
     for pool in pools.iter().filter(|pool| pool.held > 0) {
         context.output.print(format!(
-            "{}: {} held since an old copy of the ledger came back: some may have been given away meanwhile. If not: `mailonce \
+            "{}: {} on hold: an old copy of the ledger was put back, and some may have been given away since. If none was: `mailonce \
              coupon release {}`",
             pool.pool,
             count(pool.held, "code"),

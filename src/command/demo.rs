@@ -28,22 +28,29 @@ const CAMPAIGN_IN: Duration = Duration::from_secs(2);
 const AUDIENCE_AGE: Duration = Duration::from_secs(60);
 /// Lists what `demo` left in its folder, as `sha256sum` does. What is still so may be made afresh; nothing else is touched.
 const LEFT: &str = ".made-by-mailonce-demo";
-/// The list itself, and what any look at the ledger writes to.
-const NO_ONES_OWN: [&str; 2] = [LEFT, "mailonce.db-shm"];
+/// The list itself, and what any look at a ledger writes to.
+const NO_ONES_OWN: [&str; 3] = [LEFT, "mailonce.db-shm", "week/mailonce.db-shm"];
+
+/// The folder of the week that is run through in a moment.
+const WEEK: &str = "week";
+const WEEK_CONFIG: &str = "week/mailonce.toml";
+/// What the configuration of that week has besides.
+const WEEK_STEPS: &str = include_str!("../../examples/steps.toml");
+/// Someone buys on its second day.
+const WEEK_ORDER: &str = "INSERT INTO orders VALUES ('o2', 'c3', 'hanako@example.jp', ?1)";
 
 pub fn run(context: &Context<'_>, args: &cli::Demo) -> Result<Exit> {
     let folder = &args.dir;
     clear(folder)?;
     make_files(folder).map_err(|err| cannot_write(folder, &err))?;
-    rusqlite::Connection::open(folder.join("shop.db"))
-        .and_then(|shop| shop.execute_batch(SHOP))
-        .context("could not make the example shop")?;
+    make_shop(&folder.join("shop.db"))?;
+    make_shop(&folder.join(WEEK).join("shop.db"))?;
     show(context, folder)?;
     let mails = mails(folder).map_err(|err| cannot_write(folder, &err))?;
     note_what_is_left(folder).map_err(|err| cannot_write(folder, &err))?;
     let config = folder.join("mailonce.toml");
     context.output.print(format!(
-        "\n{} as files, for any mail program: {}",
+        "{} as files, for any mail program: {}",
         count(mails.len() as u64, "message"),
         folder.join("outbox").display()
     ));
@@ -74,7 +81,32 @@ fn show(context: &Context<'_>, folder: &Path) -> Result<()> {
     std::thread::sleep(CAMPAIGN_IN);
     step(context, folder, &["-v", "run-campaigns"], Shown::Last(2))?;
     say("\nWhat the ledger says of all that:");
-    step(context, folder, &["status"], Shown::First(1))
+    step(context, folder, &["status"], Shown::First(1))?;
+    say("\nA week in three steps, at decent hours, a run every six hours; Ada gets all, Hanako buys after one:");
+    run_a_week(folder)?;
+    step(context, folder, &["--config", WEEK_CONFIG, "log", "--cart", "c1"], Shown::Columns(100))
+}
+
+/// Runs `detect` through a week of its own rehearsal ledger, every six hours.
+fn run_a_week(folder: &Path) -> Result<()> {
+    let begins = Utc::now();
+    let at = |hours: i64| instant::text(begins + TimeDelta::hours(hours));
+    run_one(folder, &["--config", WEEK_CONFIG, "--now", &at(0), "init", "--rehearsal"])?;
+    for hours in (0..7 * 24).step_by(6) {
+        if hours == 24 {
+            rusqlite::Connection::open(folder.join(WEEK).join("shop.db"))
+                .and_then(|shop| shop.execute(WEEK_ORDER, [at(18)]))
+                .context("could not write an order into the example shop")?;
+        }
+        run_one(folder, &["--config", WEEK_CONFIG, "--now", &at(hours), "detect"])?;
+    }
+    Ok(())
+}
+
+fn make_shop(path: &Path) -> Result<()> {
+    rusqlite::Connection::open(path)
+        .and_then(|shop| shop.execute_batch(SHOP))
+        .context("could not make the example shop")
 }
 
 /// How much of a command's output is shown; `…` stands for the rest.
@@ -83,20 +115,50 @@ enum Shown {
     All,
     First(usize),
     Last(usize),
+    /// So much of each line.
+    Columns(usize),
 }
 
 impl Shown {
-    fn of<'a>(self, lines: &[&'a str]) -> Vec<&'a str> {
+    fn of(self, lines: &[&str]) -> Vec<String> {
+        let plain = |lines: &[&str]| lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>();
         match self {
-            Shown::First(most) if lines.len() > most => [&lines[..most], &["…"]].concat(),
-            Shown::Last(most) if lines.len() > most => [&["…"], &lines[lines.len() - most..]].concat(),
-            _ => lines.to_vec(),
+            Shown::First(most) if lines.len() > most => {
+                let mut shown = plain(&lines[..most]);
+                shown.last_mut().into_iter().for_each(|line| line.push_str(" …"));
+                shown
+            }
+            Shown::Last(most) if lines.len() > most => {
+                let mut shown = plain(&lines[lines.len() - most..]);
+                shown.first_mut().into_iter().for_each(|line| line.insert_str(2, "… "));
+                shown
+            }
+            Shown::Columns(most) => {
+                let cut = |line: &String| match line.char_indices().nth(most) {
+                    Some((end, _)) => format!("{}…", &line[..end]),
+                    None => line.clone(),
+                };
+                plain(lines).iter().map(cut).collect()
+            }
+            _ => plain(lines),
         }
     }
 }
 
 /// Runs one command of this very program in the folder, its output indented.
 fn step(context: &Context<'_>, folder: &Path, args: &[&str], shown: Shown) -> Result<()> {
+    let typed: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+    context.output.print(format!("  $ mailonce {}", typed.join(" ")));
+    let said = run_one(folder, args)?;
+    let lines: Vec<&str> = said.lines().collect();
+    for line in shown.of(&lines) {
+        context.output.print(line);
+    }
+    Ok(())
+}
+
+/// Runs one command of this very program in the folder, and gives what it said.
+fn run_one(folder: &Path, args: &[&str]) -> Result<String> {
     let program = std::env::current_exe().context("could not find this program's own file")?;
     let output = Command::new(program)
         .args(args)
@@ -105,13 +167,7 @@ fn step(context: &Context<'_>, folder: &Path, args: &[&str], shown: Shown) -> Re
         .env_remove("MAILONCE_LOG_FORMAT")
         .output()
         .context("could not start this program again")?;
-    let typed: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
-    context.output.print(format!("  $ mailonce {}", typed.join(" ")));
     let texts = [output.stderr.as_slice(), output.stdout.as_slice()].map(String::from_utf8_lossy);
-    let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
-    for line in shown.of(&lines) {
-        context.output.print(format!("  {line}"));
-    }
     if !output.status.success() {
         return Err(Failure::ledger(
             format!("`mailonce {}` ended with {}:\n{}", args.join(" "), output.status, texts.concat().trim_end()),
@@ -119,7 +175,7 @@ fn step(context: &Context<'_>, folder: &Path, args: &[&str], shown: Shown) -> Re
         )
         .into());
     }
-    Ok(())
+    Ok(texts.concat())
 }
 
 /// As a shell takes it for one word.
@@ -194,8 +250,16 @@ fn note_what_is_left(folder: &Path) -> io::Result<()> {
 }
 
 fn make_files(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder.join("templates"))?;
-    for (name, text) in [("mailonce.toml", CONFIG), ("audience.csv", AUDIENCE), ("templates/spring.html", CAMPAIGN)] {
+    for inside in ["templates", WEEK] {
+        fs::create_dir_all(folder.join(inside))?;
+    }
+    let week = format!("{CONFIG}{WEEK_STEPS}");
+    for (name, text) in [
+        ("mailonce.toml", CONFIG),
+        ("audience.csv", AUDIENCE),
+        ("templates/spring.html", CAMPAIGN),
+        (WEEK_CONFIG, &week),
+    ] {
         fs::write(folder.join(name), text)?;
     }
     let audience = fs::File::options().write(true).open(folder.join("audience.csv"))?;

@@ -19,6 +19,7 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
         user_id: args.user.clone(),
         folded_address: args.address.as_ref().map(|address| address.folded().to_owned()),
         cart_id: args.cart.clone(),
+        step: args.step.clone(),
         state: args.state,
         since: args.since.map(|since| since.from(context.clock.now())),
         limit: args.limit,

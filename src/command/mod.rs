@@ -13,6 +13,7 @@ mod import;
 mod init;
 mod log;
 mod preview;
+mod recovered;
 mod resolve;
 mod run_campaigns;
 mod sending;
@@ -127,6 +128,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::AddIndex(args) => add_index::run(&context, args),
         Command::Status => status::run(&context),
         Command::Log(args) => log::run(&context, args),
+        Command::Recovered(args) => recovered::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
         Command::Coupon(args) => coupons::run(&context, args),

@@ -31,6 +31,7 @@ fn queries(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
         ("carts", source.carts.as_ref()),
         ("cart", source.cart.as_ref()),
         ("ordered", source.ordered.as_ref()),
+        ("orders", source.orders.as_ref()),
         ("product", product.as_ref()),
     ];
     let in_force: Vec<_> = queries.into_iter().filter_map(|(key, query)| Some((key, query?))).collect();

@@ -7,14 +7,16 @@ use crate::domain::state::State;
 use crate::failure::Exit;
 use crate::ledger::{OpenNotice, Records, RunRow, Waiting};
 use crate::output::count;
-use crate::report::{Status, Verdict};
+use crate::report::{self, PoolLeft, Status, Verdict};
 use crate::settings::TransportSettings;
 
 const NOTICES_SHOWN: usize = 20;
 
 pub fn run(context: &Context<'_>) -> Result<Exit> {
     let settings = context.settings_without_secrets()?;
-    let status = Status::read(&Records::open(settings.place())?, context.clock.now())?;
+    let steps: Vec<&str> = settings.detect.steps.iter().map(|step| step.step.name.as_str()).collect();
+    let ledger = Records::open(settings.place())?;
+    let status = Status::read(&ledger, &steps, &settings.pools, context.clock.now())?;
     context.output.document(&status);
     let sent = if matches!(settings.transport, TransportSettings::File { .. }) { "written" } else { "sent" };
     for line in prose(&status, sent) {
@@ -42,8 +44,17 @@ fn prose(status: &Status, sent: &str) -> Vec<String> {
     for (waiting, command) in [(&status.waiting.cart, "detect"), (&status.waiting.campaign, "run-campaigns")] {
         lines.extend(waits(waiting, command));
     }
+    if !status.steps.is_empty() {
+        let steps: Vec<String> =
+            status.steps.iter().map(|step| format!("{} {}", step.step, step.last_7_days)).collect();
+        lines.push(format!("  by step   {sent} in the last 7 days: {}", steps.join(", ")));
+    }
+    lines.extend(status.coupons.iter().map(left));
     if status.messages_in(State::InDoubt) > 0 {
         lines.push("in doubt: the body went out and no trustworthy reply came; `mailonce resolve` lists them".into());
+    }
+    if let Some(brought) = &status.recovered {
+        lines.extend(report::brought::lines(brought, "the last 30 days"));
     }
     lines.push(match &status.lock {
         Some(holder) => format!("running now: {holder}"),
@@ -68,6 +79,15 @@ fn prose(status: &Status, sent: &str) -> Vec<String> {
         lines.push("`mailonce resolve` lists these until each is settled, with the command that accepts it".into());
     }
     lines
+}
+
+/// What is left in a pool, and what to do when it is little.
+fn left(pool: &PoolLeft) -> String {
+    let next = match pool.is_low() {
+        true => format!("; below {}: `mailonce coupon import {} FILE`", pool.warn_below.max(1), pool.pool),
+        false => String::new(),
+    };
+    format!("  coupons   {}: {} left{next}", pool.pool, pool.free)
 }
 
 /// How many wait for their next try, until when, and why.

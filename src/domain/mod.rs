@@ -22,6 +22,7 @@ pub mod message_key;
 pub mod money;
 pub mod old_log;
 pub mod opening;
+pub mod recovery;
 pub mod recurrence;
 pub mod refusal;
 pub mod send_window;

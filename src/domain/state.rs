@@ -73,6 +73,25 @@ words! {
 }
 
 words! {
+    /// What became of an order.
+    OrderStatus {
+        Placed = "placed",
+        Cancelled = "cancelled",
+        Refunded = "refunded",
+    }
+}
+
+words! {
+    /// How an order is known to have followed a message.
+    How {
+        /// It is of the very cart that the message was about.
+        Cart = "cart",
+        /// It is of the same person.
+        Person = "person",
+    }
+}
+
+words! {
     /// What a campaign is at.
     CampaignStatus {
         Pending = "pending",
@@ -132,6 +151,12 @@ mod tests {
         assert_eq!(listed("OR reason IN"), words(&reasons));
         let statuses: Vec<&str> = CampaignStatus::ALL.iter().map(|status| status.word()).collect();
         assert_eq!(listed("CHECK (status IN"), words(&statuses));
+        let hows: Vec<&str> = How::ALL.iter().map(|how| how.word()).collect();
+        assert_eq!(listed("CONSTRAINT recovery_how"), words(&hows));
+        let orders: Vec<&str> = OrderStatus::ALL.iter().map(|status| status.word()).collect();
+        for constraint in ["recovery_status", "episode_order_status"] {
+            assert_eq!(listed(&format!("CONSTRAINT {constraint}")), words(&orders));
+        }
         assert_eq!(State::of_word("in_doubt"), Some(State::InDoubt));
         assert_eq!(State::of_word("in doubt"), None);
     }

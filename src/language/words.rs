@@ -16,6 +16,10 @@ pub struct Words {
     /// `{shop}`
     title: &'static str,
     heading: &'static str,
+    /// Subject and heading of a later reminder.
+    again: &'static str,
+    /// The same of the last one.
+    last: &'static str,
     /// `{name}`
     greeting: &'static str,
     greeting_without_name: &'static str,
@@ -96,7 +100,7 @@ impl Words {
     }
 
     /// Every text by the name that templates know it by, filled in for a reader of `locale`.
-    pub fn filled(&self, locale: Locale, with: &Filled<'_>) -> [(&'static str, String); 12] {
+    pub fn filled(&self, locale: Locale, with: &Filled<'_>) -> [(&'static str, String); 14] {
         let is_rtl = direction(locale) == "rtl";
         let fill = |text: &str, values: &[(&str, &str)]| fill(text, values, is_rtl);
         let shop = ("shop", with.shop);
@@ -113,6 +117,8 @@ impl Words {
             ("title", fill(self.title, &[shop])),
             ("preview", preview),
             ("heading", self.heading.to_owned()),
+            ("again", self.again.to_owned()),
+            ("last", self.last.to_owned()),
             ("greeting", greeting),
             ("lead", fill(self.lead, &[shop, ("date", with.date)])),
             ("total", self.total.to_owned()),
@@ -195,6 +201,8 @@ pub const ENGLISH: Words = Words {
     subject: "You left something behind",
     title: "Your cart at {shop}",
     heading: "You left something behind",
+    again: "Your cart is still here",
+    last: "A last reminder of your cart",
     greeting: "Hello {name},",
     greeting_without_name: "Hello,",
     lead: "Your cart at {shop} is still as you left it on {date}. Pick up where you stopped whenever you like.",
@@ -216,6 +224,8 @@ const GERMAN: Words = Words {
     subject: "Sie haben noch etwas im Warenkorb",
     title: "Ihr Warenkorb bei {shop}",
     heading: "Sie haben noch etwas im Warenkorb",
+    again: "Ihr Warenkorb ist noch da",
+    last: "Letzte Erinnerung an Ihren Warenkorb",
     greeting: "Guten Tag {name},",
     greeting_without_name: "Guten Tag,",
     lead: "Ihr Warenkorb bei {shop} ist noch so, wie Sie ihn am {date} Uhr verlassen haben. Machen Sie einfach dort weiter, wo Sie aufgehört haben.",
@@ -237,6 +247,8 @@ const FRENCH: Words = Words {
     subject: "Votre panier vous attend",
     title: "Votre panier chez {shop}",
     heading: "Votre panier vous attend",
+    again: "Votre panier est toujours là",
+    last: "Dernier rappel pour votre panier",
     greeting: "Bonjour {name},",
     greeting_without_name: "Bonjour,",
     lead: "Votre panier chez {shop} est resté tel que vous l’avez laissé le {date}. Vous pouvez reprendre vos achats quand vous le souhaitez.",
@@ -258,6 +270,8 @@ const SPANISH: Words = Words {
     subject: "Tu carrito te espera",
     title: "Tu carrito en {shop}",
     heading: "Tu carrito te espera",
+    again: "Tu carrito sigue aquí",
+    last: "Último recordatorio de tu carrito",
     greeting: "Hola, {name}:",
     greeting_without_name: "Hola:",
     lead: "Tu carrito en {shop} sigue tal como lo dejaste el {date}. Puedes continuar cuando quieras.",
@@ -279,6 +293,8 @@ const ITALIAN: Words = Words {
     subject: "Il tuo carrello ti aspetta",
     title: "Il tuo carrello su {shop}",
     heading: "Il tuo carrello ti aspetta",
+    again: "Il tuo carrello è ancora qui",
+    last: "Ultimo promemoria per il tuo carrello",
     greeting: "Ciao {name},",
     greeting_without_name: "Ciao,",
     lead: "Il tuo carrello su {shop} è ancora come l’hai lasciato (ultima modifica: {date}). Puoi riprendere quando vuoi.",
@@ -300,6 +316,8 @@ const DUTCH: Words = Words {
     subject: "Je hebt nog iets in je winkelwagen",
     title: "Je winkelwagen bij {shop}",
     heading: "Je hebt nog iets in je winkelwagen",
+    again: "Je winkelwagen staat nog klaar",
+    last: "Laatste herinnering aan je winkelwagen",
     greeting: "Hallo {name},",
     greeting_without_name: "Hallo,",
     lead: "Je winkelwagen bij {shop} is nog precies zoals je hem op {date} hebt achtergelaten. Ga verder wanneer het je uitkomt.",
@@ -321,6 +339,8 @@ const POLISH: Words = Words {
     subject: "Twój koszyk na Ciebie czeka",
     title: "Twój koszyk w sklepie {shop}",
     heading: "Twój koszyk na Ciebie czeka",
+    again: "Twój koszyk wciąż tu jest",
+    last: "Ostatnie przypomnienie o Twoim koszyku",
     greeting: "Dzień dobry, {name}!",
     greeting_without_name: "Dzień dobry!",
     lead: "Twój koszyk w sklepie {shop} wciąż na Ciebie czeka (ostatnia zmiana: {date}). Do zakupów możesz wrócić w dowolnej chwili.",
@@ -348,6 +368,8 @@ const PORTUGUESE: Words = Words {
     subject: "Você deixou algo no carrinho",
     title: "Seu carrinho na loja {shop}",
     heading: "Você deixou algo no carrinho",
+    again: "Seu carrinho ainda está aqui",
+    last: "Último lembrete do seu carrinho",
     greeting: "Olá, {name}!",
     greeting_without_name: "Olá!",
     lead: "Seu carrinho na loja {shop} continua como você o deixou em {date}. Retome a compra quando quiser.",
@@ -369,6 +391,7 @@ const EUROPEAN_PORTUGUESE: Words = Words {
     subject: "Deixou algo no carrinho",
     title: "O seu carrinho na loja {shop}",
     heading: "Deixou algo no carrinho",
+    again: "O seu carrinho ainda está aqui",
     lead: "O seu carrinho na loja {shop} continua como o deixou em {date}. Retome a compra quando quiser.",
     preview: "{items}. O seu carrinho na loja {shop} continua como o deixou.",
     and_more: Plural::two_forms("{item} e mais {n} artigo", "{item} e mais {n} artigos"),
@@ -383,6 +406,8 @@ const JAPANESE: Words = Words {
     subject: "カートに商品が残っています",
     title: "{shop}のカート",
     heading: "カートに商品が残っています",
+    again: "カートの商品はそのままです",
+    last: "カートに関する最後のお知らせ",
     greeting: "{name} 様",
     greeting_without_name: "お客様",
     lead: "{shop}のカートに、{date}の時点でお選びいただいた商品が残っています。ご都合のよいときに、お買い物の続きをお楽しみください。",
@@ -405,6 +430,8 @@ const ARABIC: Words = Words {
     subject: "سلة مشترياتك بانتظارك",
     title: "سلة مشترياتك في {shop}",
     heading: "سلة مشترياتك بانتظارك",
+    again: "سلة مشترياتك ما زالت هنا",
+    last: "تذكير أخير بسلة مشترياتك",
     greeting: "مرحبًا {name}،",
     greeting_without_name: "مرحبًا،",
     lead: "سلة مشترياتك في {shop} ما زالت كما تركتها في {date}. يمكنك المتابعة متى شئت.",

@@ -23,13 +23,14 @@
 //!
 //! The face has two sides. [`Records`] reads, and nothing else. [`Ledger`] writes as well, in parts named for what they are
 //! about: [`Ledger::runs`], [`Ledger::plans`], [`Ledger::books`], [`Ledger::campaigns`], [`Ledger::notices`],
-//! [`Ledger::suppressions`]. The files beside this one hold the values that go in and come out.
+//! [`Ledger::recoveries`], [`Ledger::suppressions`]. The files beside this one hold the values that go in and come out.
 
 mod books;
 mod campaigns;
 mod coupons;
 mod plans;
 mod records;
+mod recoveries;
 mod runs;
 mod sqlite;
 
@@ -47,6 +48,7 @@ pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
     Suppression, Violation,
 };
+pub use recoveries::{Brought, Comparison, OrdersLook, RecoveredOrder, Takings};
 pub use runs::{Access, Epoch, Kind, Recovered};
 pub use sqlite::{
     Adopted, Adoption, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored,

@@ -153,6 +153,12 @@ impl PlanRules {
         self.pools.iter().find(|pool| pool.name == *name)
     }
 
+    /// The first instant from `at` on at which mail may leave to this cart's owner.
+    pub fn opens(&self, cart: &Candidate, at: Instant) -> Instant {
+        let zone = cart.timezone.unwrap_or(self.zone);
+        self.send_window.as_ref().map_or(at, |window| window.earliest(at, zone))
+    }
+
     /// When a message to this cart's owner that falls due at `at` may leave.
     pub fn place(&self, cart: &Candidate, at: Instant, message_key: &str) -> Instant {
         let zone = cart.timezone.unwrap_or(self.zone);

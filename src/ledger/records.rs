@@ -111,6 +111,8 @@ pub struct LogFilter {
     pub user_id: Option<String>,
     pub folded_address: Option<String>,
     pub cart_id: Option<String>,
+    /// Messages of this step; episodes that have one.
+    pub step: Option<String>,
     pub state: Option<State>,
     pub since: Option<Instant>,
     /// At most so many rows, the newest.

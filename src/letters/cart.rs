@@ -169,7 +169,8 @@ impl CartLetters {
         let unsubscribe = self.mail.unsubscribe.first().map(String::as_str);
         let kind = self.kind(occasion)?;
         let locale = kind.templates.language(occasion.reads, self.shop.locale);
-        let context = template::cart_context(cart, &self.shop, locale, unsubscribe, token, occasion.coupon);
+        let step = kind.step.as_deref();
+        let context = template::cart_context(cart, &self.shop, locale, unsubscribe, token, step, occasion.coupon);
         kind.templates.render(context, locale).map_err(|err| err.to_string())
     }
 

@@ -20,6 +20,12 @@ use super::template::one_line;
 /// The template of a cart message for shops that bring none of their own.
 pub const BUILT_IN_CART: &str = include_str!("cart.html");
 
+/// The same for a later step, and for the last one: with a heading of its own.
+pub fn built_in_later() -> [(&'static str, String); 2] {
+    let headed = |word: &str| BUILT_IN_CART.replace("{{ text.heading }}", &format!("{{{{ text.{word} }}}}"));
+    [("second.html", headed("again")), ("last.html", headed("last"))]
+}
+
 /// What the template of a cart message, written in some language, can use; `cart.html` lists it.
 ///
 /// Amounts are texts in the cart's own currency. An address of a page is `none` unless it is `http:` or `https:`, so no
@@ -30,6 +36,7 @@ pub fn cart_context(
     locale: Locale,
     unsubscribe: Option<&str>,
     token: &str,
+    step: Option<&str>,
     coupon: Option<&Coupon>,
 ) -> Value {
     let words = Words::of(locale).unwrap_or(&ENGLISH);
@@ -63,6 +70,7 @@ pub fn cart_context(
         currency => cart.currency.code(),
         recovery_url => web_address(cart.recovery_url.as_deref()).or_else(|| web_address(Some(&shop.url))),
         updated_at => updated_at,
+        step => step,
         coupon => coupon.map(|coupon| coupon_variables(coupon, shop, locale)),
         unsubscribe_url => unsubscribe.map(|template| expand_unsubscribe(template, &cart.email, token)),
     }
@@ -199,7 +207,7 @@ mod tests {
         let locale = Locale::parse(tag).unwrap();
         let template = template();
         let unsubscribe = Some("mailto:stop@shop.example?subject={email}");
-        template.render(cart_context(cart, &shop(), locale, unsubscribe, "t0", None), Some(&locale)).unwrap()
+        template.render(cart_context(cart, &shop(), locale, unsubscribe, "t0", None, None), Some(&locale)).unwrap()
     }
 
     fn template() -> &'static Template {
@@ -291,7 +299,7 @@ mailto:stop@shop.example?subject=ada%40example.com
         nameless.name = None;
         for cart in [pictured, cart("EUR", &[("Lamp", 1, "1")]), nameless] {
             let context =
-                cart_context(&cart, &shop(), Locale::ENGLISH, Some("https://shop.example/u/{token}"), "t0", None);
+                cart_context(&cart, &shop(), Locale::ENGLISH, Some("https://shop.example/u/{token}"), "t0", None, None);
             // What was inlined ahead and once more is compared with the template as written, inlined once: a rule that
             // matched only after rendering, or only before, would show.
             let afterwards = inline::document(ahead.evaluate(AS_WRITTEN, &context).unwrap().trim()).unwrap();

@@ -17,7 +17,7 @@ use super::inline;
 use super::markup::{self, Token};
 use super::plain_text;
 
-pub use super::cart::{BUILT_IN_CART, cart_context, coupon_variables, example_cart, shop_variables};
+pub use super::cart::{BUILT_IN_CART, built_in_later, cart_context, coupon_variables, example_cart, shop_variables};
 
 /// Instructions that one part of one message may take: enough for a cart of thousands of items, while a loop in a loop in
 /// a loop ends within a second.

@@ -1,5 +1,6 @@
 //! Values that are gathered once and shown in several ways: as prose, as JSON, on a page.
 
+pub mod brought;
 mod status;
 
-pub use status::{Status, Verdict};
+pub use status::{PoolLeft, Status, Verdict};

@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use serde::Serialize;
 
+use crate::domain::coupon::Pool;
 use crate::domain::instant::{self, Instant, Recorded};
 use crate::domain::span;
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-use crate::ledger::{IdleRow, OpenNotice, Records, RunRow, StateCount, Waiting, WaitingFor};
+use crate::ledger::{Brought, IdleRow, OpenNotice, Records, RunRow, StateCount, Waiting, WaitingFor};
 use crate::output::count;
 use crate::run_lock::RunLock;
 
 const RUNS_SHOWN: u32 = 10;
+/// How far back the messages of each step are counted.
+const STEPS_COUNTED: TimeDelta = TimeDelta::days(7);
+/// What mail brought is shown of so long.
+const BROUGHT_IN: TimeDelta = TimeDelta::days(30);
 /// Crontabs start runs every minute; some shops only every hour.
 const QUIET_FOR: TimeDelta = TimeDelta::hours(2);
 
@@ -32,7 +37,13 @@ pub struct Status {
     pub due: Due,
     /// Planned, and tried again later.
     pub waiting: Waits,
+    /// The configured steps in their order; none where there are none.
+    pub steps: Vec<StepSent>,
+    /// The configured pools of coupon codes.
+    pub coupons: Vec<PoolLeft>,
     pub suppressed_addresses: u64,
+    /// What mail brought in the last 30 days; `None` where orders were never read.
+    pub recovered: Option<Brought>,
     /// Who holds the run lock.
     pub lock: Option<String>,
     /// The newest first.
@@ -59,6 +70,28 @@ pub struct Due {
     pub campaign: u64,
 }
 
+/// How many messages of a step were sent.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepSent {
+    pub step: String,
+    pub last_7_days: u64,
+}
+
+/// How many codes of a pool can be given now.
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolLeft {
+    pub pool: String,
+    pub free: u64,
+    pub warn_below: u64,
+}
+
+impl PoolLeft {
+    /// Whether a person should see to it.
+    pub fn is_low(&self) -> bool {
+        self.free < self.warn_below.max(1)
+    }
+}
+
 /// Messages that wait for their next try.
 #[derive(Debug, Clone, Serialize)]
 pub struct Waits {
@@ -67,11 +100,11 @@ pub struct Waits {
 }
 
 impl Status {
-    /// Reads it, as of `now`.
+    /// Reads it, as of `now`, with what became of these steps and what is left in these pools.
     ///
     /// # Errors
     /// Exit 74 when the ledger cannot be read.
-    pub fn read(ledger: &Records, now: Instant) -> Result<Status, Failure> {
+    pub fn read(ledger: &Records, steps: &[&str], pools: &[Pool], now: Instant) -> Result<Status, Failure> {
         let by_reason = ledger.count_by_state()?;
         let messages_in =
             |state: State| by_reason.iter().filter(move |count| count.state == state).map(|count| count.messages);
@@ -88,7 +121,10 @@ impl Status {
                 cart: ledger.waiting(WaitingFor::Carts, now)?,
                 campaign: ledger.waiting(WaitingFor::Campaigns { only: None }, now)?,
             },
+            steps: sent_by_step(ledger, steps, now)?,
+            coupons: pools.iter().map(|pool| left_in(ledger, pool, now)).collect::<Result<_, _>>()?,
             suppressed_addresses: ledger.count_suppressed()?,
+            recovered: ledger.brought(now - BROUGHT_IN)?,
             lock: RunLock::current_holder(ledger.path()),
             runs: ledger.newest_runs(RUNS_SHOWN)?,
             idle_runs: ledger.idle_runs()?,
@@ -162,4 +198,18 @@ impl Status {
         }
         reasons
     }
+}
+
+fn sent_by_step(ledger: &Records, steps: &[&str], now: Instant) -> Result<Vec<StepSent>, Failure> {
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sent = ledger.sent_by_step(now - STEPS_COUNTED)?;
+    let of = |step: &&str| StepSent { step: (*step).to_owned(), last_7_days: sent.get(*step).copied().unwrap_or(0) };
+    Ok(steps.iter().map(of).collect())
+}
+
+fn left_in(ledger: &Records, pool: &Pool, now: Instant) -> Result<PoolLeft, Failure> {
+    let free = ledger.free_codes(pool, now, u64::MAX >> 1)?;
+    Ok(PoolLeft { pool: pool.name.clone(), free, warn_below: pool.warn_below })
 }

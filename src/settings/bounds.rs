@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{NaiveTime, TimeDelta, Weekday};
 use serde::{Deserialize, Serialize};
 
-use super::file::{Checker, Span};
+use super::checker::{Checker, Span};
 use super::{CapSettings, StepSettings};
 use crate::domain::campaign::is_id;
 use crate::domain::caps::Cap;

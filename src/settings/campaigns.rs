@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::CampaignSettings;
 use super::bounds::SendWindowTable;
-use super::file::{nearest_key, not_read};
+use super::checker::{nearest_key, not_read};
 use crate::domain::address::Mailbox;
 use crate::domain::campaign::{Audience, Campaign, is_id};
 use crate::domain::recurrence::{self, CronRule, Every, EveryDays, Recurrence, Schedule};

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
-use super::file::{Checker, Span};
+use super::checker::{Checker, Span};
 use super::{DetectSettings, StepSettings, VariantSettings};
 use crate::domain::filter::{Filter, limit};
 use crate::domain::flow::Step;

@@ -1,19 +1,17 @@
 //! The configuration file: its keys as written, and the checks that turn them into [`Settings`].
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::bounds::{CapsTable, CouponTable, SendWindowTable};
+use super::checker::{Checker, NEXT, Span, Zone, not_read};
 use super::detect::Detect;
-use super::recovery::HoldoutTable;
+use super::recovery::{AttributionTable, HoldoutTable};
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::engine::Engine;
-use crate::domain::span;
 use crate::domain::web_address::is_web_address;
 
 #[derive(Deserialize)]
@@ -28,6 +26,7 @@ struct File {
     #[serde(default)]
     detect: Detect,
     holdout: Option<HoldoutTable>,
+    attribution: Option<AttributionTable>,
     #[serde(default)]
     campaigns: Campaigns,
     send_window: Option<SendWindowTable>,
@@ -72,6 +71,7 @@ pub(super) struct Source {
     pub carts: Option<String>,
     pub cart: Option<String>,
     ordered: Option<String>,
+    orders: Option<String>,
 }
 
 /// The word in `source.kind`.
@@ -164,36 +164,6 @@ struct Campaigns {
     send_until: Option<Span>,
 }
 
-/// A length of time such as `90s`, `60m`, `72h`, `3d`.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(try_from = "String")]
-pub(super) struct Span(pub Duration);
-
-impl TryFrom<String> for Span {
-    type Error = String;
-    fn try_from(text: String) -> Result<Span, String> {
-        span::parse(&text).map(Span)
-    }
-}
-
-/// An IANA zone name; UTC unless said otherwise.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(try_from = "String")]
-pub(super) struct Zone(pub Tz);
-
-impl Default for Zone {
-    fn default() -> Zone {
-        Zone(Tz::UTC)
-    }
-}
-
-impl TryFrom<String> for Zone {
-    type Error = String;
-    fn try_from(text: String) -> Result<Zone, String> {
-        text.parse().map(Zone).map_err(|_| format!("{text:?} is no IANA zone; write for example \"Europe/Berlin\""))
-    }
-}
-
 /// Reads one configuration file.
 pub(super) fn read(path: &Path, secrets: Secrets) -> Result<Settings, Failure> {
     let text = std::fs::read_to_string(path).map_err(|err| {
@@ -208,86 +178,7 @@ pub(super) fn read(path: &Path, secrets: Secrets) -> Result<Settings, Failure> {
     Checker { path, folder: path.parent().unwrap_or(Path::new("")), secrets }.check(file)
 }
 
-/// What to do about a file of TOML that is not read.
-pub(super) const NEXT: &str =
-    "correct that; `mailonce init` in an empty folder writes a file with every key and its meaning";
-
-/// What is wrong with a file of TOML: file, line, key and problem, and the nearest key where one is not known.
-pub(super) fn not_read(path: &Path, text: &str, err: &toml::de::Error) -> String {
-    let problem = spoken(text, err.span().map_or(0, |span| span.start), err.message());
-    format!("{}:{problem}", path.display())
-}
-
-/// What the TOML reader found at a byte of the text, as `22: idle: "60" is no length of time`.
-fn spoken(text: &str, at: usize, message: &str) -> String {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
-    let table = shown.strip_prefix('[').and_then(|table| table.trim_start_matches('[').split(']').next());
-    if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
-        return match table {
-            Some(table) => format!("{line}: {table}.{key} is missing"),
-            None if ["shop", "source", "mail"].contains(&key) => format!(" the table [{key}] is missing"),
-            None => format!(" {key} is missing"),
-        };
-    }
-    if let Some((given, known)) = unknown_key(message) {
-        let nearest = nearest_key(message).map_or_else(String::new, |name| format!("; the nearest is `{name}`"));
-        return format!("{line}: there is no key `{given}`{nearest} (known here: {})", known.join(", "));
-    }
-    let mut message = message.trim_end().replace('\n', ", ");
-    for (jargon, plain) in [
-        ("unknown variant", "unknown value"),
-        ("wanted string or table", "expected a text in quotes"),
-        ("expected a string", "expected a text in quotes"),
-        ("expected u16", "expected a whole number up to 65535"),
-        ("expected u32", "expected a whole number"),
-        ("expected u64", "expected a whole number"),
-        ("expected usize", "expected a whole number"),
-    ] {
-        message = message.replace(jargon, plain);
-    }
-    match shown.split_once('=') {
-        // Only the key: a value may be a password.
-        Some((key, _)) => format!("{line}: {}: {message}", key.trim()),
-        None => format!("{line}: {shown}: {message}"),
-    }
-}
-
-/// Of the keys known where an unknown one stands, the one most like it.
-pub(super) fn nearest_key(message: &str) -> Option<String> {
-    let (given, known) = unknown_key(message)?;
-    let likeness = |name: &str| strsim::jaro_winkler(given, name);
-    known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).map(str::to_owned)
-}
-
-/// From "unknown field `conections`, expected one of `host`, `connections`": the key given, and the known ones.
-fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
-    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
-    Some((names.next()?, names.collect()))
-}
-
-pub(super) struct Checker<'a> {
-    path: &'a Path,
-    folder: &'a Path,
-    secrets: Secrets,
-}
-
 impl Checker<'_> {
-    /// An error that names the file and the key.
-    pub(super) fn wrong(&self, key: &str, problem: impl std::fmt::Display, next: &str) -> Failure {
-        Failure::config(format!("{}: {key}: {problem}", self.path.display()), next)
-    }
-
-    pub(super) fn missing(&self, key: &str, next: &str) -> Failure {
-        Failure::config(format!("{}: {key} is missing", self.path.display()), next)
-    }
-
-    /// A file that is named relative to the configuration's folder.
-    pub(super) fn at(&self, text: &str) -> PathBuf {
-        self.folder.join(text)
-    }
-
     fn check(&self, file: File) -> Result<Settings, Failure> {
         for (key, text) in [
             ("ledger", Some(&file.ledger)),
@@ -314,6 +205,7 @@ impl Checker<'_> {
             pools: self.coupons(file.coupon, &detect.steps)?,
             detect,
             holdout: file.holdout.map(|holdout| self.holdout(holdout)).transpose()?,
+            attribution: file.attribution.map(|attribution| self.attribution(&attribution)).transpose()?,
             campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,
@@ -390,7 +282,12 @@ impl Checker<'_> {
                 }
             }
         };
-        let queries = [("carts", &source.carts), ("cart", &source.cart), ("ordered", &source.ordered)];
+        let queries = [
+            ("carts", &source.carts),
+            ("cart", &source.cart),
+            ("ordered", &source.ordered),
+            ("orders", &source.orders),
+        ];
         if let Some((key, _)) = queries.iter().find(|(_, query)| query.is_some() && !kind.answers_queries()) {
             return Err(self.wrong(
                 &format!("source.{key}"),
@@ -405,6 +302,7 @@ impl Checker<'_> {
             carts: source.carts.or_else(|| preset.as_ref().map(Preset::carts)),
             cart: source.cart.or_else(|| preset.as_ref().map(Preset::cart)),
             ordered: source.ordered.or_else(|| preset.as_ref().map(Preset::ordered)),
+            orders: source.orders.or_else(|| preset.as_ref().map(Preset::orders)),
             preset,
         })
     }
@@ -584,47 +482,6 @@ impl Checker<'_> {
         Ok(Some((username.clone(), password)))
     }
 
-    /// The password that a file or a variable of the environment holds; none where neither is named.
-    fn password(&self, table: &str, file: Option<&str>, variable: Option<&str>) -> Result<Option<String>, Failure> {
-        let key = |key: &str| format!("{table}.{key}");
-        match (file, variable) {
-            (None, None) => Ok(None),
-            (Some(file), None) => {
-                let file = self.at(file);
-                let problem = |err: std::io::Error| {
-                    let next = "write the password into that file, mode 0600";
-                    self.wrong(&key("password_file"), format!("{}: {err}", file.display()), next)
-                };
-                let looked = std::fs::metadata(&file).and_then(|meta| Ok((meta, std::fs::read_to_string(&file)?)));
-                let is_denied = |err: &std::io::Error| err.kind() == std::io::ErrorKind::PermissionDenied;
-                if self.secrets == Secrets::NotNeeded && looked.as_ref().is_err_and(is_denied) {
-                    return Ok(None);
-                }
-                let (meta, text) = looked.map_err(problem)?;
-                let mode = meta.permissions().mode();
-                if mode & 0o077 != 0 {
-                    let next = format!("chmod 600 {}", file.display());
-                    let what = format!("{} can be read by others (mode {:04o})", file.display(), mode & 0o7777);
-                    return Err(self.wrong(&key("password_file"), what, &next));
-                }
-                Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-            }
-            (None, Some(variable)) => match (std::env::var(variable), self.secrets) {
-                (Ok(password), _) => Ok(Some(password)),
-                (Err(_), Secrets::NotNeeded) => Ok(None),
-                (Err(_), Secrets::Needed) => {
-                    let next = "set it in the crontab, or use password_file";
-                    let what = format!("the environment has no variable {variable}");
-                    Err(self.wrong(&key("password_env"), what, next))
-                }
-            },
-            (Some(_), Some(_)) => {
-                let what = "password_file is set as well, and only one of them can be";
-                Err(self.wrong(&key("password_env"), what, "remove one"))
-            }
-        }
-    }
-
     fn limits(&self, limits: &LimitsTable) -> Result<Limits, Failure> {
         let zero = [("per_second", limits.per_second), ("per_hour", limits.per_hour)]
             .into_iter()
@@ -653,31 +510,5 @@ impl Checker<'_> {
             Ok(()) => Ok(settings),
             Err((key, problem)) => Err(self.wrong(&format!("campaigns.{key}"), problem, "correct the line")),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::spoken;
-
-    #[test]
-    fn the_nearest_key_is_named() {
-        let message = "unknown field `conections`, expected one of `host`, `connections`, `timeout`";
-        assert_eq!(
-            spoken("[mail.smtp]\nconections = 3\n", 12, message),
-            "2: there is no key `conections`; the nearest is `connections` (known here: host, connections, timeout)"
-        );
-    }
-
-    #[test]
-    fn a_missing_key_is_named_with_its_table() {
-        assert_eq!(spoken("ledger = \"x\"\n[shop]\n", 13, "missing field `name`"), "2: shop.name is missing");
-        assert_eq!(spoken("", 0, "missing field `ledger`"), " ledger is missing");
-        assert_eq!(spoken("", 0, "missing field `mail`"), " the table [mail] is missing");
-    }
-
-    #[test]
-    fn a_value_is_not_repeated() {
-        assert_eq!(spoken("password_file = 'secret", 16, "unclosed string"), "1: password_file: unclosed string");
     }
 }

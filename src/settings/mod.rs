@@ -2,6 +2,7 @@
 
 mod bounds;
 pub mod campaigns;
+mod checker;
 mod detect;
 mod file;
 mod preset;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub detect: DetectSettings,
     /// `[holdout]`; `None`: everyone is written to.
     pub holdout: Option<Holdout>,
+    /// `[attribution]`: an order counts as recovered so long after a message; `None`: orders are not read.
+    pub attribution: Option<Duration>,
     pub campaigns: CampaignSettings,
     /// When mail may leave; `None` is always. A campaign may have its own.
     pub send_window: Option<SendWindow>,
@@ -82,6 +85,8 @@ pub struct SourceSettings {
     pub cart: Option<String>,
     /// Any row means ordered; binds `:cart_id`, `:user_id`, `:email`, `:since`.
     pub ordered: Option<String>,
+    /// Orders placed since then, to be held against the mail; binds `:since`, `:since_unix`.
+    pub orders: Option<String>,
     /// Whose queries those are, where none is configured.
     pub preset: Option<Preset>,
 }

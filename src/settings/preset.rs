@@ -1,6 +1,7 @@
 //! `[source]` of a shop that there is a preset for.
 
-use super::file::{Checker, Kind, Source};
+use super::checker::Checker;
+use super::file::{Kind, Source};
 use super::{Failure, Tz};
 use crate::domain::engine::Engine;
 use crate::shops::{self, Preset, SHOPS, Times};

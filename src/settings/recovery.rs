@@ -1,8 +1,10 @@
-//! `[holdout]` as written, and the checks that turn it into a [`Holdout`].
+//! `[holdout]` and `[attribution]` as written, and the checks that make them what they stand for.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::file::Checker;
+use super::checker::{Checker, Span};
 use crate::domain::holdout::Holdout;
 use crate::failure::Failure;
 
@@ -14,6 +16,17 @@ pub(super) struct HoldoutTable {
     #[serde(default = "carts_only")]
     kinds: Vec<Kind>,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttributionTable {
+    window: Option<Span>,
+}
+
+/// Orders count for so long after a message.
+const ATTRIBUTION_WINDOW: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+/// Longer than that, no one would say that the message brought it.
+const LONGEST_ATTRIBUTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// What a person is held out of.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -42,5 +55,13 @@ impl Checker<'_> {
         }
         let has = |kind| table.kinds.contains(&kind);
         Ok(Holdout::new(table.percent, table.salt, has(Kind::Cart), has(Kind::Campaign)))
+    }
+
+    pub(super) fn attribution(&self, table: &AttributionTable) -> Result<Duration, Failure> {
+        let window = table.window.map_or(ATTRIBUTION_WINDOW, |window| window.0);
+        if !(Duration::from_secs(60)..=LONGEST_ATTRIBUTION).contains(&window) {
+            return Err(self.wrong("attribution.window", "must be from 1m to 90d", "write for example \"5d\""));
+        }
+        Ok(window)
     }
 }

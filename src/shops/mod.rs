@@ -57,6 +57,8 @@ pub struct Shop {
     /// The condition for carts that were touched in a time, and the one for a single cart.
     pub which: [&'static str; 2],
     pub ordered: &'static str,
+    /// Orders placed, or changed, since `:since`. It reads no table that the others do not.
+    pub orders: &'static str,
     /// Looks up a line by `:product_id`.
     pub product: Option<&'static str>,
     pub items: Option<Items>,

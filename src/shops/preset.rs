@@ -89,6 +89,11 @@ impl Preset {
         self.written(self.shop.ordered, "")
     }
 
+    /// The query for orders placed since then, to be held against the mail.
+    pub fn orders(&self) -> String {
+        self.written(self.shop.orders, "")
+    }
+
     /// The query for one product, where carts hold only their ids.
     pub fn product(&self) -> Option<String> {
         self.shop.product.map(|query| self.written(query, ""))
@@ -136,7 +141,8 @@ impl Preset {
             let narrow = self.shop.narrow.iter().find(|(narrow, _)| narrow.replace("{prefix}", self.prefix()) == table);
             narrow.map_or_else(String::new, |(_, columns)| format!(" ({columns})"))
         };
-        let queries = [Some(self.carts()), Some(self.cart()), Some(self.ordered()), self.product()];
+        let queries =
+            [Some(self.carts()), Some(self.cart()), Some(self.ordered()), self.product(), Some(self.orders())];
         let tables: BTreeSet<String> = queries.iter().flatten().flat_map(|query| tables(query)).collect();
         let quoted = |quote: &str, name: &str| format!("{quote}{}{quote}", name.replace(quote, &quote.repeat(2)));
         match engine {
@@ -228,7 +234,10 @@ mod tests {
             };
             full.check().unwrap();
             for preset in [&plain, &full] {
-                for query in [preset.carts(), preset.cart(), preset.ordered()].into_iter().chain(preset.product()) {
+                for query in [preset.carts(), preset.cart(), preset.ordered(), preset.orders()]
+                    .into_iter()
+                    .chain(preset.product())
+                {
                     assert!(!query.contains(['{', '}']), "{}: {query}", shop.name);
                 }
                 assert!(preset.carts().contains(":not_before") && preset.carts().contains(":idle_before"));

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use anyhow::Result;
 
-use super::{Advice, Look, ReadSummary, Row, Source, Touched};
+use super::{Advice, Look, OrdersRead, ReadSummary, Row, Source, Touched};
 use crate::domain::cart::Cart;
+use crate::domain::instant::Instant;
+use crate::domain::recovery::Order;
 
 /// A source whose names, of shoppers and of goods, have character references (`source.html_names = true`).
 pub(super) struct HtmlNames(pub Box<dyn Source>);
@@ -30,6 +32,10 @@ impl Source for HtmlNames {
 
     fn ordered(&mut self, cart: &Cart) -> Result<bool> {
         self.0.ordered(cart)
+    }
+
+    fn orders(&mut self, since: Instant, each: &mut dyn FnMut(Order) -> Result<()>) -> Result<OrdersRead> {
+        self.0.orders(since, each)
     }
 
     fn advice(&mut self) -> Result<Vec<Advice>> {

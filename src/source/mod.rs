@@ -11,6 +11,7 @@ pub mod dump_row;
 pub mod file;
 mod html_names;
 pub mod old_log;
+mod orders;
 mod query;
 mod raw;
 mod recipient;
@@ -27,6 +28,7 @@ use chrono_tz::Tz;
 
 use crate::domain::cart::Cart;
 use crate::domain::instant::Instant;
+use crate::domain::recovery::Order;
 use crate::settings::{SourceKind, SourceSettings};
 
 /// Which carts are wanted: those with `not_before <= updated_at <= fresh_until`.
@@ -86,6 +88,18 @@ pub struct ReadSummary {
     pub outside: u64,
 }
 
+/// What a reading of orders found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrdersRead {
+    pub orders: u64,
+    /// Of those, the ones whose total is not known.
+    pub without_total: u64,
+    /// Rows that are no order: without an id, or a time that can be read.
+    pub unusable: u64,
+    /// What is wrong with the first of those. Holds no control character.
+    pub first_unusable: Option<String>,
+}
+
 /// Something that carts and orders can be read from.
 pub trait Source {
     /// Hands each cart of `touched`, and each row whose time cannot be read, to `each`; in no particular order.
@@ -109,6 +123,13 @@ pub trait Source {
     /// # Errors
     /// The source gives no answer; then nothing may be sent.
     fn ordered(&mut self, cart: &Cart) -> Result<bool>;
+
+    /// Hands each order placed at or after `since` to `each`; in no particular order. No statement is open on the shop's
+    /// database while `each` runs.
+    ///
+    /// # Errors
+    /// The source has no orders that can be told apart, or gives no answer. Also what `each` returns.
+    fn orders(&mut self, since: Instant, each: &mut dyn FnMut(Order) -> Result<()>) -> Result<OrdersRead>;
 
     /// What works, and could be better.
     ///

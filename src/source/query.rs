@@ -5,6 +5,7 @@ use crate::failure::Failure;
 /// The parameters of each query. Times come as texts, and in Unix seconds for shops that keep those.
 pub(super) const OF_CARTS: [&str; 4] = [":idle_before", ":not_before", ":idle_before_unix", ":not_before_unix"];
 pub(super) const OF_CART: [&str; 1] = [":cart_id"];
+pub(super) const OF_ORDERS: [&str; 2] = [":since", ":since_unix"];
 pub(super) const OF_ORDERED: [&str; 5] = [":cart_id", ":user_id", ":email", ":since", ":since_unix"];
 
 /// Before and after every time that a shop keeps, in Unix seconds: the years 0 and 9999.

@@ -25,6 +25,7 @@ pub(super) fn settings(kind: FileKind, path: PathBuf, timezone: Tz) -> SourceSet
         carts: None,
         cart: None,
         ordered: None,
+        orders: None,
         preset: None,
     }
 }

@@ -198,10 +198,9 @@ fn over(table: &str) -> String {
 }
 
 fn cases() -> Vec<Case> {
-    [of_ledger_and_runs(), of_messages(), of_steps(), of_coupons(), of_tries(), of_episodes(), of_campaigns()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let parts =
+        [of_ledger_and_runs(), of_messages(), of_steps(), of_coupons(), of_recoveries(), of_tries(), of_episodes()];
+    parts.into_iter().flatten().chain(of_campaigns()).collect()
 }
 
 fn of_ledger_and_runs() -> Vec<Case> {
@@ -344,6 +343,41 @@ fn of_coupons() -> Vec<Case> {
             "UPDATE coupon_code SET message = NULL, folded_address = NULL, claimed_at = NULL",
         )
         .after(code_of("c3", "'a'")),
+    ]
+}
+
+/// An order that followed the message about c1.
+fn recovery(changes: &[(&str, &str)]) -> String {
+    let message = of_c1("id", "message");
+    let values = [
+        ("order_id", "'o1'"),
+        ("message", message.as_str()),
+        ("how", "'cart'"),
+        ("ordered_at", "'2026-03-01T13:00:00Z'"),
+        ("status", "'placed'"),
+        ("window_seconds", "3600"),
+        ("recorded_at", "'2026-03-01T13:00:00Z'"),
+    ];
+    insert("recovery", &values, changes)
+}
+
+fn of_recoveries() -> Vec<Case> {
+    let of_episode = |status: &str| {
+        format!(
+            "INSERT INTO episode_order VALUES ('o1', {}, '2026-03-01T13:00:00Z', '{status}')",
+            of_c1("id", "message")
+        )
+    };
+    vec![
+        case("recovery_how", Check, recovery(&[("how", "'luck'")])),
+        case("recovery_status", Check, recovery(&[("status", "'lost'")])),
+        case("recovery_follows_its_message", Name, recovery(&[("ordered_at", "'2026-03-01T13:00:01Z'")])),
+        case("recovery_is_not_replaced", Name, recovery(&[("how", "'person'")]).replace("INSERT", "INSERT OR REPLACE"))
+            .after(recovery(&[])),
+        case("recovery_stands", Name, "UPDATE recovery SET how = 'person'").after(recovery(&[])),
+        case("recovery_is_kept", Name, "DELETE FROM recovery").after(recovery(&[])),
+        case("episode_order_status", Check, of_episode("lost")),
+        case("episode_order_is_kept", Name, "DELETE FROM episode_order").after(of_episode("placed")),
     ]
 }
 

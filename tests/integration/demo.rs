@@ -31,6 +31,22 @@ fn it_prints_what_the_readme_shows() {
 }
 
 #[test]
+fn it_shows_a_week_of_a_flow() {
+    let world = World::new().without_now();
+    let ran = world.ok(["demo"]);
+    let shown: Vec<&str> = ran.stdout.lines().skip_while(|line| !line.starts_with("A week in three steps")).collect();
+    for (row, step) in shown[3..6].iter().zip(["last", "second", "reminder"]) {
+        assert!(row.contains("sent") && row.contains(&format!("c1 {step}")), "{ran}");
+    }
+    let config = ["--config", "mailonce-demo/week/mailonce.toml", "--json"];
+    let of = |cart: &str| {
+        let json = world.ok([&config[..], &["log", "--cart", cart]].concat()).json();
+        json["messages"].as_array().unwrap().len()
+    };
+    assert_eq!((of("c1"), of("c2"), of("c3")), (3, 3, 1), "who has bought gets nothing more");
+}
+
+#[test]
 fn it_can_run_again_but_never_in_a_folder_it_did_not_make() {
     let world = World::new().without_now();
     std::fs::create_dir(world.path("show")).unwrap();

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Plan, Server, World};
+use crate::support::{Cart, Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -20,6 +20,7 @@ const PAGES: [&str; 17] = [
     "docs/carts.md",
     "docs/configuration.md",
     "docs/data.md",
+    "docs/flows.md",
     "docs/glossary.md",
     "docs/guide.md",
     "docs/ledger.md",
@@ -252,6 +253,56 @@ fn the_guide_leads_from_nothing_to_the_mails_it_promises() {
     assert_eq!(server.accepted().len(), 0);
 }
 
+/// The configuration that the page on flows begins with, on a shop with one cart.
+fn with_the_flow_on_the_page(server: &Server) -> World {
+    let block =
+        blocks(&page("docs/flows.md")).into_iter().find(|block| block.text.starts_with("# steps.toml")).unwrap();
+    let mut config: toml::Table = block.text.parse().unwrap();
+    let steps = config["detect"]["step"].as_array_mut().unwrap();
+    steps.iter_mut().for_each(|step| drop(step.as_table_mut().unwrap().remove("template")));
+    let world = World::new().smtp(server).set("shop.timezone", "UTC").set("detect.since", "2026-03-01T00:00:00Z");
+    let keys = [("detect.step", "detect", "step"), ("detect.max_age", "detect", "max_age")];
+    let world = keys.iter().fold(world, |world, (key, table, name)| world.set(key, config[*table][*name].clone()));
+    world.set("caps", config["caps"].clone()).set("send_window", config["send_window"].clone())
+}
+
+#[test]
+fn the_timetable_of_flows_is_what_happens() {
+    /// `Mon 11:00` of the week of 2 March 2026, so many minutes earlier.
+    fn at(text: &str, earlier: i64) -> String {
+        let (day, time) = text.split_once(' ').unwrap();
+        let day = ["Mon", "Tue", "Wed", "Thu", "Fri"].iter().position(|name| *name == day).unwrap() + 2;
+        let at: chrono::DateTime<chrono::Utc> = format!("2026-03-{day:02}T{time}:00Z").parse().unwrap();
+        (at - chrono::TimeDelta::minutes(earlier)).format("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+    let flows = page("docs/flows.md");
+    let rows = flows.lines().skip_while(|line| !line.starts_with("| the cart was touched on Monday")).skip(2);
+    let mut seen = 0;
+    for row in rows.map_while(|row| row.strip_prefix("| at ")) {
+        let cells: Vec<&str> = row.trim_end_matches(" |").split(" | ").collect();
+        let touched = at(&format!("Mon {}", &cells[0][..5]), 0);
+        let again = cells[0].split("again on ").nth(1).map(|text| at(text, 0));
+        let off_until = cells[0].split("off until ").nth(1).map(|text| at(text, 0));
+        let server = Server::start(Plan::accepting());
+        let world = with_the_flow_on_the_page(&server).cart(Cart::of("c1").updated(&touched)).now(&touched).init();
+        for (steps, cell) in cells[1..].iter().enumerate() {
+            for (now, sent) in [(at(cell, 1), steps), (at(cell, 0), steps + 1)] {
+                if off_until.as_ref().is_some_and(|until| now < *until) {
+                    continue;
+                }
+                if let Some(again) = again.as_ref().filter(|again| now >= **again) {
+                    world.touch("c1", again);
+                }
+                world.set_now(&now);
+                world.ok(["detect"]);
+                assert_eq!(server.accepted().len(), sent, "{row} at {now}");
+            }
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
+}
+
 /// One row of a table of keys.
 #[derive(Debug)]
 struct Row {
@@ -260,15 +311,15 @@ struct Row {
     meaning: String,
 }
 
-/// The tables of configuration.md: `mail.smtp.host`, and `[[campaign]].id`.
+/// The tables of configuration.md: `mail.smtp.host`, and `[[campaign]].id` where there may be several.
 fn documented() -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
     let mut table = String::new();
     for line in page("docs/configuration.md").lines() {
         if let Some(heading) = line.strip_prefix("## ") {
             let name = heading.split('`').nth(1).unwrap_or_default();
-            let is_campaign = name.starts_with("[[");
-            table = if is_campaign { name.to_owned() } else { name.trim_matches(['[', ']']).to_owned() };
+            let is_one_of_several = name.starts_with("[[");
+            table = if is_one_of_several { name.to_owned() } else { name.trim_matches(['[', ']']).to_owned() };
         }
         let Some(cells) = line.strip_prefix("| `").and_then(|row| row.strip_suffix(" |")) else { continue };
         let cells: Vec<&str> = cells.split(" | ").collect();
@@ -344,20 +395,33 @@ fn accepted(world: &World, path: &[&str], found: &mut BTreeSet<String>) -> bool 
     true
 }
 
+/// The names of the fields of a structure of the settings.
+fn fields_of(file: &str, structure: &str) -> Vec<String> {
+    let code = page(format!("src/settings/{file}.rs"));
+    let inside = code.split(&format!("{structure} {{")).nth(1).and_then(|rest| rest.split("\n}").next());
+    let lines = inside.unwrap_or_else(|| panic!("{structure}")).lines().map(str::trim);
+    let named = lines.filter(|line| !line.starts_with(['#', '/'])).filter_map(|line| line.split_once(": "));
+    named.map(|(name, _)| name.trim_start_matches("pub ").to_owned()).collect()
+}
+
 #[test]
 fn the_page_of_the_configuration_names_every_key_and_no_other() {
     let world = World::new();
     let mut keys = BTreeSet::new();
     assert!(accepted(&world, &[], &mut keys));
     assert!(keys.len() > 40, "{keys:?}");
-    let definition = page("src/settings/campaigns.rs");
-    let definition = definition.split("pub struct Definition {").nth(1).and_then(|rest| rest.split("\n}").next());
-    let fields =
-        definition.expect("the keys of a campaign").lines().filter_map(|line| line.trim().strip_prefix("pub "));
-    let fields: Vec<String> =
-        fields.map(|field| format!("[[campaign]].{}", field.split(':').next().unwrap())).collect();
-    assert!(fields.len() > 12, "{fields:?}");
-    keys.extend(fields);
+    // Tables of which there may be several, each by what it is read into.
+    for (table, file, structure) in [
+        ("[[campaign]]", "campaigns", "pub struct Definition"),
+        ("[[detect.step]]", "detect", "struct StepTable"),
+        ("[[detect.step.variant]]", "detect", "struct VariantTable"),
+        ("[[coupon]]", "bounds", "struct CouponTable"),
+    ] {
+        let fields = fields_of(file, structure);
+        assert!(fields.len() > 3, "{table}: {fields:?}");
+        keys.extend(fields.into_iter().map(|field| format!("{table}.{field}")));
+    }
+    keys.retain(|key| !["detect.step", "coupon", "[[detect.step]].variant"].contains(&key.as_str()));
     let documented = documented();
     let named: BTreeSet<String> = documented.keys().cloned().collect();
     assert_eq!(named.symmetric_difference(&keys).collect::<Vec<_>>(), [""; 0], "on the page alone, or accepted alone");
@@ -392,7 +456,7 @@ fn what_the_page_calls_required_is_required() {
 }
 
 /// Each default that the page gives, and the place in the code that it comes from. Who changes the one finds the other.
-const DEFAULTS: [(&str, &str, &str); 39] = [
+const DEFAULTS: [(&str, &str, &str); 56] = [
     ("trusted_file_systems", "[]", "#[serde(default)]\n    trusted_file_systems: Vec<String>"),
     ("shop.locale", "\"en\"", "None => Locale::ENGLISH"),
     ("shop.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
@@ -425,6 +489,23 @@ const DEFAULTS: [(&str, &str, &str); 39] = [
     ("detect.max_per_run", "1000", "detect.max_per_run.unwrap_or(1000)"),
     ("detect.subject", "the language's own", "unwrap_or_else(|| \"{{ text.subject }}\".into())"),
     ("detect.template", "built in", "`None` means the template that is built in."),
+    ("detect.exclude_sku", "[]", "#[serde(default)]\n    exclude_sku: Vec<String>"),
+    ("detect.exclude_category", "[]", "#[serde(default)]\n    exclude_category: Vec<String>"),
+    ("detect.exclude", "\"only\"", "#[default]\n    Only"),
+    ("[[detect.step]].until", "detect.max_age", "table.until.map_or(max_age"),
+    ("[[detect.step]].subject", "detect.subject", "table.subject.map_or_else(|| detect.subject.clone()"),
+    ("[[detect.step]].template", "detect.template", "or_else(|| detect.template.clone())"),
+    ("[[detect.step.variant]].weight", "1", "table.weight.unwrap_or(1)"),
+    ("[[detect.step.variant]].subject", "the step's", "table.subject.map_or_else(|| subject.clone()"),
+    ("[[detect.step.variant]].template", "the step's", "own.or_else(|| template.clone())"),
+    ("send_window.days", "every day", "None => EVERY_DAY.to_vec()"),
+    ("send_window.spread", "none at all", "map_or(Ok(Duration::ZERO), span::parse)"),
+    ("caps.per_person", "[]", "#[serde(default)]\n    per_person: Vec<String>"),
+    ("[[coupon]].min_validity", "\"48h\"", "MIN_VALIDITY: TimeDelta = TimeDelta::hours(48)"),
+    ("[[coupon]].when_empty", "\"wait\"", "#[serde(default)]\n    when_empty: WhenEmpty"),
+    ("[[coupon]].warn_below", "100", "WARN_BELOW: u64 = 100"),
+    ("[[campaign]].send_window", "[send_window]", "send_window: self.send_window()?"),
+    ("attribution.window", "\"5d\"", "Duration::from_secs(5 * 24 * 60 * 60)"),
     ("holdout.kinds", "[\"cart\"]", "vec![Kind::Cart]"),
     ("campaigns.file", "campaigns.toml beside this file, if it exists", "Some(self.at(\"campaigns.toml\"))"),
     ("campaigns.min_gap", "\"10m\"", "min_gap: minutes(10)"),
@@ -440,7 +521,7 @@ const DEFAULTS: [(&str, &str, &str); 39] = [
 
 #[test]
 fn every_default_on_the_page_is_the_codes() {
-    let code = ["mod", "file", "server", "campaigns", "detect", "recovery"]
+    let code = ["mod", "file", "checker", "server", "campaigns", "detect", "bounds", "recovery"]
         .map(|name| page(format!("src/settings/{name}.rs")))
         .join("\n");
     let mut documented = documented();
@@ -607,8 +688,9 @@ fn every_command_on_a_page_is_one_of_the_program() {
             if command.starts_with("--") && !path.first().is_some_and(|first| known.contains(first)) {
                 path.clear();
             }
-            let is_group =
-                path.first().is_some_and(|first| ["campaign", "import", "suppress"].contains(&first.as_str()));
+            let is_group = path
+                .first()
+                .is_some_and(|first| ["campaign", "coupon", "import", "suppress"].contains(&first.as_str()));
             path.truncate(if is_group { 2 } else { 1 });
             let help = helps.get(&path).and_then(Option::as_ref);
             let help = help.unwrap_or_else(|| panic!("{name}: there is no `mailonce {}`", path.join(" ")));
@@ -630,11 +712,12 @@ fn init_writes_a_line_for_every_key() {
     for key in documented().keys().filter(|key| !key.starts_with("[[")) {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
         // These tables are for what few need: the defaults of every campaign, and comparisons.
-        if ["campaigns", "holdout"].contains(&table) {
+        if ["campaigns", "holdout", "attribution"].contains(&table) {
             continue;
         }
-        assert!(starter.contains(&format!("\n[{table}]")) || table.is_empty(), "`init` writes no [{table}]");
-        let set = [format!("\n{name} = "), format!("\n# {name} = "), format!("or {name} = ")];
+        let is_there = [format!("\n[{table}]"), format!("\n#[{table}]")].iter().any(|text| starter.contains(text));
+        assert!(is_there || table.is_empty(), "`init` writes no [{table}]");
+        let set = [format!("\n{name} = "), format!("\n#{name} = "), format!("\n# {name} = "), format!("or {name} = ")];
         assert!(set.iter().any(|text| starter.contains(text)), "`init` does not write {key}");
     }
 }

@@ -267,16 +267,3 @@ fn a_shop_of_which_no_row_can_be_used_is_found_with_the_first() {
     let what = "none can be used: 1 bad row, the first: the consent \"ja\" is neither true nor false (write 1 or 0)";
     finds(&world, "warn", "carts", what);
 }
-
-#[test]
-fn a_pool_that_runs_out_of_codes_is_found() {
-    let server = accepting();
-    let pool: toml::Table = "[[coupon]]\nname = 'comeback'\nwarn_below = 2\n".parse().unwrap();
-    let world = World::new().smtp(&server).set("coupon", pool["coupon"].clone()).init();
-    finds(&world, "warn", "coupons", "the pool comeback has no coupon code left");
-    for (codes, what) in [("code\nA\n", "has 1 coupon code left (warn_below = 2)"), ("code\nB\n", "has codes")] {
-        world.write("codes.csv", codes);
-        world.ok(["coupon", "import", "comeback", "codes.csv"]);
-        world.ok(["doctor"]).says(what);
-    }
-}

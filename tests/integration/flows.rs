@@ -264,6 +264,7 @@ fn nothing_leaves_outside_the_send_window_and_what_waited_leaves_spread_when_it_
     let world = World::new().carts((1..=20).map(|n| Cart::of(&format!("c{n}")).updated("2026-03-01T20:30:00Z")));
     let world = world.smtp(&server).set("send_window.hours", "08:00-21:00").set("send_window.spread", "30m");
     let world = world.set("shop.timezone", "Europe/Berlin").now("2026-03-01T21:30:00Z").init();
+    world.ok(["detect", "--dry-run"]).says("19.90 EUR, not before 2026-03-02T07:00:00Z");
     detect_at(&world, &["2026-03-01T21:30:00Z", "2026-03-02T06:59:59Z"]);
     world.has([("planned", 20)]);
     let places = world.number("SELECT count(DISTINCT not_before) FROM message WHERE not_before >= '2026-03-02T07:00:00Z' AND not_before < '2026-03-02T07:30:00Z'");
@@ -564,4 +565,64 @@ fn a_shopper_has_a_zone_and_goods_have_a_category_where_the_shop_says() {
     world.exits(1, ["detect"]).says("no IANA zone").says("go by the shop's clock");
     assert_eq!(server.recipients(), ["west@example.com"]);
     world.has([("planned", 2), ("sent", 1)]);
+}
+
+#[test]
+fn doctor_tells_of_a_pool_that_is_low_and_of_a_campaign_that_uses_up_a_cap() {
+    let server = Server::start(Plan::accepting());
+    let definition = crate::support::definition("daily", "every = \"day\"\ntime = \"09:00\"");
+    let world = World::with_campaigns(&definition).smtp(&server).set("caps.per_person", caps(&["3 in 3d", "9 in 7d"]));
+    let world = with_coupons(world, "warn_below = 2").init();
+    world.audience("audience.csv", "email,name\na@example.com,A\n");
+    import_codes(&world, "code\nA\n");
+    let said = world.run(["doctor"]);
+    said.says("comeback: 1 code can be given now").says("campaign daily opens 3 times within 3d 0h");
+    assert!(!said.output().contains("within 7d 0h"), "{}", said.output());
+    import_codes(&world, "code\nB\nC\n");
+    world.run(["doctor"]).says("ok    coupons        comeback: 3 codes can be given now");
+}
+
+#[test]
+fn of_two_carts_with_the_same_contents_the_one_touched_last_stands_for_both() {
+    let server = Server::start(Plan::accepting());
+    let older = Cart::of("c1").email("a@example.com").updated("2026-03-01T08:00:00Z");
+    let world = three_steps(World::new().cart(older).smtp(&server)).now("2026-03-03T20:00:00Z").init();
+    world.put(Cart::of("c2").email("a@example.com").updated("2026-03-03T18:00:00Z"));
+    // By the older one's clock, the second step would be too late by now.
+    detect_at(&world, &["2026-03-03T20:00:00Z", "2026-03-04T10:00:00Z", "2026-03-04T19:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second sent"]);
+    audit(&world);
+}
+
+#[test]
+fn a_cart_that_was_touched_again_after_its_message_takes_the_place_of_another() {
+    let server = Server::start(Plan::accepting());
+    let a = Cart::of("a").email("a@example.com").updated("2026-03-01T08:00:00Z");
+    let world = three_steps(World::new().cart(a).smtp(&server)).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z"]);
+    world.put(Cart::of("b").email("a@example.com").updated("2026-03-01T10:00:00Z").item("X", "Other", 1, "5.00"));
+    detect_at(&world, &["2026-03-01T11:00:00Z"]);
+    // Both have got their first; then a is touched, and b after it.
+    world.touch("a", "2026-03-01T12:00:00Z");
+    world.touch("b", "2026-03-01T13:00:00Z");
+    detect_at(&world, &["2026-03-02T12:00:00Z", "2026-03-02T13:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "reminder sent", "second skipped: superseded", "second sent"]);
+    audit(&world);
+}
+
+#[test]
+fn a_later_touch_between_planning_and_the_window_counts_for_the_next_step_too() {
+    let server = Server::start(Plan::accepting());
+    let world = shop(&server).set("send_window.hours", "08:00-21:00").now("2026-03-01T21:30:00Z").init();
+    world.touch("c1", "2026-03-01T20:30:00Z");
+    detect_at(&world, &["2026-03-01T21:30:00Z"]);
+    assert_eq!(steps(&world), ["reminder planned"]);
+    world.touch("c1", "2026-03-02T07:50:00Z");
+    detect_at(&world, &["2026-03-02T08:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder planned"], "it is an hour after the last touch");
+    detect_at(&world, &["2026-03-02T08:50:00Z", "2026-03-03T07:55:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second planned"], "due since 07:50, and it opens at 08:00");
+    detect_at(&world, &["2026-03-03T08:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second sent"]);
+    audit(&world);
 }

@@ -27,6 +27,7 @@ fn in_an_empty_folder_it_makes_configuration_template_and_ledger() {
     let ran = world.ok(["init"]);
     assert_eq!(names(&world), ["mailonce.db", "mailonce.db.lock", "mailonce.toml", "templates"]);
     ran.says("made mailonce.toml").says("made templates/cart.html").says("made mailonce.db").says("next: edit");
+    ran.says("made templates/second.html").says("made templates/last.html");
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(world.path("mailonce.db")).unwrap().permissions().mode() & 0o777, 0o600);
     let status = world.ok(["status", "--json"]).json();
@@ -101,4 +102,55 @@ fn a_configuration_in_another_folder_is_made_there() {
     }
     let world = world.env("MAILONCE_CONFIG", "etc/shop/mailonce.toml");
     world.ok(["status"]).says("live ledger etc/shop/mailonce.db");
+}
+
+/// Takes the comment signs from what is offered as a whole: the lines with a `#` and no space behind it.
+fn with_what_is_offered(world: &World) -> String {
+    let config = std::fs::read_to_string(world.path("mailonce.toml")).unwrap();
+    let is_offered = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+    assert!(config.lines().filter(is_offered).count() > 15, "{config}");
+    let lines = config.lines().map(|line| if is_offered(&line) { &line[1..] } else { line });
+    let config = lines.collect::<Vec<_>>().join("\n");
+    std::fs::write(world.path("mailonce.toml"), &config).unwrap();
+    config
+}
+
+#[test]
+fn the_flow_that_it_offers_works_as_it_stands() {
+    let world = World::new().cart(Cart::of("c1")).now("2026-03-02T08:00:00Z");
+    std::fs::remove_file(world.path("mailonce.toml")).unwrap();
+    world.ok(["init", "--rehearsal"]);
+    let config = with_what_is_offered(&world);
+    for offered in ["\n[[detect.step]]\n", "\nmax_age = \"5d\"", "\n[caps]", "\nper_person = [", "\n[send_window]"] {
+        assert!(config.contains(offered), "{offered}: {config}");
+    }
+    std::fs::write(
+        world.path("mailonce.toml"),
+        config.replace("[detect]", "[detect]\nsince = \"2026-01-01T00:00:00Z\""),
+    )
+    .unwrap();
+    let doctor = world.run(["doctor"]);
+    assert!(!doctor.output().contains("FAIL"), "{doctor}");
+    world.ok(["detect", "--dry-run"]).says("would send  cart c1");
+    // Without a gap, from its first hour to its last.
+    for at in ["2026-03-02T09:00:00Z", "2026-03-03T09:00:00Z", "2026-03-05T09:00:00Z"] {
+        world.set_now(at);
+        world.ok(["detect"]);
+    }
+    let subjects: Vec<String> = world
+        .outbox()
+        .iter()
+        .flat_map(|(_, mail)| String::from_utf8_lossy(mail).lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| line.strip_prefix("Subject: ").map(str::to_owned))
+        .collect();
+    for subject in ["You left something behind", "Your cart is still here", "A last reminder of your cart"] {
+        assert!(subjects.iter().any(|found| found == subject), "{subjects:?}");
+    }
+    assert_eq!(subjects.len(), 3);
+    for step in ["second", "last"] {
+        world.ok(["preview", "--step", step]);
+        let heading = std::fs::read_to_string(world.path("preview/message.html")).unwrap();
+        let heading = heading.split("<h1").nth(1).and_then(|rest| rest.split("</h1>").next()).unwrap().to_owned();
+        assert!(!heading.contains("You left something behind"), "{step}: {heading}");
+    }
 }

@@ -157,9 +157,19 @@ fn the_file_that_init_writes_speaks_every_language_until_its_words_are_replaced(
     world.ok(["preview", "--locale", "pl"]).says("Subject: Twój koszyk na Ciebie czeka");
     // All words are the shop's own now, and in one language.
     let mut own = built_in;
-    for word in
-        ["title", "preview", "heading", "greeting", "lead", "total", "button", "no_button", "reason", "unsubscribe"]
-    {
+    for word in [
+        "title",
+        "preview",
+        "heading",
+        "greeting",
+        "lead",
+        "code",
+        "total",
+        "button",
+        "no_button",
+        "reason",
+        "unsubscribe",
+    ] {
         own = own.replace(&format!("{{{{ text.{word} }}}}"), "Mine");
     }
     world.write("cart.html", &own);

@@ -447,3 +447,167 @@ fn every_shop_has_a_page_and_a_fixture() {
         assert!(in_repository(format!("tests/fixtures/shops/{name}/expected.tsv")).is_file(), "{name}");
     }
 }
+
+/// What someone ordered after the mail about the first cart, and what is made of it.
+struct Sale {
+    name: &'static str,
+    engine: Engine,
+    edits: &'static [(&'static str, &'static str)],
+    /// Orders of the last five days in the fixture that are found.
+    found: u64,
+    /// At 2026-03-01T12:30:00Z.
+    ordered: &'static str,
+    recovered: &'static str,
+    cancelled: &'static str,
+}
+
+const ASSUMED: (&str, &str) = ("# consent = ", "consent = \"assumed\"");
+
+const SALES: [Sale; 12] = [
+    Sale {
+        name: "magento2",
+        engine: Engine::MariaDb,
+        edits: &[("# stores = ", "stores = [1, 2, 3]"), ASSUMED],
+        found: 5,
+        ordered: "INSERT INTO sales_order (entity_id, state, store_id, customer_email, quote_id, grand_total, order_currency_code, created_at, updated_at)
+                  VALUES (77, 'processing', 1, 'guest@example.com', 1, 71.5, 'EUR', '2026-03-01 12:30:00', '2026-03-01 12:30:00')",
+        recovered: "cart 71.50 EUR",
+        cancelled: "UPDATE sales_order SET state = 'canceled' WHERE entity_id = 77",
+    },
+    Sale {
+        name: "woocommerce",
+        engine: Engine::MariaDb,
+        edits: &[ASSUMED],
+        found: 2,
+        ordered: "UPDATE wp_wc_orders SET status = 'wc-processing', total_amount = 71.5, date_updated_gmt = '2026-03-01 12:30:00' WHERE id = 1;
+                  UPDATE wp_wc_order_operational_data SET date_paid_gmt = '2026-03-01 12:30:00' WHERE order_id = 1",
+        recovered: "cart 71.50 EUR",
+        cancelled: "UPDATE wp_wc_orders SET status = 'wc-cancelled' WHERE id = 1",
+    },
+    Sale {
+        name: "woocommerce-cartflows",
+        engine: Engine::MariaDb,
+        edits: &[("the zone of the shop's clock", "timezone = \"Europe/Berlin\""), ASSUMED],
+        found: 2,
+        ordered: "INSERT INTO wp_wc_orders (id, status, currency, type, total_amount, billing_email, date_created_gmt, date_updated_gmt)
+                  VALUES (77, 'wc-on-hold', 'EUR', 'shop_order', 71.5, 'guest@example.com', '2026-03-01 12:30:00', '2026-03-01 12:30:00')",
+        recovered: "person 71.50 EUR",
+        cancelled: "UPDATE wp_wc_orders SET status = 'wc-cancelled' WHERE id = 77",
+    },
+    Sale {
+        name: "odoo",
+        engine: Engine::Postgres,
+        edits: &[ASSUMED],
+        found: 4,
+        ordered: "UPDATE sale_order SET state = 'sale', amount_total = 71.5, date_order = '2026-03-01 12:30' WHERE id = 1",
+        recovered: "cart 71.50 EUR",
+        cancelled: "UPDATE sale_order SET state = 'cancel' WHERE id = 1",
+    },
+    Sale {
+        name: "solidus",
+        engine: Engine::Postgres,
+        edits: &[ASSUMED],
+        found: 4,
+        ordered: "UPDATE spree_orders SET state = 'complete', total = 71.5, completed_at = '2026-03-01 12:30', updated_at = '2026-03-01 12:30' WHERE id = 1",
+        recovered: "cart 71.50 EUR",
+        cancelled: "UPDATE spree_orders SET canceled_at = '2026-03-01 12:31' WHERE id = 1",
+    },
+    Sale {
+        name: "spree",
+        engine: Engine::Postgres,
+        edits: &[ASSUMED],
+        found: 4,
+        ordered: "UPDATE spree_orders SET state = 'complete', total = 71.5, completed_at = '2026-03-01 12:30', updated_at = '2026-03-01 12:30' WHERE id = 1",
+        recovered: "cart 71.50 EUR",
+        cancelled: "UPDATE spree_orders SET canceled_at = '2026-03-01 12:31' WHERE id = 1",
+    },
+    Sale {
+        name: "sylius",
+        engine: Engine::MariaDb,
+        edits: &[ASSUMED],
+        found: 3,
+        ordered: "UPDATE sylius_order SET state = 'new', total = 7150, checkout_completed_at = '2026-03-01 12:30:00', updated_at = '2026-03-01 12:30:00' WHERE id = 1",
+        recovered: "cart 71.50 EUR",
+        cancelled: "UPDATE sylius_order SET state = 'cancelled' WHERE id = 1",
+    },
+    Sale {
+        name: "opencart",
+        engine: Engine::MariaDb,
+        edits: &[("the zone of the shop's clock", "timezone = \"Asia/Kolkata\""), ASSUMED],
+        found: 3,
+        ordered: "INSERT INTO oc_order (order_id, store_url, firstname, email, total, order_status_id, currency_code, currency_value, date_added, date_modified)
+                  VALUES (77, '', '', 'guest@example.com', 35.75, 1, 'EUR', 2, '2026-03-01 18:00:00', '2026-03-01 18:00:00')",
+        recovered: "person 71.50 EUR",
+        cancelled: "UPDATE oc_order SET order_status_id = 7 WHERE order_id = 77",
+    },
+    Sale {
+        name: "saleor",
+        engine: Engine::Postgres,
+        edits: &[("base_url = ", "base_url = \"https://front.example/\""), ASSUMED],
+        found: 4,
+        ordered: "INSERT INTO order_order (id, created_at, status, user_email, total_gross_amount, checkout_token)
+                  VALUES ('00000000-0000-0000-0000-000000000077', '2026-03-01 12:30Z', 'unfulfilled', 'guest@example.com', 71.5, 'a58739dc-9e4e-5087-981f-c0edf6e76f38')",
+        recovered: "cart 71.50 EUR",
+        cancelled: "UPDATE order_order SET status = 'canceled' WHERE total_gross_amount = 71.5",
+    },
+    Sale {
+        name: "medusa2",
+        engine: Engine::Postgres,
+        edits: &[("base_url = ", "base_url = \"https://front.example\""), ASSUMED],
+        found: 4,
+        ordered: "INSERT INTO \"order\" (id, email, created_at) VALUES ('order_77', 'guest@example.com', '2026-03-01 12:30Z');
+                  INSERT INTO order_cart VALUES ('order_77', 'cart_1', 'ordercart_77', NULL)",
+        recovered: "cart -",
+        cancelled: "UPDATE \"order\" SET canceled_at = '2026-03-01 12:31Z' WHERE id = 'order_77'",
+    },
+    Sale {
+        name: "prestashop8",
+        engine: Engine::MariaDb,
+        edits: &[("the zone of the shop's clock", "timezone = \"Europe/Paris\""), ASSUMED],
+        found: 5,
+        ordered: "INSERT INTO ps_orders (id_order, id_customer, id_cart, current_state, total_paid, date_add)
+                  SELECT 77, id_customer, 1, 2, 71.5, '2026-03-01 13:30:00' FROM ps_cart WHERE id_cart = 1",
+        recovered: "cart 71.50 EUR",
+        cancelled: "UPDATE ps_orders SET current_state = 6 WHERE id_order = 77",
+    },
+    Sale {
+        name: "shopware6",
+        engine: Engine::MariaDb,
+        edits: &[ASSUMED],
+        found: 3,
+        ordered: "SET @live = UNHEX('0FA91CE3E96A4BC2BE4BD9CE752C3425');
+                  INSERT INTO `order` VALUES (UNHEX(MD5('77')), @live, UNHEX(MD5('open')), UNHEX(MD5('EUR')), 71.5, '2026-03-01 12:30:00');
+                  INSERT INTO order_customer SELECT UNHEX(MD5('c77')), @live, u.id, UNHEX(MD5('77')), @live, u.email
+                  FROM cart c JOIN sales_channel_api_context x ON x.token = c.token JOIN customer u ON u.id = x.customer_id WHERE u.email = 'guest@example.com'",
+        recovered: "person 71.50 EUR",
+        cancelled: "UPDATE `order` SET state_id = UNHEX(MD5('cancelled')) WHERE amount_total = 71.5",
+    },
+];
+
+#[test]
+fn the_orders_of_every_shop_are_held_against_the_mail() {
+    for Sale { name, engine, edits, found, ordered, recovered, cancelled } in SALES {
+        let Some(set) = Set::up(name, engine, "shop.sql", edits) else { continue };
+        let config = set.world.path("mailonce.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text + "\n[attribution]\nwindow = \"5d\"\n").unwrap();
+        let said = set.world.run(["doctor"]);
+        assert!(said.output().contains(&format!(" {found} orders since 2026-02-24T12:00:00Z")), "{name}: {said}");
+        assert_eq!(said.output().contains("none has a total"), recovered.ends_with('-'), "{name}: {said}");
+        set.world.run(["detect"]);
+        let now = |sql: &str, at: &str| {
+            set.database.run(sql);
+            set.world.set_now(at);
+            set.world.run(["detect"]);
+            let rows = set.world.rows(
+                "SELECT how || ' ' || coalesce(value || ' ' || currency, '-') AS what, status FROM recovery
+                 WHERE ordered_at = '2026-03-01T12:30:00Z'",
+            );
+            assert_eq!(rows.len(), 1, "{name}: {rows:?}\n{}", set.world.report());
+            (rows[0]["what"].clone().unwrap(), rows[0]["status"].clone().unwrap())
+        };
+        assert_eq!(now(ordered, "2026-03-01T12:40:00Z"), (recovered.into(), "placed".into()), "{name}");
+        assert_eq!(now(cancelled, "2026-03-01T12:50:00Z"), (recovered.into(), "cancelled".into()), "{name}");
+        set.world.ok(["audit"]);
+    }
+}

@@ -87,6 +87,44 @@ fn status_counts_what_stands() {
     world.ok(["status"]).says("detect: 1 run with nothing to do, the latest run 2 at 2026-03-01T12:01:00Z");
 }
 
+/// Two steps, the second with a code of a pool.
+fn in_steps() -> World {
+    let table: toml::Table = "[[step]]\nname = 'reminder'\nafter = '60m'\n\
+                              [[step]]\nname = 'second'\nafter = '24h'\ncoupon = 'comeback'\n"
+        .parse()
+        .unwrap();
+    let pool: toml::Table = "[[coupon]]\nname = 'comeback'\nwarn_below = 2\nmin_validity = '1h'\n".parse().unwrap();
+    let world = World::new().carts([Cart::of("c1"), Cart::of("c2")]).set("detect.max_age", "5d");
+    world.set("detect.step", table["step"].clone()).set("coupon", pool["coupon"].clone())
+}
+
+#[test]
+fn status_and_log_know_steps_and_pools() {
+    let server = Server::start(Plan::accepting());
+    let world = in_steps().smtp(&server).now("2026-03-01T09:00:00Z").init();
+    world.write("codes.csv", "code\nA\nB\nC\nD\n");
+    world.ok(["coupon", "import", "comeback", "codes.csv"]);
+    world.ok(["detect"]);
+    world.ok(["status"]).says("by step   sent in the last 7 days: reminder 2, second 0\n").says("comeback: 4 left\n");
+    world.remove("c2");
+    world.set_now("2026-03-02T09:00:00Z");
+    world.run(["detect"]);
+    world.ok(["status"]).says("reminder 2, second 1").says("coupons   comeback: 3 left\n");
+    assert_eq!(listed(&world, &["--step", "second"]), ["c1"]);
+    assert_eq!(listed(&world, &["--step", "reminder"]), ["c1", "c2"]);
+    assert_eq!(listed(&world, &["--step", "lost"]), [] as [&str; 0]);
+    world.configure("coupon", toml::Value::Array(vec!["name = 'comeback'".parse::<toml::Table>().unwrap().into()]));
+    world.ok(["status"]).says("comeback: 3 left; below 100: `mailonce coupon import comeback FILE`");
+    // A week after the first, only the second counts; and without steps nothing is said of them.
+    world.set_now("2026-03-08T12:00:00Z");
+    let json = world.ok(["status", "--json"]).json();
+    let steps = serde_json::json!([{ "step": "reminder", "last_7_days": 0 }, { "step": "second", "last_7_days": 1 }]);
+    assert_eq!(json["steps"], steps);
+    assert_eq!(json["coupons"], serde_json::json!([{ "pool": "comeback", "free": 3, "warn_below": 100 }]));
+    let world = world.unset("detect.step");
+    assert!(!world.ok(["status"]).output().contains("by step"));
+}
+
 #[test]
 fn status_names_the_run_under_way() {
     let server = Server::start(Plan::accepting().at(Stage::Dot, Act::Hang));

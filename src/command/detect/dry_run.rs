@@ -3,7 +3,9 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::feed::{LastLook, QUIET, last_look};
+use super::super::holds::Hold;
+use super::feed::hold;
+use super::last_look::{LastLook, QUIET, last_look};
 use super::planning::{Look, NO_ADDRESS, WAITS};
 use super::{Context, plan_rules};
 use crate::cli;
@@ -32,6 +34,8 @@ struct WouldSend {
     value: String,
     /// Already planned by an earlier run, and due.
     planned_before: bool,
+    /// It waits until then: for the send window, or a cap.
+    not_before: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,7 +67,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     let mut source = source::open(&settings.source)?;
     let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
     let found = look.read(source.as_mut(), &ledger)?;
-    let decided = look.decide(source.as_mut(), &ledger, &plan_rules(settings, &ledger)?, u64::MAX)?;
+    let rules = plan_rules(settings, &ledger)?;
+    let decided = look.decide(source.as_mut(), &ledger, &rules, u64::MAX)?;
     let decided = decided.unwrap_or_default();
     let mut report = DryRun {
         would_send: Vec::new(),
@@ -83,6 +88,21 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
         };
         let (reason, detail) = match look {
             LastLook::Same(cart) => {
+                let not_before = match hold(settings, &ledger, &due, &cart, now)? {
+                    Hold::Free => None,
+                    Hold::Until { at, .. } => Some(instant::text(at)),
+                    Hold::Never(reason) => {
+                        let detail = "the message planned earlier would be skipped".to_owned();
+                        let reason = reason.word().to_owned();
+                        report.left_out.push(LeftOut {
+                            cart_id: due.cart_id,
+                            cart_hash: due.cart_hash,
+                            reason,
+                            detail,
+                        });
+                        continue;
+                    }
+                };
                 let value = cart.value().map_or_else(|| NO_TOTAL.into(), |value| value.display());
                 report.would_send.push(WouldSend {
                     cart_id: due.cart_id,
@@ -91,6 +111,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
                     cart_hash: due.cart_hash,
                     value,
                     planned_before: true,
+                    not_before,
                 });
                 continue;
             }
@@ -118,6 +139,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
             return;
         }
         if verdict == "plan" {
+            let leaves_at = rules.opens(cart, now);
             report.would_send.push(WouldSend {
                 cart_id: cart.cart_id.clone(),
                 identity: cart.identity.clone(),
@@ -128,6 +150,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
                     value => format!("{value} {}", cart.currency),
                 },
                 planned_before: false,
+                not_before: (leaves_at > now).then(|| instant::text(leaves_at)),
             });
         } else {
             report.left_out.push(LeftOut {
@@ -157,9 +180,10 @@ fn say(
     let output = context.output;
     for mail in &report.would_send {
         let planned = if mail.planned_before { " (planned earlier)" } else { "" };
+        let from = mail.not_before.as_ref().map_or_else(String::new, |at| format!(", not before {at}"));
         let hash = short_hash(&mail.cart_hash);
         output.print(format!(
-            "would send  cart {} ({hash}) to {}, {}{planned}",
+            "would send  cart {} ({hash}) to {}, {}{from}{planned}",
             mail.cart_id, mail.recipient, mail.value
         ));
     }

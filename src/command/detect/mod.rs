@@ -2,6 +2,8 @@
 
 mod dry_run;
 mod feed;
+mod last_look;
+mod orders;
 mod planning;
 
 use std::collections::BTreeMap;
@@ -42,6 +44,8 @@ struct CartReport {
     bad_rows: u64,
     /// Carts that the time budget left for a later run to decide about.
     undecided: u64,
+    /// Orders that followed a message, as the shop shows by now, and that were not known.
+    recovered: u64,
 }
 
 impl Report for CartReport {
@@ -62,7 +66,7 @@ impl Report for CartReport {
                 reasons.push_str(&format!("{comma}{}", count(self.bad_rows, "bad row")));
             }
             let why = if reasons.is_empty() { "none abandoned within max_age".to_owned() } else { reasons };
-            output.tell(format!("nothing to send: {looked}: {why}"));
+            output.tell(format!("nothing to send: {looked}: {why}{}", self.recoveries()));
             return;
         }
         let mut line = self.delivered.line(past_tense);
@@ -72,6 +76,7 @@ impl Report for CartReport {
         if self.bad_rows > 0 {
             line.push_str(&format!("; bad rows: {}", self.bad_rows));
         }
+        line.push_str(&self.recoveries());
         line.push_str(&self.delivered.why_it_stopped());
         output.tell(format!("{line} ({looked})"));
     }
@@ -137,16 +142,16 @@ fn find_and_deliver(
     let due = run.ledger.count_due_carts(now)?;
     if sending.stop.cause().is_some() || due == 0 {
         report.delivered.take(summary);
-        report.note_undecided();
-        return Ok(());
-    }
-    let mut feed = CartFeed::new(sending.context, letters, sending.settings, source.as_mut(), now);
-    sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
-    report.delivered.still_due = run.ledger.count_due_carts(now)?;
-    if report.delivered.put_back > 0 {
-        report.delivered.waiting = run.ledger.waiting(WaitingFor::Carts, now)?.messages;
+    } else {
+        let mut feed = CartFeed::new(sending.context, letters, sending.settings, source.as_mut(), now);
+        sending.deliver(run, &mut feed, due, summary, &mut report.delivered)?;
+        report.delivered.still_due = run.ledger.count_due_carts(now)?;
+        if report.delivered.put_back > 0 {
+            report.delivered.waiting = run.ledger.waiting(WaitingFor::Carts, now)?.messages;
+        }
     }
     report.note_undecided();
+    orders::look(sending, source.as_mut(), run, report)?;
     Ok(())
 }
 
@@ -185,6 +190,15 @@ fn tell_of_a_long_look(
 }
 
 impl CartReport {
+    /// `; 2 orders followed a mail`; nothing when none did.
+    fn recoveries(&self) -> String {
+        if self.recovered == 0 {
+            String::new()
+        } else {
+            format!("; {} followed a mail", count(self.recovered, "order"))
+        }
+    }
+
     /// Says in the record of the run that it did not decide about every cart.
     fn note_undecided(&mut self) {
         if self.undecided > 0 {

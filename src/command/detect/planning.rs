@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use chrono::TimeDelta;
 
-use super::feed::{QUIET, is_quiet_after_order};
+use super::last_look::{QUIET, is_quiet_after_order};
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::flow::{Flow, Next};
 use crate::domain::instant::{self, Instant};
@@ -222,40 +222,13 @@ impl Look<'_> {
         judged: Judged,
         decided: &mut Decided,
     ) -> Result<()> {
-        let Judged { cart, standing, flow } = judged;
-        let among = |standing: Standing| match standing {
-            Standing::Free | Standing::Superseded { .. } => match ledger.standing_among_candidates(&cart, rules)? {
-                Standing::Free => Ok(standing),
-                stands => Ok(stands),
-            },
-            stands => Ok::<_, anyhow::Error>(stands),
-        };
-        let decides = matches!(standing, Standing::Free | Standing::Superseded { .. });
-        let is_for_twin =
-            flow.as_ref().is_some_and(|flow| decides || !flow.late.is_empty()) && ledger.has_later_twin(&cart)?;
-        let standing = if is_for_twin { Standing::InProgress } else { among(standing)? };
-        let mut has_late = flow.as_ref().is_some_and(|flow| !flow.late.is_empty());
-        let only_late = has_late && matches!(standing, Standing::Waits { .. } | Standing::Done);
-        has_late &= only_late || matches!(standing, Standing::Free | Standing::Superseded { .. });
-        let (verdict, detail) = match against(standing) {
-            // Of a cart that was ordered, nothing came too late.
-            Some(found) if only_late => {
-                self.look_again(source, &cart, flow.as_ref())?.map_or_else(|other| other, |_| found)
-            }
-            Some(found) => found,
-            None => {
-                decided.looked_at += 1;
-                match self.look_again(source, &cart, flow.as_ref())? {
-                    Err(found) => found,
-                    Ok(now) => match against_formerly(ledger, rules, self.now, &cart, &now)? {
-                        Some(found) => found,
-                        None if ledger.is_held_out(&cart, rules, flow.as_ref())? => (HELD_OUT, String::new()),
-                        None => (PLAN, String::new()),
-                    },
-                }
-            }
-        };
+        let (verdict, detail) = self.verdict_on(source, ledger, rules, &judged, decided)?;
+        let Judged { cart, flow, .. } = &judged;
+        // Of a cart that gets nothing for another reason, nothing came too late.
+        let has_late = flow.as_ref().is_some_and(|flow| !flow.late.is_empty())
+            && matches!(verdict, PLAN | HELD_OUT | SUPERSEDED | WAITS | DONE);
         decided.undecided -= 1;
+        decided.has_late |= has_late;
         match verdict {
             PLAN => {
                 decided.to_plan += 1;
@@ -272,12 +245,47 @@ impl Look<'_> {
                 self.say_left_out(&cart.cart_id, || cart.cart_hash.clone(), verdict);
             }
         }
-        has_late &= matches!(verdict, PLAN | SUPERSEDED | HELD_OUT | WAITS | DONE);
-        decided.has_late |= has_late;
         if self.record_left_out || has_late || matches!(verdict, PLAN | SUPERSEDED | HELD_OUT) {
             ledger.decide_candidate(cart.id, verdict, &detail, has_late)?;
         }
         Ok(())
+    }
+
+    /// What is to become of a candidate: by the ledger, by the others of this look, and by one more look at the shop.
+    fn verdict_on(
+        &self,
+        source: &mut dyn Source,
+        ledger: &Records,
+        rules: &PlanRules,
+        judged: &Judged,
+        decided: &mut Decided,
+    ) -> Result<Verdict> {
+        let Judged { cart, standing, flow } = judged;
+        let may_go = matches!(standing, Standing::Free | Standing::Superseded { .. });
+        let has_late = flow.as_ref().is_some_and(|flow| !flow.late.is_empty());
+        if flow.is_some() && (may_go || has_late) && ledger.has_later_twin(cart)? {
+            return Ok(against(Standing::InProgress).unwrap_or_default());
+        }
+        let among_others = if may_go { ledger.standing_among_candidates(cart, rules)? } else { Standing::Free };
+        let stands = if among_others == Standing::Free { standing.clone() } else { among_others };
+        if let Some(found) = against(stands) {
+            // What came too late is recorded only of a cart that still waits in the shop.
+            let is_looked_at = has_late && matches!(found.0, WAITS | DONE);
+            return Ok(match is_looked_at {
+                true => self.look_again(source, cart, flow.as_ref())?.err().unwrap_or(found),
+                false => found,
+            });
+        }
+        decided.looked_at += 1;
+        let now = match self.look_again(source, cart, flow.as_ref())? {
+            Err(found) => return Ok(found),
+            Ok(now) => now,
+        };
+        if let Some(found) = against_formerly(ledger, rules, self.now, cart, &now)? {
+            return Ok(found);
+        }
+        let is_held_out = ledger.is_held_out(cart, rules, flow.as_ref())?;
+        Ok((if is_held_out { HELD_OUT } else { PLAN }, String::new()))
     }
 
     fn say_left_out(&self, cart_id: &str, cart_hash: impl FnOnce() -> String, verdict: &str) {

@@ -14,7 +14,7 @@ use super::Context;
 use crate::cli;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Kind, Ledger, Records};
-use crate::mail::template::BUILT_IN_CART;
+use crate::mail::template::{BUILT_IN_CART, built_in_later};
 use crate::output::count;
 use crate::run_lock::{Found, RunLock};
 use crate::settings::Settings;
@@ -56,6 +56,11 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
         && write_missing(template, BUILT_IN_CART, 0o644)?
     {
         made.push(template.clone());
+    }
+    for (path, text) in templates_of_steps(&settings, fresh_config) {
+        if write_missing(&path, &text, 0o644)? {
+            made.push(path);
+        }
     }
     if Ledger::exists(&settings.ledger) {
         // Such as the log of an older system, put there before the configuration was made: that is the way on.
@@ -111,6 +116,15 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
     };
     context.output.print(next);
     Ok(Exit::Done)
+}
+
+/// The built-in templates of later steps, beside the first one's: all of them with a new configuration, which offers them as
+/// comments; else those that it names.
+fn templates_of_steps(settings: &Settings, all: bool) -> Vec<(PathBuf, String)> {
+    let Some(first) = &settings.detect.template else { return Vec::new() };
+    let is_named = |path: &PathBuf| settings.detect.steps.iter().any(|step| step.template.as_ref() == Some(path));
+    let beside = built_in_later().into_iter().map(|(name, text)| (first.with_file_name(name), text));
+    beside.filter(|(path, _)| all || is_named(path)).collect()
 }
 
 /// A lock file that remembers a ledger's runs means that the ledger was lost: a new one would mail everyone again.

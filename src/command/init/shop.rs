@@ -72,7 +72,7 @@ fn source(shop: &Shop) -> String {
         },
     );
     line(&format!("# html_names = {}", shop.html_names), "whether names are kept as HTML: `Salt &amp; Pepper`");
-    table.push_str("# carts, cart, ordered = '''SELECT …'''       # in place of the preset's queries, which `mailonce source queries` prints\n");
+    table.push_str("# carts, cart, ordered, orders = '''SELECT …'''       # in place of the preset's queries, which `mailonce source queries` prints\n");
     table
 }
 

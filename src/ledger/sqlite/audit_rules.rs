@@ -167,6 +167,19 @@ pub(super) const RULES: &[(&str, &str)] = &[
          FROM message AS m JOIN attempt AS a ON a.message = m.id WHERE m.reason = 'holdout'",
     ),
     (
+        // By the tries: what was resolved may have left again since.
+        "recovery_follows_its_message",
+        "SELECT 'the order of ' || r.ordered_at || ' counts for ' || m.message_id || ', which was not begun before it within its window'
+         FROM recovery AS r JOIN message AS m ON m.id = r.message
+         WHERE NOT EXISTS (SELECT 1 FROM attempt AS a WHERE a.message = m.id AND a.armed_at < r.ordered_at
+             AND unixepoch(r.ordered_at) - unixepoch(a.armed_at) <= r.window_seconds)",
+    ),
+    (
+        "one_order_one_message",
+        "SELECT 'an order counts for ' || count(DISTINCT message) || ' messages, one of them ' || min(message)
+         FROM recovery GROUP BY order_id HAVING count(*) > 1",
+    ),
+    (
         "steps_keep_distance",
         "SELECT m.message_id || ', step ' || m.step || ', was begun at ' || m.armed_at || ', right after another for the same address, of '
              || other.armed_at
@@ -181,6 +194,16 @@ pub(super) const RULES: &[(&str, &str)] = &[
                    - lag(unixepoch(armed_at), messages) OVER (PARTITION BY seconds, folded_address ORDER BY armed_at, id) AS apart
                FROM message CROSS JOIN cap WHERE armed_at IS NOT NULL)
          WHERE apart < seconds AND armed_at > since",
+    ),
+    (
+        "coupon_is_free_again",
+        "SELECT 'a code of the pool ' || pool || ' is kept by ' || message_id || ', which was decided against'
+         FROM coupon_code JOIN message AS m ON m.id = message
+         WHERE m.state = 'skipped' AND m.reason <> 'held_back'
+             AND NOT EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND armed_at IS NOT NULL)
+         UNION ALL
+         SELECT 'a code of the pool ' || pool || ' is not of the address that ' || message_id || ' is for'
+         FROM coupon_code AS c JOIN message AS m ON m.id = message WHERE c.folded_address <> m.folded_address",
     ),
     (
         "step_is_of_its_episode",

@@ -5,7 +5,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Row, RowIndex};
 
 use crate::domain::instant::{self, Instant, Recorded};
-use crate::domain::state::{CampaignStatus, Reason, State};
+use crate::domain::state::{CampaignStatus, How, OrderStatus, Reason, State};
 
 macro_rules! as_word {
     ($($name:ident)*) => {
@@ -27,7 +27,7 @@ macro_rules! as_word {
     };
 }
 
-as_word!(State Reason CampaignStatus);
+as_word!(State Reason CampaignStatus How OrderStatus);
 
 impl ToSql for Recorded {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -17,6 +17,13 @@ use crate::domain::message_key;
 use crate::failure::Failure;
 use crate::ledger::{Candidate, CodeFor, ImportedCodes, PlanRules, PoolState};
 
+/// Who claims a code: known by the address or, about a cart, by the shop's own name of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Person<'a> {
+    pub folded_address: &'a str,
+    pub identity: Option<&'a str>,
+}
+
 /// What a claim found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
@@ -83,7 +90,8 @@ impl Records {
             let mut without = Vec::new();
             for cart in &carts {
                 let Some((pool, leaves_at)) = pool_for(conn, cart, rules, now)? else { continue };
-                if had_one(conn, &cart.folded_address, pool, now)? {
+                let person = Person { folded_address: &cart.folded_address, identity: Some(&cart.identity) };
+                if had_one(conn, person, pool, now)? {
                     continue;
                 }
                 let free = match free.entry(&pool.name) {
@@ -195,7 +203,11 @@ impl Books<'_> {
         }
         self.0.write(Durability::Lazy, |tx| {
             tx.prepare_cached(FREE)?.execute([message])?;
-            let claim = claim(tx, folded_address, pool, now, now)?;
+            let identity: Option<String> = tx
+                .prepare_cached("SELECT identity FROM message WHERE id = ?1")?
+                .query_row([message], |row| row.get(0))?;
+            let person = Person { folded_address, identity: identity.as_deref() };
+            let claim = claim(tx, person, pool, now, now)?;
             if let Claim::Code(code) = claim {
                 give(tx, code, message, folded_address, now)?;
             }
@@ -233,12 +245,12 @@ fn code_of(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Option<(Coupon,
 /// Looks for a code for a message that leaves at `leaves_at`: of those that are valid for long enough, the one that ends first.
 pub(super) fn claim(
     tx: &Connection,
-    folded_address: &str,
+    person: Person<'_>,
     pool: &Pool,
     now: Instant,
     leaves_at: Instant,
 ) -> rusqlite::Result<Claim> {
-    if had_one(&Reading(tx), folded_address, pool, now)? {
+    if had_one(&Reading(tx), person, pool, now)? {
         return Ok(Claim::HadOne);
     }
     let found = tx
@@ -252,13 +264,16 @@ pub(super) fn claim(
 }
 
 /// Whether the person had a code of this pool so short a while ago that there is no other yet.
-fn had_one(conn: &Reading<'_>, folded_address: &str, pool: &Pool, now: Instant) -> rusqlite::Result<bool> {
+fn had_one(conn: &Reading<'_>, person: Person<'_>, pool: &Pool, now: Instant) -> rusqlite::Result<bool> {
     let Some(within) = pool.per_person else { return Ok(false) };
     conn.prepare_cached(
         "SELECT 1 FROM coupon_code
-         WHERE pool = ?1 AND folded_address = ?2 AND message IS NOT NULL AND claimed_at > ?3",
+         WHERE pool = ?1 AND folded_address = ?2 AND message IS NOT NULL AND claimed_at > ?3
+         UNION ALL
+         SELECT 1 FROM message AS m JOIN coupon_code AS c ON c.message = m.id
+         WHERE m.identity = ?4 AND m.cart_hash IS NOT NULL AND c.pool = ?1 AND c.claimed_at > ?3",
     )?
-    .exists((&pool.name, folded_address, instant::text(now - within)))
+    .exists((&pool.name, person.folded_address, instant::text(now - within), person.identity))
 }
 
 /// Gives a code to a message, within the transaction that found it.

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 
 use super::older::show_as_it_is;
-use super::open::{self, SCHEMA, SCHEMA_SQL};
-use super::parts::{drop_part, makes_the_same, parts, parts_of_a_ledger};
+use super::open::{self, SCHEMA};
+use super::parts::{SCHEMA_SQL, drop_part, makes_the_same, parts, parts_of_a_ledger};
 use super::{Durability, Ledger, Records};
 use crate::failure::Failure;
 use crate::output::count;

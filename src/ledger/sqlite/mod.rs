@@ -31,6 +31,7 @@ mod pauses;
 mod place;
 mod plan;
 mod recover;
+mod recoveries;
 mod report;
 mod resolve;
 mod retry;
@@ -109,6 +110,10 @@ pub struct Campaigns<'a>(&'a mut Ledger);
 #[derive(Debug)]
 pub struct Notices<'a>(&'a mut Ledger);
 
+/// What mail brought: orders that followed it.
+#[derive(Debug)]
+pub struct Recoveries<'a>(&'a mut Ledger);
+
 /// The addresses that are never written to.
 #[derive(Debug)]
 pub struct Suppressions<'a>(&'a mut Ledger);
@@ -168,6 +173,10 @@ impl Ledger {
 
     pub fn coupons(&mut self) -> Coupons<'_> {
         Coupons(self)
+    }
+
+    pub fn recoveries(&mut self) -> Recoveries<'_> {
+        Recoveries(self)
     }
 
     pub fn suppressions(&mut self) -> Suppressions<'_> {

@@ -3,8 +3,7 @@
 
 use rusqlite::Connection;
 
-use super::open::SCHEMA_SQL;
-use super::parts::quoted;
+use super::parts::{SCHEMA_SQL, quoted};
 
 /// What the columns read as that have no default of their own: table, column, expression. Any other is NULL.
 const MADE_OF: [(&str, &str, &str); 1] = [("message", "episode", "CASE WHEN kind = 'cart' THEN message_key END")];

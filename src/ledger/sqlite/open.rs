@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::older::show_as_today;
+use super::parts::SCHEMA_SQL;
 use super::{Ledger, Place, Records, rights, unusable};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -19,12 +20,11 @@ use crate::run_lock::{Found, RunLock};
 use crate::user::{self, Right};
 
 /// `user_version` of the schema this program writes.
-pub(super) const SCHEMA: i64 = 8;
+pub(super) const SCHEMA: i64 = 9;
 /// The oldest that it reads, and that a command with the run lock brings up to date.
 const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".
 const APPLICATION_ID: i32 = 0x4d4f_4e43;
-pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
 /// How long a write waits for another writer. Longer than the longest honest transaction, so that none fails because of
 /// another: the opening of a campaign with a million recipients takes 10 to 20 s, all else goes in batches.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(60);

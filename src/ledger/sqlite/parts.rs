@@ -2,10 +2,12 @@
 
 use rusqlite::Connection;
 
-use super::open::SCHEMA_SQL;
 use super::{Durability, Ledger, Reading, Records};
 use crate::failure::Failure;
 use crate::output::count;
+
+/// Every table, index and trigger of a ledger, as this program makes it.
+pub(super) const SCHEMA_SQL: &str = include_str!("schema.sql");
 
 /// How a duplicate check looks for a row of this user and cart since a given time.
 const DUPLICATE_CHECK: &str =

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::candidates::{CANDIDATE_COLUMNS, NOT_IDLE_YET, candidate_from};
 use super::columns::{instant_at, optional_instant_at};
-use super::coupons::{Claim, claim, give};
+use super::coupons::{Claim, Person, claim, give};
 use super::expire::tell_of_late_carts;
 use super::flows::{flow_of, past_of};
 use super::{Durability, Plans, Reading, Records};
@@ -32,16 +32,27 @@ impl Records {
     ) -> Result<Vec<Judged>, Failure> {
         let (touched_at, id) =
             after.map_or(("9".to_owned(), i64::MAX), |last| (instant::text(last.touched_at), last.id));
+        // ?1 is of the facts.
         let page = format!(
             "SELECT id, {CANDIDATE_COLUMNS} FROM temp.candidate
-             WHERE verdict IS NULL AND (touched_at, id) < (?2, ?3) ORDER BY touched_at DESC, id DESC LIMIT ?4"
+             WHERE verdict IS NULL AND (touched_at, id) < (?2, ?3) AND ?1 IS NOT NULL ORDER BY touched_at DESC, id DESC LIMIT ?4"
         );
+        let began = instant::text(now - rules.window);
         self.read(|conn| {
-            let mut rows = conn.prepare_cached(&facts_of(&page, rules))?;
-            let mut rows = rows.query((instant::text(now - rules.window), touched_at, id, limit as i64))?;
             let mut judged = Vec::new();
+            if rules.steps.is_empty() {
+                let mut rows = conn.prepare_cached(&facts_of(&page, false))?;
+                let mut rows = rows.query((began, touched_at, id, limit as i64))?;
+                while let Some(row) = rows.next()? {
+                    let standing = standing(facts_from(row)?, rules.max_per_cart);
+                    judged.push(Judged { cart: candidate_from(row)?, standing, flow: None });
+                }
+                return Ok(judged);
+            }
+            let mut rows = conn.prepare_cached(&page)?;
+            let mut rows = rows.query((began, touched_at, id, limit as i64))?;
             while let Some(row) = rows.next()? {
-                judged.push(self.judge(conn, candidate_from(row)?, facts_from(row)?, rules, now)?);
+                judged.push(judge_in_flow(conn, candidate_from(row)?, rules, now)?);
             }
             Ok(judged)
         })
@@ -49,41 +60,13 @@ impl Records {
 
     /// The same for one cart, whatever the temporary table holds.
     pub fn standing(&self, cart: &Candidate, rules: &PlanRules, now: Instant) -> Result<Judged, Failure> {
-        let one =
-            "SELECT 0 AS id, ?2 AS cart_id, ?3 AS identity, NULL AS user_id, '' AS recipient, ?4 AS folded_address,
-                          ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at, NULL AS timezone, NULL AS locale";
         self.read(|conn| {
-            let facts = conn.prepare_cached(&facts_of(one, rules))?.query_row(
-                (
-                    instant::text(now - rules.window),
-                    &cart.cart_id,
-                    &cart.identity,
-                    &cart.folded_address,
-                    &cart.cart_hash,
-                    instant::text(cart.touched_at),
-                ),
-                facts_from,
-            )?;
-            self.judge(conn, cart.clone(), facts, rules, now)
+            if !rules.steps.is_empty() {
+                return judge_in_flow(conn, cart.clone(), rules, now);
+            }
+            let standing = standing(facts_about(conn, cart, rules, now)?, rules.max_per_cart);
+            Ok(Judged { cart: cart.clone(), standing, flow: None })
         })
-    }
-
-    /// Judges a cart of which the facts are known; in steps, by its messages too.
-    fn judge(
-        &self,
-        conn: &Reading<'_>,
-        cart: Candidate,
-        facts: Facts,
-        rules: &PlanRules,
-        now: Instant,
-    ) -> rusqlite::Result<Judged> {
-        if rules.steps.is_empty() {
-            return Ok(Judged { cart, standing: standing(facts, rules.max_per_cart), flow: None });
-        }
-        let past = past_of(conn, &cart)?;
-        let flow = flow_of(&cart, &past, rules, now);
-        let standing = standing_in_flow(&flow, &rules.steps, &past, now - rules.window, facts, rules.max_per_cart);
-        Ok(Judged { cart, standing, flow: Some(flow) })
     }
 
     /// What stands against a cart among the others of this look: one of the same shopper was chosen already, or the shopper
@@ -241,12 +224,40 @@ impl Plans<'_> {
     }
 }
 
+/// Judges a cart that is written about in steps: by its messages, and by all else only where something is due or late.
+fn judge_in_flow(conn: &Reading<'_>, cart: Candidate, rules: &PlanRules, now: Instant) -> rusqlite::Result<Judged> {
+    let past = past_of(conn, &cart)?;
+    let flow = flow_of(&cart, &past, rules, now);
+    let facts = match matches!(flow.next, Next::Due { .. }) || !flow.late.is_empty() {
+        true => facts_about(conn, &cart, rules, now)?,
+        false => Facts::default(),
+    };
+    let standing = standing_in_flow(&flow, &rules.steps, &past, now - rules.window, facts, rules.max_per_cart);
+    Ok(Judged { cart, standing, flow: Some(flow) })
+}
+
+fn facts_about(conn: &Reading<'_>, cart: &Candidate, rules: &PlanRules, now: Instant) -> rusqlite::Result<Facts> {
+    let one = "SELECT 0 AS id, ?2 AS cart_id, ?3 AS identity, NULL AS user_id, '' AS recipient, ?4 AS folded_address,
+                      ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at, NULL AS timezone, NULL AS locale";
+    conn.prepare_cached(&facts_of(one, !rules.steps.is_empty()))?.query_row(
+        (
+            instant::text(now - rules.window),
+            &cart.cart_id,
+            &cart.identity,
+            &cart.folded_address,
+            &cart.cart_hash,
+            instant::text(cart.touched_at),
+        ),
+        facts_from,
+    )
+}
+
 /// The facts about each cart of `carts` (a SELECT of `id` and [`CANDIDATE_COLUMNS`]), behind those columns. `?1` is when the
 /// window began.
 ///
 /// One statement for many carts. What an index tells first is looked up first; where it stands against a message, nothing else
 /// is asked. `same` has the strongest as the greatest text: open, in doubt, then the latest within the window.
-fn facts_of(carts: &str, rules: &PlanRules) -> String {
+fn facts_of(carts: &str, in_steps: bool) -> String {
     const WROTE_AT: &str = "cart_hash, max(coalesce(last_sent_at, ''), created_at) AS at";
     let same = "SELECT max(CASE WHEN state = 'planned' OR state = 'armed' THEN '3' WHEN state = 'in_doubt' THEN '2'
                     WHEN blocking_at > ?1 THEN '1' || blocking_at || coalesce(reason, state) END)
@@ -255,11 +266,11 @@ fn facts_of(carts: &str, rules: &PlanRules) -> String {
                       SELECT state, reason, blocking_at FROM message
                       WHERE folded_address = c.folded_address AND cart_hash = c.cart_hash)";
     // In steps, the messages of the same contents are looked at one by one.
-    let same = if rules.steps.is_empty() { same } else { "NULL" };
+    let same = if in_steps { "NULL" } else { same };
     // There, a cart that was written about later stands in the way also once its message has gone.
-    let later = match rules.steps.is_empty() {
-        true => "m.state = 'planned' AND m.cart_touched_at >= c.touched_at",
-        false => {
+    let later = match in_steps {
+        false => "m.state = 'planned' AND m.cart_touched_at >= c.touched_at",
+        true => {
             "m.cart_hash <> c.cart_hash AND ((m.state = 'planned' AND m.cart_touched_at >= c.touched_at)
               OR ((m.state = 'armed' OR m.state = 'sent' OR m.state = 'in_doubt' OR m.reason = 'holdout')
                   AND m.cart_touched_at > c.touched_at))"
@@ -321,12 +332,13 @@ fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
 /// Another cart of this look that the address was written to about, touched later than this one, also when that was after its
 /// message.
 fn later_cart_of(conn: &Reading<'_>, cart: &Candidate) -> rusqlite::Result<Option<String>> {
-    conn.prepare_cached(
+    // One that is not left alone yet is waited for.
+    conn.prepare_cached(&format!(
         "SELECT later.cart_id FROM temp.candidate AS later
-         WHERE later.folded_address = ?1 AND later.cart_hash <> ?2 AND later.touched_at > ?3 AND later.cart_id <> ?4
+         WHERE later.verdict IS NOT '{NOT_IDLE_YET}' AND later.folded_address = ?1 AND later.cart_hash <> ?2 AND later.touched_at > ?3 AND later.cart_id <> ?4
              AND EXISTS (SELECT 1 FROM message AS m WHERE m.folded_address = ?1 AND m.cart_hash = later.cart_hash
-                         AND (m.state IN ('planned', 'armed', 'sent', 'in_doubt') OR m.reason = 'holdout')) LIMIT 1",
-    )?
+                         AND (m.state IN ('planned', 'armed', 'sent', 'in_doubt') OR m.reason = 'holdout')) LIMIT 1"
+    ))?
     .query_row((&cart.folded_address, &cart.cart_hash, instant::text(cart.touched_at), &cart.cart_id), |row| row.get(0))
     .optional()
 }
@@ -405,7 +417,8 @@ impl Planner<'_> {
         if reason.is_none()
             && let Some(pool) = self.rules.pool_of(&self.rules.steps[step])
         {
-            match (claim(self.tx, &cart.folded_address, pool, self.now, key.not_before)?, pool.when_empty) {
+            let person = Person { folded_address: &cart.folded_address, identity: Some(&cart.identity) };
+            match (claim(self.tx, person, pool, self.now, key.not_before)?, pool.when_empty) {
                 (Claim::Code(found), _) => code = Some(found),
                 (Claim::Empty | Claim::HadOne, WhenEmpty::Without) => {}
                 (Claim::HadOne, WhenEmpty::Wait) => reason = Some(Reason::Capped),

@@ -1,9 +1,11 @@
 //! What people ask the ledger: counts, runs, episodes and messages.
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::Value;
 
 use super::{Reading, Records};
-use crate::domain::instant::{self};
+use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
 use crate::ledger::{EpisodeRow, IdleRow, LogFilter, MessageRow, RunRow, StateCount};
@@ -58,6 +60,21 @@ impl Records {
                 })
             })?
             .collect()
+        })
+    }
+
+    /// How many messages of each step were sent by the runs since then, by its name.
+    ///
+    /// By their tries, which are in the order of time: a ledger of years is not looked through for a week.
+    pub fn sent_by_step(&self, since: Instant) -> Result<BTreeMap<String, u64>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT step, count(DISTINCT message.id) FROM attempt CROSS JOIN message ON message.id = attempt.message
+                 WHERE attempt.id > coalesce((SELECT attempt_after FROM run WHERE started_at < ?1 ORDER BY epoch DESC LIMIT 1), 0)
+                     AND attempt.armed_at >= ?1 AND message.state = 'sent' AND step IS NOT NULL
+                 GROUP BY step",
+            )?;
+            rows.query_map([instant::text(since)], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
     }
 
@@ -203,6 +220,10 @@ fn conditions(filter: &LogFilter, instant_column: &str, address_column: &str, ep
     }
     if let Some(cart_id) = &filter.cart_id {
         narrow(format!("{table}.cart_id = ?"), cart_id);
+    }
+    if let Some(step) = &filter.step {
+        let of_episode = "EXISTS (SELECT 1 FROM message AS of WHERE of.episode = log.message_key AND of.step = ?)";
+        narrow(if episodes { of_episode } else { "message.step = ?" }.into(), step);
     }
     if let Some(state) = &filter.state {
         narrow("message.state = ?".into(), state.word());

@@ -1,4 +1,4 @@
--- The ledger, schema 8. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 9. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -22,7 +22,12 @@ CREATE TABLE ledger (
     host_name      TEXT,
     host_since     INTEGER,
     -- Two steps never leave within so long of each other.
-    step_gap_seconds INTEGER NOT NULL DEFAULT 3600
+    step_gap_seconds INTEGER NOT NULL DEFAULT 3600,
+    -- Up to when the shop's orders were read, to be held against the mail; where they are many, before when not all of the last
+    -- two days are read again; and for how many seconds after a message an order counts.
+    orders_read_to   TEXT,
+    orders_all_from  TEXT,
+    orders_count_for INTEGER
 ) STRICT;
 
 CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger
@@ -680,4 +685,59 @@ WHEN NEW.email_sent = 1 AND NEW.message_key IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM message WHERE episode = NEW.message_key AND state = 'sent')
 BEGIN
     SELECT RAISE(ABORT, 'email_sent_means_sent: only a sent message counts as mailed');
+END;
+
+-- Orders that followed a message: one order, one message, the last one begun before it. No sending rule reads this.
+CREATE TABLE recovery (
+    order_id       TEXT PRIMARY KEY,
+    message        INTEGER NOT NULL REFERENCES message (id),
+    how            TEXT NOT NULL CONSTRAINT recovery_how CHECK (how IN ('cart', 'person')),
+    ordered_at     TEXT NOT NULL,
+    -- As the shop has it now, in the currency's own decimals; NULL where it does not say.
+    value          TEXT,
+    currency       TEXT,
+    status         TEXT NOT NULL CONSTRAINT recovery_status CHECK (status IN ('placed', 'cancelled', 'refunded')),
+    -- For how long after a message an order counted when this was recorded.
+    window_seconds INTEGER NOT NULL,
+    recorded_at    TEXT NOT NULL
+) STRICT;
+CREATE INDEX recovery_by_time ON recovery (ordered_at);
+
+CREATE TRIGGER recovery_follows_its_message BEFORE INSERT ON recovery
+WHEN NOT EXISTS (SELECT 1 FROM message WHERE id = NEW.message AND (state = 'sent' OR state = 'in_doubt')
+                 AND armed_at < NEW.ordered_at AND unixepoch(NEW.ordered_at) - unixepoch(armed_at) <= NEW.window_seconds)
+BEGIN
+    SELECT RAISE(ABORT, 'recovery_follows_its_message: an order counts for a message begun before it, within the window');
+END;
+
+CREATE TRIGGER recovery_is_not_replaced BEFORE INSERT ON recovery
+WHEN EXISTS (SELECT 1 FROM recovery WHERE order_id = NEW.order_id)
+BEGIN
+    SELECT RAISE(ABORT, 'recovery_is_not_replaced: this order counts for a message already');
+END;
+
+CREATE TRIGGER recovery_stands BEFORE UPDATE OF order_id, message, how, ordered_at, window_seconds, recorded_at ON recovery
+BEGIN
+    SELECT RAISE(ABORT, 'recovery_stands: an order counts for one message for good; only its value and status change');
+END;
+
+CREATE TRIGGER recovery_is_kept BEFORE DELETE ON recovery
+BEGIN
+    SELECT RAISE(ABORT, 'recovery_is_kept: an order that was cancelled is marked, not deleted');
+END;
+
+-- Orders of people about whose cart a message was planned, or held out, at most the window before: for the comparison of the
+-- two. `message` is the one that was planned or held out first in its episode.
+CREATE TABLE episode_order (
+    order_id   TEXT NOT NULL,
+    message    INTEGER NOT NULL REFERENCES message (id),
+    ordered_at TEXT NOT NULL,
+    status     TEXT NOT NULL CONSTRAINT episode_order_status CHECK (status IN ('placed', 'cancelled', 'refunded')),
+    PRIMARY KEY (message, order_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX episode_order_by_order ON episode_order (order_id);
+
+CREATE TRIGGER episode_order_is_kept BEFORE DELETE ON episode_order
+BEGIN
+    SELECT RAISE(ABORT, 'episode_order_is_kept: an order that was cancelled is marked, not deleted');
 END;

@@ -15,8 +15,10 @@ use chrono_tz::Tz;
 
 use super::cart_index::CartIndex;
 use super::raw::{Position, RawCart};
-use super::{Look, ReadSummary, Row, Source, Touched, orders_since};
+use super::{Look, OrdersRead, ReadSummary, Row, Source, Touched, orders, orders_since};
 use crate::domain::cart::Cart;
+use crate::domain::instant::Instant;
+use crate::domain::recovery::Order;
 use crate::failure::{Exit, Failure};
 
 /// A longer line is skipped without being held in memory.
@@ -194,6 +196,28 @@ impl<F: Format> Source for FileSource<F> {
         }
         let index = self.fresh_index()?;
         Ok(index.carts.ordered_since(cart.email.folded(), orders_since(cart)).map_err(no_room)?)
+    }
+
+    /// The carts that say when they were ordered; each is its own order, worth what is in it.
+    fn orders(&mut self, since: Instant, each: &mut dyn FnMut(Order) -> Result<()>) -> Result<OrdersRead> {
+        let mut read = OrdersRead::default();
+        let (timezone, name) = (self.timezone, self.name.clone());
+        let whole = self.pass(&mut |cart| {
+            if cart.order(timezone).is_none_or(|(_, at)| at < since) {
+                return Ok(());
+            }
+            let order = match cart.into_look(timezone, &name) {
+                Look::Cart(cart) => match cart.ordered_at {
+                    Some(at) => Ok(orders::of_cart(&cart, at)),
+                    None => return Ok(()),
+                },
+                Look::Bad(bad) => Err(format!("{}: {}", bad.place, bad.problem)),
+                Look::Gone => return Ok(()),
+            };
+            read.take(order, since, each)
+        })?;
+        whole.ok_or_else(|| self.changed())?;
+        Ok(read)
     }
 }
 

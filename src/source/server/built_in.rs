@@ -3,6 +3,7 @@
 use anyhow::Result;
 use chrono_tz::Tz;
 
+use super::super::orders::{KEY, usual_list};
 use super::super::orders_since;
 use super::{Column, Kind, Link, Query, Stored, survey};
 use crate::domain::address::Address;
@@ -154,6 +155,18 @@ impl CartTables {
             list.join(", ")
         )
     }
+}
+
+/// Stands for `source.orders`.
+///
+/// # Errors
+/// The table cannot be read, or has nothing to tell one order from another by.
+pub(super) fn orders(link: &mut Link) -> Result<String> {
+    let columns = columns_of(link, "orders", KEY, &[])?;
+    let has = |name: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+    let list = usual_list(has, link.name())?;
+    let since = if is_time(&columns, "created_at") { "o.created_at >= :since" } else { "1 = 1" };
+    Ok(format!("SELECT {list} FROM orders o WHERE {since}"))
 }
 
 fn is_time(columns: &[Column], name: &str) -> bool {

@@ -30,14 +30,18 @@ use self::parameters::Query;
 use self::preset::Finishing;
 use self::queries::Queries;
 use super::copied::Copied;
-use super::query::{EARLIEST_UNIX, LATEST_UNIX};
+use super::orders::{KEY, OrderColumns, cannot_be_read};
+use super::query::{EARLIEST_UNIX, LATEST_UNIX, OF_ORDERS};
 use super::raw::{RawCart, RawField, printable};
 use super::rows::Gathering;
 use super::stored::{Stored, field};
-use super::{Advice, Look, ReadSummary, Row, Source, Touched, WALL_TIME, as_the_earliest_text, orders_since};
+use super::{
+    Advice, Look, OrdersRead, ReadSummary, Row, Source, Touched, WALL_TIME, as_the_earliest_text, orders_since,
+};
 use crate::domain::cart::Cart;
 use crate::domain::engine::Engine;
 use crate::domain::instant::Instant;
+use crate::domain::recovery::Order;
 use crate::failure::{Exit, Failure};
 use crate::settings::{ServerSettings, SourceSettings};
 
@@ -290,6 +294,8 @@ pub(super) struct ShopServer {
     queries: Queries,
     zone: Tz,
     finishing: Option<Finishing>,
+    /// `source.orders`, looked at only when orders are read.
+    orders: Option<String>,
 }
 
 impl ShopServer {
@@ -302,7 +308,7 @@ impl ShopServer {
         let mut link = Link::to(server);
         let queries = Queries::check(&mut link, settings)?;
         let finishing = settings.preset.as_ref().map(|preset| Finishing::check(&mut link, preset)).transpose()?;
-        Ok(ShopServer { link, queries, zone: settings.timezone, finishing })
+        Ok(ShopServer { link, queries, zone: settings.timezone, finishing, orders: settings.orders.clone() })
     }
 }
 
@@ -403,6 +409,21 @@ impl Source for ShopServer {
         });
         read.map_err(|trouble| link.told(ordered.key, trouble, false))?;
         Ok(found)
+    }
+
+    fn orders(&mut self, since: Instant, each: &mut dyn FnMut(Order) -> Result<()>) -> Result<OrdersRead> {
+        let ShopServer { link, zone, orders, .. } = self;
+        let (text, from) = match orders {
+            // It may find orders that were placed before and have changed since.
+            Some(text) => (text.clone(), Instant::MIN_UTC),
+            None => (built_in::orders(link)?, since),
+        };
+        let (query, found) = queries::checked(link, KEY, &text, &OF_ORDERS)?;
+        let columns = OrderColumns::find(found.iter().map(|column| column.name.as_str()));
+        let columns = columns.map_err(|what| cannot_be_read(format!("the query `{KEY}` on {} {what}", link.name())))?;
+        let values = [(":since", as_the_earliest_text(since, *zone)), (":since_unix", since.timestamp().to_string())];
+        let rows = link.copy(&Question { query: &query, columns: &found, values: &values });
+        columns.hand_out(&rows.map_err(|trouble| link.told(KEY, trouble, false))?, from, *zone, each)
     }
 
     fn advice(&mut self) -> Result<Vec<Advice>> {

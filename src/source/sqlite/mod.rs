@@ -20,15 +20,17 @@ use std::time::Duration;
 use anyhow::Result;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use self::orders::OrderTable;
+use self::orders::{OrderTable, usual_orders};
 use self::queries::Queries;
 use self::schema::Serves;
 use self::tables::CartTables;
 use super::file::{file_name, require_file, unreadable};
 use super::raw::RawCart;
 pub(super) use super::stored::{Stored, field};
-use super::{Advice, Look, ReadSummary, Row, Source, Touched};
+use super::{Advice, Look, OrdersRead, ReadSummary, Row, Source, Touched};
 use crate::domain::cart::Cart;
+use crate::domain::instant::Instant;
+use crate::domain::recovery::Order;
 use crate::failure::{Exit, Failure};
 use crate::output::count;
 use crate::settings::SourceSettings;
@@ -151,6 +153,17 @@ impl Source for ShopDatabase {
             }
             (None, None) => Ok(false),
         }
+    }
+
+    fn orders(&mut self, since: Instant, each: &mut dyn FnMut(Order) -> Result<()>) -> Result<OrdersRead> {
+        let (zone, name, query) = (self.settings.timezone, self.name.clone(), self.settings.orders.clone());
+        let connection = &self.current()?.connection;
+        let ((columns, rows), from) = match query {
+            // It may find orders that were placed before and have changed since.
+            Some(text) => (queries::orders(connection, &name, &text, since, zone)?, Instant::MIN_UTC),
+            None => (usual_orders(connection, &name, since)?, since),
+        };
+        columns.hand_out(&rows, from, zone, each)
     }
 
     fn advice(&mut self) -> Result<Vec<Advice>> {

@@ -7,9 +7,12 @@ use chrono_tz::Tz;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params_from_iter};
 
+use super::super::copied::Copied;
+use super::super::orders::{KEY, OrderColumns, cannot_be_read, usual_list};
 use super::super::raw::RawField;
 use super::super::{Row, orders_since};
-use super::schema::{Serves, has_index, select_list};
+use super::queries::copied;
+use super::schema::{Serves, has_index, select_list, types_of};
 use super::times::{self, any_of};
 use super::{Stored, both_ways, cannot_read, field, json_of_ids};
 use crate::domain::address::Address;
@@ -125,6 +128,22 @@ impl OrderTable {
         }
         Ok(false)
     }
+}
+
+/// The orders of the usual table that may be of `since` or later: their columns, and a copy of the rows.
+pub(super) fn usual_orders(connection: &Connection, name: &str, since: Instant) -> Result<(OrderColumns, Copied)> {
+    let types = types_of(connection, name, "orders")?;
+    let list = usual_list(|column| types.contains_key(column), name)?;
+    let texts_only = types.get("created_at").is_some_and(|declared| times::holds_texts_only(declared));
+    let mut parameters = Vec::new();
+    let near = any_of(&times::ranges(texts_only, since, Instant::MAX_UTC), "o.created_at", &mut parameters);
+    let failed = |err: rusqlite::Error| cannot_read(name, &err);
+    let mut statement = connection.prepare(&format!("SELECT {list} FROM orders o WHERE {near}")).map_err(failed)?;
+    let columns =
+        OrderColumns::find(statement.column_names().collect::<Vec<_>>().into_iter()).map_err(cannot_be_read)?;
+    let width = statement.column_count();
+    let rows = statement.query(params_from_iter(parameters)).map_err(failed)?;
+    Ok((columns, copied(rows, width).map_err(|err| err.told(name, KEY))?))
 }
 
 /// The times of the orders whose column has one of these values, by that value.

@@ -5,15 +5,18 @@ use chrono::{Datelike, TimeDelta};
 use chrono_tz::Tz;
 use rusqlite::{Connection, Rows, Statement};
 
+use super::super::copied::Copied;
+use super::super::orders::{self, OrderColumns, cannot_be_read};
 use super::super::query::{
-    EARLIEST_UNIX, LATEST_UNIX, OF_CART, OF_CARTS, OF_ORDERED, misses_cart_id, unknown_parameter, wrong_columns,
+    EARLIEST_UNIX, LATEST_UNIX, OF_CART, OF_CARTS, OF_ORDERED, OF_ORDERS, misses_cart_id, unknown_parameter,
+    wrong_columns,
 };
 use super::super::raw::{RawCart, RawField};
 use super::super::rows::{Columns, Gathering};
 use super::super::{Touched, as_the_earliest_text, orders_since};
 use super::{Stored, both_ways, cannot_read, field};
 use crate::domain::cart::Cart;
-use crate::domain::instant;
+use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 use crate::settings::SourceSettings;
 
@@ -229,6 +232,57 @@ impl OrderedQuery {
         let mut statement = prepare(connection, name, "source.ordered", &self.sql)?;
         let mut rows = bound(&mut statement, &values).map_err(failed)?;
         Ok(rows.next().map_err(failed)?.is_some())
+    }
+}
+
+/// Runs `source.orders`: its columns, and a copy of its rows.
+///
+/// # Errors
+/// Also a query that cannot be used: it is looked at only here, where nothing depends on it.
+pub(super) fn orders(
+    connection: &Connection,
+    name: &str,
+    text: &str,
+    since: Instant,
+    zone: Tz,
+) -> Result<(OrderColumns, Copied)> {
+    let text = checked(connection, name, orders::KEY, text, &OF_ORDERS)?;
+    let mut statement = prepare(connection, name, orders::KEY, &format!("SELECT * FROM (\n{text}\n)"))?;
+    let values = [
+        (":since", Stored::Text(as_the_earliest_text(since, zone).into())),
+        (":since_unix", Stored::Integer(since.timestamp())),
+    ];
+    let found = OrderColumns::find(statement.column_names().collect::<Vec<_>>().into_iter());
+    let columns = found.map_err(|what| cannot_be_read(format!("the query `{}` on {name} {what}", orders::KEY)))?;
+    let width = statement.column_count();
+    let rows = bound(&mut statement, &values).map_err(|err| query_failed(name, orders::KEY, &err))?;
+    Ok((columns, copied(rows, width).map_err(|err| err.told(name, orders::KEY))?))
+}
+
+/// All rows of an answer, so that nothing stays open on the shop's database.
+pub(super) fn copied(mut rows: Rows<'_>, width: usize) -> Result<Copied, NotCopied> {
+    let copied = Copied::begin(width).map_err(NotCopied::Caller)?;
+    while let Some(row) = rows.next().map_err(NotCopied::Shop)? {
+        let values: Vec<Stored> =
+            (0..width).map(|at| row.get(at)).collect::<Result<_, _>>().map_err(NotCopied::Shop)?;
+        copied.push(&values).map_err(NotCopied::Caller)?;
+    }
+    copied.end().map_err(NotCopied::Caller)
+}
+
+/// Why an answer could not be copied.
+pub(super) enum NotCopied {
+    Shop(rusqlite::Error),
+    /// There is no room for the copy.
+    Caller(anyhow::Error),
+}
+
+impl NotCopied {
+    pub fn told(self, name: &str, key: &str) -> anyhow::Error {
+        match self {
+            NotCopied::Shop(err) => query_failed(name, key, &err).into(),
+            NotCopied::Caller(err) => err,
+        }
     }
 }
 

@@ -16,11 +16,7 @@ pub(super) fn select_list(
     columns: &[(&str, bool)],
     key: &str,
 ) -> Result<(String, HashMap<String, String>)> {
-    let read = || -> rusqlite::Result<HashMap<String, String>> {
-        let mut statement = connection.prepare("SELECT lower(name), type FROM pragma_table_xinfo(?1)")?;
-        statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-    };
-    let types = read().map_err(|err| cannot_read(name, &err))?;
+    let types = types_of(connection, name, table)?;
     let next =
         format!("name what carts and orders are called in this shop: set `{key}` to a query, as docs/guide.md shows");
     if types.is_empty() {
@@ -38,6 +34,15 @@ pub(super) fn select_list(
     let list: Vec<&str> =
         columns.iter().map(|(column, _)| if types.contains_key(*column) { *column } else { "NULL" }).collect();
     Ok((list.join(", "), types))
+}
+
+/// The declared type of each column of a table, by its name in lower case; none where there is no such table.
+pub(super) fn types_of(connection: &Connection, name: &str, table: &str) -> Result<HashMap<String, String>, Failure> {
+    let read = || -> rusqlite::Result<HashMap<String, String>> {
+        let mut statement = connection.prepare("SELECT lower(name), type FROM pragma_table_xinfo(?1)")?;
+        statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    read().map_err(|err| cannot_read(name, &err))
 }
 
 /// The name by which the row id of `carts` can be had; `None` for a view or a table without row ids.

@@ -96,6 +96,7 @@ fn killed_at_any_system_call_no_message_goes_twice_and_none_is_lost() {
         ("detect, SMTP", 67),
         ("detect, SMTP, 3 connections", 83),
         ("detect, SMTP, after a killed run", 71),
+        ("detect, SMTP, second of three steps", 97),
         ("run-campaigns, SMTP", 97),
         ("detect, SMTP, MariaDB shop", 97),
         ("detect, SMTP, PostgreSQL shop", 101),

@@ -15,7 +15,7 @@ use crate::support::trace::{self, Observer};
 use crate::support::{Plan, Server};
 
 /// What the server took: a line for each message, on disk before the first byte of its 250.
-const RECORD: &str = "accepted";
+pub const RECORD: &str = "accepted";
 /// Where all streams go.
 const SAID: &str = "said";
 
@@ -169,12 +169,31 @@ impl Place {
             tally.broken.push("never quiet".into());
         }
         self.compare(&mut tally);
+        if self.scene.in_steps {
+            self.audit(&mut tally);
+        }
         if !tally.broken.is_empty() {
             let said = self.said();
             let tail: String = said.chars().skip(said.chars().count().saturating_sub(1500)).collect();
             tally.broken.push(format!("the runs said: {tail}"));
         }
         tally
+    }
+
+    /// Holds the whole history to the rules of the ledger: order and distance of steps, caps, codes.
+    fn audit(&self, tally: &mut Tally) {
+        let audit = Command::new(env!("CARGO_BIN_EXE_mailonce")).arg("audit").current_dir(self.folder.path()).output();
+        let audit = audit.expect("the binary starts");
+        if !audit.status.success() {
+            tally.broken.push(format!("audit: {}", String::from_utf8_lossy(&audit.stdout)));
+        }
+        let codes = "SELECT count(*) FROM message WHERE step = 'second' AND armed_at IS NOT NULL
+             AND id NOT IN (SELECT message FROM coupon_code WHERE message IS NOT NULL)";
+        let without: rusqlite::Result<i64> =
+            self.ledger().and_then(|ledger| ledger.query_row(codes, [], |row| row.get(0)));
+        if without != Ok(0) {
+            tally.broken.push(format!("{without:?} messages were begun without a code"));
+        }
     }
 
     /// Compares the ledger with what the receiving side recorded.

@@ -42,8 +42,12 @@ const ACTS: [Act; 11] = [
     Act::StrayAfter("451 4.3.0 stray"),
     Act::SplitReply,
 ];
-/// A cart that is mailed again sooner than this was mailed twice.
 const WINDOW: TimeDelta = TimeDelta::hours(24);
+/// In steps, no two leave sooner after each other.
+const STEP_GAP: TimeDelta = TimeDelta::hours(1);
+/// Every other sequence has reminders in steps, with codes and a cap.
+const IN_STEPS: &str = "[[step]]\nname = 'reminder'\nafter = '60m'\n[[step]]\nname = 'second'\nafter = '3h'\nuntil = '20h'\n\
+     coupon = 'comeback'\n[[step]]\nname = 'last'\nafter = '9h'\n[[coupon]]\nname = 'comeback'\nwarn_below = 1\n";
 
 /// One sequence under way.
 struct Sequence {
@@ -62,6 +66,8 @@ struct Sequence {
     copy: Option<(Vec<u8>, usize)>,
     log: Vec<String>,
     tally: Tally,
+    /// A cart that is mailed again sooner than this was mailed twice.
+    apart: TimeDelta,
 }
 
 /// Plays a sequence of so many steps.
@@ -93,8 +99,15 @@ impl Sequence {
         }
         let server = Server::start(Plan::accepting());
         world.send_to(&server);
+        let in_steps = seed.is_multiple_of(2);
+        let world = if in_steps { in_steps_of(world) } else { world };
         let world = world.init();
         world.ok(["run-campaigns"]);
+        if in_steps {
+            let codes: Vec<String> = (0..300).map(|n| format!("CODE-{n}\n")).collect();
+            world.write("codes.csv", &format!("code\n{}", codes.concat()));
+            world.ok(["coupon", "import", "comeback", "codes.csv"]);
+        }
         Sequence {
             record: world.path("accepted"),
             world,
@@ -107,6 +120,7 @@ impl Sequence {
             copy: None,
             log: Vec::new(),
             tally: Tally::default(),
+            apart: if in_steps { STEP_GAP } else { WINDOW },
         }
     }
 
@@ -287,7 +301,7 @@ impl Sequence {
             let to = line["to"][0].as_str().unwrap_or_default().to_owned();
             if to.starts_with('c') {
                 let before = self.mailed.insert(to.clone(), self.now);
-                if before.is_some_and(|before| self.now - before < WINDOW) {
+                if before.is_some_and(|before| self.now - before < self.apart) {
                     self.tally.broken.push(format!("{to} was mailed at {before:?} and again at {}", self.now));
                 }
             }
@@ -334,11 +348,21 @@ impl Sequence {
             self.tally.broken.push(format!("never quiet: {states:?}"));
         }
         (self.tally.sent, self.tally.in_doubt) = (of("sent"), of("in_doubt"));
+        if self.forgotten.is_empty() && self.world.run(["audit"]).code != 0 {
+            self.tally.broken.push(format!("audit: {}", self.world.report().lines().rev().take(6).collect::<String>()));
+        }
         let integrity = self.world.rows("PRAGMA integrity_check");
         if integrity[0].values().next() != Some(&Some("ok".into())) {
             self.tally.broken.push(format!("the ledger is damaged: {integrity:?}"));
         }
     }
+}
+
+fn in_steps_of(world: World) -> World {
+    let config: toml::Table = IN_STEPS.parse().expect("a flow");
+    let caps = toml::Value::Array(vec!["9 in 20h".into()]);
+    let world = world.set("detect.step", config["step"].clone()).set("coupon", config["coupon"].clone());
+    world.set("detect.max_age", "40h").set("caps.per_person", caps)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use super::place::Place;
+use super::place::{Place, RECORD};
 use super::watch::{Body, KillAt};
 use crate::support::{Act, Cart, Database, Engine, Kind, Plan, Server, Stage, World, definition, people};
 
@@ -31,6 +31,8 @@ pub struct Scene {
     pub one_deferred: bool,
     /// The ledger is a copy made by `VACUUM INTO`, put back: it keeps a rollback journal, no write-ahead log.
     pub vacuumed: bool,
+    /// The run is the one of the second of three steps, with a coupon code, under a cap; the first has gone.
+    pub in_steps: bool,
 }
 
 const PLAIN: Scene = Scene {
@@ -42,10 +44,11 @@ const PLAIN: Scene = Scene {
     after_a_kill: false,
     one_deferred: false,
     vacuumed: false,
+    in_steps: false,
 };
 
 /// All of them; the first of each kind of command and transport is the one that tests in a hurry use.
-pub const SCENES: [Scene; 14] = [
+pub const SCENES: [Scene; 15] = [
     PLAIN,
     Scene { name: "detect, SMTP", way: Way::Smtp(1), ..PLAIN },
     Scene { name: "detect, SMTP, 3 connections", way: Way::Smtp(3), messages: 4, ..PLAIN },
@@ -76,6 +79,7 @@ pub const SCENES: [Scene; 14] = [
         ..PLAIN
     },
     Scene { name: "detect, SMTP, ledger put back by VACUUM INTO", way: Way::Smtp(1), vacuumed: true, ..PLAIN },
+    Scene { name: "detect, SMTP, second of three steps", way: Way::Smtp(1), messages: 4, in_steps: true, ..PLAIN },
     Scene { name: "detect, SMTP, MariaDB shop", way: Way::Smtp(1), shop: Kind::Server(Engine::MariaDb), ..PLAIN },
     Scene { name: "detect, SMTP, PostgreSQL shop", way: Way::Smtp(1), shop: Kind::Server(Engine::Postgres), ..PLAIN },
 ];
@@ -103,6 +107,8 @@ impl Scene {
     /// When the run that is to be broken starts. Later ones follow every two hours.
     pub fn starts_at(&self) -> &'static str {
         match self.command {
+            // 23 hours after the first.
+            "detect" if self.in_steps => "2026-03-02T11:00:00Z",
             "detect" => "2026-03-01T12:00:00Z",
             _ => "2026-03-02T09:00:00Z",
         }
@@ -110,9 +116,11 @@ impl Scene {
 
     /// Makes the scene once; every try then gets a copy of it.
     pub fn prepare(&self) -> Prepared {
-        let server = Server::start(self.plan());
+        let taken = crate::support::folder();
+        let server = Server::start(self.plan().record(taken.path().join(RECORD)));
+        let carts = if self.in_steps { self.messages / 2 } else { self.messages };
         let world = match self.command {
-            "detect" => World::new().source(self.shop).carts((1..=self.messages).map(|n| Cart::of(&format!("c{n}")))),
+            "detect" => World::new().source(self.shop).carts((1..=carts).map(|n| Cart::of(&format!("c{n}")))),
             _ => {
                 let world = World::with_campaigns(&definition("spring", "every = \"day\"\ntime = \"09:00\""));
                 world.audience("audience.csv", &people(self.messages));
@@ -129,7 +137,14 @@ impl Scene {
                 .env("SMTP_PASSWORD", "a password")
                 .smtp(&server),
         };
+        let world = if self.in_steps { in_steps(world) } else { world };
         let world = world.set("detect.template", "cart.html").init();
+        if self.in_steps {
+            world.write("codes.csv", "code\nA\nB\nC\nD\n");
+            world.ok(["coupon", "import", "comeback", "codes.csv"]);
+            world.ok(["detect"]);
+            fs::copy(taken.path().join(RECORD), world.path(RECORD)).expect("what was taken so far");
+        }
         if self.command == "run-campaigns" {
             // The ledger sees the campaign for the first time; nothing is due before the next morning.
             world.ok(["run-campaigns"]);
@@ -153,6 +168,16 @@ impl Scene {
         }
         prepared
     }
+}
+
+/// Three steps, the second with a coupon code, and a cap that lets them through.
+fn in_steps(world: World) -> World {
+    let config = "[[step]]\nname = 'reminder'\nafter = '60m'\n[[step]]\nname = 'second'\nafter = '24h'\ncoupon = 'comeback'\n\
+                  [[step]]\nname = 'last'\nafter = '72h'\n[[coupon]]\nname = 'comeback'\nwarn_below = 1\n";
+    let config: toml::Table = config.parse().expect("a flow");
+    let caps = toml::Value::Array(vec!["1 in 20h".into(), "5 in 7d".into()]);
+    let world = world.set("detect.step", config["step"].clone()).set("coupon", config["coupon"].clone());
+    world.set("detect.max_age", "5d").set("caps.per_person", caps)
 }
 
 /// The files of a scene.

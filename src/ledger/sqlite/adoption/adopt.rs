@@ -11,7 +11,8 @@ use crate::domain::instant::Instant;
 use crate::failure::Failure;
 use crate::ledger::Kind;
 use crate::ledger::sqlite::Undone;
-use crate::ledger::sqlite::open::{SCHEMA_SQL, write_head};
+use crate::ledger::sqlite::open::write_head;
+use crate::ledger::sqlite::parts::SCHEMA_SQL;
 use crate::ledger::sqlite::parts::{drop_indexes_and_triggers, parts_of_a_ledger};
 use crate::output::count;
 

@@ -16,7 +16,7 @@ use super::rows::{COLUMNS, RowInsert};
 use crate::domain::instant::{self, Instant};
 use crate::domain::old_log::{OldRow, StandIn};
 use crate::failure::Failure;
-use crate::ledger::sqlite::open::SCHEMA_SQL;
+use crate::ledger::sqlite::parts::SCHEMA_SQL;
 use crate::ledger::sqlite::parts::drop_indexes_and_triggers;
 use crate::ledger::sqlite::{Durability, Ledger, Records, unusable};
 

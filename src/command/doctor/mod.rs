@@ -1,5 +1,7 @@
 //! `doctor`: looks at everything a run needs, changes nothing and sends nothing, and says the remedy.
 
+mod flows;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
@@ -20,7 +22,7 @@ use crate::mail::smtp::SmtpServer;
 use crate::output::count;
 use crate::run_lock::{Found, NOT_KNOWN, RunLock};
 use crate::settings::{Settings, TransportSettings};
-use crate::source::{self, Advice, Row, Source, Touched};
+use crate::source::{self, Advice, OrdersRead, Row, Source, Touched};
 use crate::user::{self, Right};
 
 /// Below this much room on the ledger's disk, nothing can be relied on.
@@ -119,7 +121,11 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
                 "its kind fits where mail is sent to",
             );
             look_at_campaigns(context, &settings, &ledger, &mut findings);
-            look_at_pools(context, &settings, &ledger, &mut findings)?;
+            let now = context.clock.now();
+            flows::look_at_pools(&settings, &ledger, now, &mut findings)?;
+            if let Ok(definitions) = super::run_campaigns::definitions(&settings) {
+                flows::look_at_caps(&settings, &definitions.campaigns, now, &mut findings);
+            }
             look_at_permissions(&settings, &mut findings);
             look_at_room(&settings, &mut findings);
             look_at_lock(&settings, &ledger, record, &mut findings);
@@ -252,10 +258,39 @@ fn look_at_source(context: &Context<'_>, settings: &Settings, findings: &mut Fin
                 findings.warn("source", format!("{described} {what}"), remedy);
             }
             carts.judge(settings, findings);
+            if let Some(window) = settings.attribution {
+                look_at_orders(settings, context.clock.now() - span::delta(window), findings);
+            }
         }
         Err(err) => match err.downcast_ref::<Failure>() {
             Some(failure) => findings.fail("source", failure.what.clone(), failure.next.clone()),
             None => findings.fail("source", format!("{err:#}"), "check [source]"),
+        },
+    }
+}
+
+/// Reads the orders once, as `detect` does after it has sent what is due.
+fn look_at_orders(settings: &Settings, since: Instant, findings: &mut Findings) {
+    let read = source::open(&settings.source).and_then(|mut source| source.orders(since, &mut |_| Ok(())));
+    match read {
+        Ok(OrdersRead { orders, without_total, unusable, first_unusable }) => {
+            let mut said = format!("{} since {}", count(orders, "order"), instant::text(since));
+            if let Some(first) = first_unusable {
+                said.push_str(&format!(", {} that cannot be used, the first: {first}", count(unusable, "row")));
+            }
+            if orders > 0 && without_total == orders {
+                let remedy = "what they come to is not known: have `total` and `currency` read (source.orders)";
+                findings.warn("orders", format!("{said}; none has a total"), remedy);
+            } else if orders == 0 {
+                let remedy = "if the shop has some, a comparison of times is wrong, or source.timezone";
+                findings.warn("orders", said, remedy);
+            } else {
+                findings.ok("orders", said);
+            }
+        }
+        Err(err) => match err.downcast_ref::<Failure>() {
+            Some(failure) => findings.fail("orders", failure.what.clone(), failure.next.clone()),
+            None => findings.fail("orders", format!("{err:#}"), "check [source]"),
         },
     }
 }
@@ -419,31 +454,6 @@ fn look_at_rights(settings: &Settings, findings: &mut Findings) {
             "run doctor as the user that cron runs as; if this is that user, grant it the right",
         );
     }
-}
-
-fn look_at_pools(
-    context: &Context<'_>,
-    settings: &Settings,
-    ledger: &Records,
-    findings: &mut Findings,
-) -> Result<(), Failure> {
-    for pool in &settings.pools {
-        let name = &pool.name;
-        match ledger.free_codes(pool, context.clock.now(), pool.warn_below.max(1))? {
-            0 => findings.warn(
-                "coupons",
-                format!("the pool {name} has no coupon code left that is valid for long enough"),
-                format!("`mailonce coupon import {name} FILE`"),
-            ),
-            few if few < pool.warn_below => findings.warn(
-                "coupons",
-                format!("the pool {name} has {} left (warn_below = {})", count(few, "coupon code"), pool.warn_below),
-                format!("`mailonce coupon import {name} FILE`"),
-            ),
-            _ => findings.ok("coupons", format!("the pool {name} has codes")),
-        }
-    }
-    Ok(())
 }
 
 /// Whether a file is there, as far as this user can see.
