@@ -77,7 +77,14 @@ fn import(context: &Context<'_>, settings: &Settings, pool: &Pool, file: &Path) 
 
 fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
     let ledger = Records::open(settings.place())?;
-    let pools = ledger.pools(context.clock.now())?;
+    let now = context.clock.now();
+    let mut pools = ledger.pools(now)?;
+    for state in &mut pools {
+        // Of a pool that is configured, those that a message would be given now.
+        if let Some(pool) = settings.pools.iter().find(|pool| pool.name == state.pool) {
+            state.free = ledger.free_codes(pool, now, u64::MAX >> 1)?;
+        }
+    }
     context.output.document(&pools);
     if pools.is_empty() && settings.pools.is_empty() {
         context.output.print("no pool; next: add [[coupon]] with a name to the configuration");
@@ -147,5 +154,7 @@ pub(super) fn tell_of_few(ledger: &mut Ledger, pools: &[Pool], now: Instant) -> 
             standing.push(Notice { key: name.clone(), line });
         }
     }
-    Ok(ledger.notices().note("coupon", &standing, now)?.new)
+    let news = ledger.notices().note("coupon", &standing, now)?;
+    let again = news.reminder.map(|_| standing.iter().map(|notice| notice.line.clone())).into_iter().flatten();
+    Ok(news.new.iter().cloned().chain(again).collect())
 }

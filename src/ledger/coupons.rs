@@ -29,7 +29,7 @@ pub struct ImportedCodes {
 pub struct PoolState {
     pub pool: String,
     pub codes: u64,
-    /// Given to no message, and not ended.
+    /// Given to no message, and not ended; of a configured pool, those that a message would be given now.
     pub free: u64,
     /// Kept back since an old copy of the ledger was put back.
     pub held: u64,

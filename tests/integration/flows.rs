@@ -220,7 +220,7 @@ fn dry_run_and_preview_say_which_step_is_next() {
     let server = Server::start(Plan::accepting());
     let world = shop(&server).now("2026-03-01T09:00:00Z").init();
     detect_at(&world, &["2026-03-01T09:00:00Z"]);
-    world.ok(["detect", "--dry-run"]).says("waits for its next step (second, due 2026-03-02T08:00:00Z)");
+    world.ok(["detect", "--dry-run"]).says("waiting for the next step (second, due 2026-03-02T08:00:00Z)");
     world.ok(["preview", "c1"]).says("next for cart c1: second, due 2026-03-02T08:00:00Z").says("Subject: Second");
     world.ok(["preview", "c1", "--step", "last"]).says("Subject: Third");
     world.exits(2, ["preview", "c1", "--step", "lost"]).says("reminder, second, last");

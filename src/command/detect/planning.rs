@@ -372,7 +372,7 @@ const SUPERSEDED: &str = "superseded";
 pub(super) const HELD_OUT: &str = "held out";
 
 /// The verdict on a cart whose next step is not due yet.
-pub(super) const WAITS: &str = "waits for its next step";
+pub(super) const WAITS: &str = "waiting for the next step";
 
 /// The verdict on a cart whose next step needs a coupon code, when there is none.
 pub(super) const NO_CODE: &str = "no coupon code left";
