@@ -307,3 +307,35 @@ fn killed_at_any_call_it_is_of_the_old_schema_or_the_new_one_and_whole() {
     }
     assert_eq!(server.connections(), 0);
 }
+
+/// Schema 3 knew neither episodes nor steps: what it sent is the first step, also where steps are configured at once.
+#[test]
+fn what_was_sent_before_there_were_steps_is_the_first_of_them() {
+    let server = Server::start(Plan::accepting());
+    let carts = (0..3).map(|n| Cart::of(&format!("c{n}")).user(&format!("u{n}")).email(&format!("s{n}@example.com")));
+    let carts = carts.map(|cart| cart.item("A", "Lamp", 1, "19.90"));
+    let steps = "[[step]]\nname = 'reminder'\nafter = '60m'\nsubject = 'First'\n\
+                 [[step]]\nname = 'second'\nafter = '24h'\nsubject = 'Second'\n";
+    let steps: toml::Table = steps.parse().unwrap();
+    let world = World::new().carts(carts).smtp(&server).now("2026-03-01T13:00:00Z");
+    let world = world.set("detect.max_age", "5d").set("detect.step", steps["step"].clone());
+    let ledger = Connection::open(world.ledger_file()).unwrap();
+    ledger.pragma_update(None, "foreign_keys", false).unwrap();
+    ledger.execute_batch(include_str!("../fixtures/ledger-3.sql")).unwrap();
+    drop(ledger);
+    world.ok(["audit"]);
+    world.ok(["detect", "--dry-run"]).says("waiting for the next step (second, due 2026-03-02T11:00:00Z)");
+    for at in ["2026-03-01T13:00:00Z", "2026-03-02T10:59:59Z"] {
+        world.set_now(at);
+        world.ok(["detect"]);
+        assert_eq!(server.recipients(), ["s1@example.com"], "the one that was deferred");
+    }
+    for at in ["2026-03-02T11:00:00Z", "2026-03-02T12:00:00Z", "2026-03-04T12:00:00Z"] {
+        world.set_now(at);
+        world.ok(["detect"]);
+    }
+    let subjects: Vec<String> = server.accepted().iter().filter_map(|message| message.header("Subject")).collect();
+    assert_eq!(subjects, ["First", "Second", "Second"]);
+    world.has([("refused", 1), ("sent", 4)]);
+    world.ok(["audit"]);
+}
