@@ -439,7 +439,7 @@ pub enum Coupon {
     /// Add the codes of a CSV file (columns code, expires_at) to a pool; those that are known already are counted
     #[command(after_help = examples::COUPON_IMPORT)]
     Import {
-        /// The name of the pool, as [[coupon]] has it
+        /// The name of the pool, as `[[coupon]]` has it
         pool: String,
         /// The file to read
         file: PathBuf,
