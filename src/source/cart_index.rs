@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::raw::Position;
 use crate::domain::instant::Instant;
+use crate::failure::{Exit, Failure};
 
 /// The index of the carts that one pass saw.
 pub(super) struct CartIndex {
@@ -78,4 +79,13 @@ impl CartIndex {
     fn hash(&self, cart_id: &str) -> i64 {
         self.hasher.hash_one(cart_id) as i64
     }
+}
+
+/// The temporary index, or a copy of rows, could not be kept.
+pub(super) fn no_room(err: rusqlite::Error) -> Failure {
+    Failure::new(
+        Exit::NeedsAPerson,
+        format!("could not keep the temporary index of the carts: {err}; nothing is sent"),
+        "make room in the folder for temporary files ($SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp)",
+    )
 }

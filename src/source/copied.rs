@@ -6,7 +6,7 @@
 use anyhow::Result;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::file::no_room;
+use super::cart_index::no_room;
 use super::stored::Stored;
 
 /// A private copy of rows.

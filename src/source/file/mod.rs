@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use chrono_tz::Tz;
 
-use super::cart_index::CartIndex;
+use super::cart_index::{CartIndex, no_room};
 use super::raw::{Position, RawCart};
 use super::{Look, OrdersRead, ReadSummary, Row, Source, Touched, orders, orders_since};
 use crate::domain::cart::Cart;
@@ -255,13 +255,5 @@ pub(super) fn unreadable(name: &str, err: &io::Error) -> Failure {
         Exit::NeedsAPerson,
         format!("could not read the source {name}: {err}; nothing is sent"),
         "check that the file is there and that the user who runs mailonce may read it; the next run tries again",
-    )
-}
-
-pub(super) fn no_room(err: rusqlite::Error) -> Failure {
-    Failure::new(
-        Exit::NeedsAPerson,
-        format!("could not keep the temporary index of the carts: {err}; nothing is sent"),
-        "make room in the folder for temporary files ($SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp)",
     )
 }

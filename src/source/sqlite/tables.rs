@@ -7,8 +7,7 @@ use chrono_tz::Tz;
 use rusqlite::{Connection, OptionalExtension, Params, params_from_iter};
 
 use super::super::Touched;
-use super::super::cart_index::CartIndex;
-use super::super::file::no_room;
+use super::super::cart_index::{CartIndex, no_room};
 use super::super::raw::{MOST_LINES, Position, RawCart, RawHead, RawLine};
 use super::schema::{Serves, has_index, is_row_id, row_id_name, select_list};
 use super::times::{self, Range, any_of};
