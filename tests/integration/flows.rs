@@ -123,6 +123,32 @@ fn a_touch_while_a_step_waits_moves_it() {
     assert_eq!(steps(&world), ["reminder sent", "second sent"]);
 }
 
+/// The cart is kept, and touched once more after the order: the order is of the flow all the same.
+#[test]
+fn an_order_while_a_step_waits_ends_the_flow_whatever_is_touched_afterwards() {
+    let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 2, Act::Code(451)));
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z", "2026-03-02T08:00:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second planned"]);
+    world.order_by("c1@example.com", "2026-03-02T08:30:00Z");
+    world.touch("c1", "2026-03-02T10:00:00Z");
+    detect_at(&world, &["2026-03-02T11:30:00Z", "2026-03-03T10:00:00Z"]);
+    assert_eq!(subjects(&server), ["First"]);
+    assert_eq!(steps(&world), ["reminder sent", "second skipped: ordered"]);
+}
+
+#[test]
+fn a_step_that_waits_while_the_cart_is_taken_up_again_after_the_window_begins_anew() {
+    let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 2, Act::Code(451)));
+    let world = shop(&server).now("2026-03-01T09:00:00Z").init();
+    detect_at(&world, &["2026-03-01T09:00:00Z", "2026-03-02T08:00:00Z"]);
+    world.touch("c1", "2026-03-02T09:30:00Z");
+    detect_at(&world, &["2026-03-02T09:31:00Z", "2026-03-02T10:30:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second skipped: changed", "reminder sent"]);
+    assert_eq!(subjects(&server), ["First", "First"]);
+    audit(&world);
+}
+
 #[test]
 fn what_is_in_doubt_counts_as_sent_and_is_not_sent_again_behind_a_later_step() {
     let server = Server::start(Plan::accepting().nth(Stage::Dot, 1, Act::Close));
@@ -356,6 +382,19 @@ fn someone_who_has_just_ordered_something_else_is_left_in_peace() {
     detect_at(&world, &["2026-03-01T12:00:00Z", "2026-03-02T10:00:00Z"]);
     assert_eq!(server.accepted().len(), 0);
     detect_at(&world, &["2026-03-02T10:00:01Z"]);
+    assert_eq!(server.recipients(), ["c1@example.com"]);
+}
+
+#[test]
+fn an_order_that_the_shop_shows_late_leaves_a_planned_message_in_peace_too() {
+    let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 1, Act::Code(451)));
+    let world = World::new().smtp(&server).set("caps.quiet_after_order", "24h").now("2026-03-01T12:00:00Z").init();
+    world.put(Cart::of("c1").created("2026-03-01T10:30:00Z").updated("2026-03-01T11:00:00Z"));
+    detect_at(&world, &["2026-03-01T12:00:00Z"]);
+    world.order_by("c1@example.com", "2026-03-01T10:00:00Z");
+    detect_at(&world, &["2026-03-01T13:00:00Z", "2026-03-02T10:00:00Z"]);
+    assert_eq!(server.accepted().len(), 0);
+    detect_at(&world, &["2026-03-02T10:00:01Z", "2026-03-02T11:00:01Z"]);
     assert_eq!(server.recipients(), ["c1@example.com"]);
 }
 
