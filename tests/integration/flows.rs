@@ -118,23 +118,27 @@ fn a_touch_while_a_step_waits_moves_it() {
     world.touch("c1", "2026-03-02T08:01:00Z");
     detect_at(&world, &["2026-03-02T08:10:00Z", "2026-03-03T08:00:59Z"]);
     assert_eq!(subjects(&server), ["First"]);
+    world.ok(["detect", "--retry-now"]);
+    assert_eq!(subjects(&server), ["First"]);
     detect_at(&world, &["2026-03-03T08:01:00Z"]);
     assert_eq!(subjects(&server), ["First", "Second"]);
     assert_eq!(steps(&world), ["reminder sent", "second sent"]);
 }
 
-/// The cart is kept, and touched once more after the order: the order is of the flow all the same.
+/// The shop makes the cart anew under its id: the order before that ends the flow, and is none of the new cart.
 #[test]
-fn an_order_while_a_step_waits_ends_the_flow_whatever_is_touched_afterwards() {
+fn an_order_while_a_step_waits_ends_it_and_the_cart_made_anew_begins_its_own() {
     let server = Server::start(Plan::accepting().nth(Stage::Rcpt, 2, Act::Code(451)));
     let world = shop(&server).now("2026-03-01T09:00:00Z").init();
     detect_at(&world, &["2026-03-01T09:00:00Z", "2026-03-02T08:00:00Z"]);
     assert_eq!(steps(&world), ["reminder sent", "second planned"]);
-    world.order_by("c1@example.com", "2026-03-02T08:30:00Z");
-    world.touch("c1", "2026-03-02T10:00:00Z");
-    detect_at(&world, &["2026-03-02T11:30:00Z", "2026-03-03T10:00:00Z"]);
-    assert_eq!(subjects(&server), ["First"]);
+    world.order_by("c1@example.com", "2026-03-02T08:10:00Z");
+    world.put(Cart::of("c1").created("2026-03-02T08:20:00Z").updated("2026-03-02T08:30:00Z"));
+    detect_at(&world, &["2026-03-02T09:40:00Z"]);
     assert_eq!(steps(&world), ["reminder sent", "second skipped: ordered"]);
+    detect_at(&world, &["2026-03-02T09:41:00Z"]);
+    assert_eq!(steps(&world), ["reminder sent", "second skipped: ordered", "reminder sent"]);
+    assert_eq!(subjects(&server), ["First", "First"]);
 }
 
 #[test]
