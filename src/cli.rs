@@ -93,6 +93,12 @@ pub enum Command {
     /// Keep the list of addresses that are never written to
     #[command(subcommand, after_help = examples::SUPPRESS)]
     Suppress(Suppress),
+    /// Take those off the list of recipients whose unsubscribe links carry these tokens
+    ///
+    /// For a shop's own page behind the link. It can be repeated. Without a web server's help: `[unsubscribe] spool` is a folder
+    /// where the page leaves a file for each, and runs look into it.
+    #[command(after_help = examples::UNSUBSCRIBE, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Unsubscribe(Unsubscribe),
     /// Fill the pools of coupon codes, and see what is left of them
     #[command(subcommand, after_help = examples::COUPON)]
     Coupon(Coupon),
@@ -428,10 +434,36 @@ pub enum Suppress {
         /// One or more addresses
         #[arg(required = true, value_parser = Address::parse)]
         addresses: Vec<Address>,
+        /// Why; asked for where the person behind the address wanted no more mail, and kept
+        #[arg(long, value_parser = parse_reason)]
+        reason: Option<String>,
     },
     /// List the addresses
     #[command(after_help = examples::SUPPRESS_LIST)]
     List,
+}
+
+#[derive(Debug, Args)]
+pub struct Unsubscribe {
+    /// What stands for {unsubscribe} in the link; `-` reads them from stdin, one a line
+    #[arg(value_name = "TOKEN", required = true, num_args = 1..)]
+    pub tokens: Vec<String>,
+    #[command(subcommand)]
+    pub command: Option<UnsubscribeCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UnsubscribeCommand {
+    /// Put a new key before those that sign the links; links that are out stay good
+    #[command(after_help = examples::UNSUBSCRIBE_ROTATE)]
+    Rotate,
+    /// Read the shop's own list of opt-outs now, as runs do, and say what is new
+    #[command(after_help = examples::UNSUBSCRIBE_SOURCE)]
+    Source {
+        /// Take up to N new ones, where so many at once would stop a run
+        #[arg(long, value_name = "N")]
+        allow: Option<u64>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

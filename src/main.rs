@@ -23,6 +23,7 @@ mod shops;
 mod source;
 mod stop;
 mod user;
+mod wishes;
 
 use std::process::ExitCode;
 

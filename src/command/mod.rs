@@ -21,6 +21,7 @@ mod source;
 mod status;
 mod suppress;
 mod trial;
+mod unsubscribe;
 
 use anyhow::Result;
 
@@ -131,6 +132,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Recovered(args) => recovered::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
+        Command::Unsubscribe(args) => unsubscribe::run(&context, args),
         Command::Coupon(args) => coupons::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Source(args) => source::run(&context, args),

@@ -17,6 +17,7 @@ use crate::progress;
 use crate::run::{Run, Start};
 use crate::settings::Settings;
 use crate::stop::Stop;
+use crate::wishes::Listener;
 
 /// What a run works with.
 pub(super) struct Sending<'a> {
@@ -26,6 +27,7 @@ pub(super) struct Sending<'a> {
     pub settings: &'a Settings,
     pub stop: Stop,
     pub transport: Transport,
+    listener: Option<Listener>,
 }
 
 /// What a run delivered, for people and as JSON.
@@ -78,7 +80,8 @@ impl<'a> Sending<'a> {
         time_budget: Option<std::time::Duration>,
     ) -> Result<Self> {
         let transport = Transport::open(&settings.transport);
-        Ok(Sending { command, context, settings, stop: Stop::listen(time_budget)?, transport })
+        let listener = Listener::of(settings);
+        Ok(Sending { command, context, settings, stop: Stop::listen(time_budget)?, transport, listener })
     }
 
     /// One run from the lock to the last word; `work` is what the command does in it.
@@ -99,7 +102,11 @@ impl<'a> Sending<'a> {
         run.ledger.runs().keep_caps(&self.settings.caps.per_person, self.context.clock.now())?;
         report.delivered().run = run.epoch;
         report.delivered().recovered_in_doubt = run.recovered.in_doubt;
-        if let Err(err) = work(&mut run, &mut report) {
+        if let Err(err) = self
+            .hear_wishes(&mut run.ledger, report.delivered())
+            .map_err(Into::into)
+            .and_then(|()| work(&mut run, &mut report))
+        {
             // The ledger still answers after a wrong query or template: say in it how the run ended.
             let what = err.downcast_ref::<Failure>().map_or_else(|| format!("{err:#}"), |failure| failure.what.clone());
             let _ = run.end(&format!("failed: {what}"), false, report.delivered().armed);
@@ -133,6 +140,12 @@ impl<'a> Sending<'a> {
         delivered: &mut Delivered,
     ) -> Result<(), Failure> {
         let Sending { context, settings, stop, transport, .. } = self;
+        let mut told = Vec::new();
+        let mut hear_wishes = |ledger: &mut Ledger| {
+            let Some(listener) = &self.listener else { return Ok(()) };
+            told.extend(listener.hear(ledger, context.clock.now())?.news);
+            Ok(())
+        };
         let mut delivery = Delivery {
             ledger: &mut run.ledger,
             lock: &run.lock,
@@ -145,10 +158,12 @@ impl<'a> Sending<'a> {
             output: context.output,
             progress: progress::bar("sending", Some(due), context.output.json),
             armed: 0,
+            meanwhile: &mut hear_wishes,
         };
         let result = delivery.run(feed, &mut summary);
         delivery.progress.finish_and_clear();
         delivered.armed = delivery.armed;
+        delivered.news.append(&mut told);
         delivered.take(summary);
         if result.is_ok() && delivered.sent + delivered.deferred > 0 {
             self.tell_of_deferrals(&mut run.ledger, delivered)?;
@@ -163,6 +178,14 @@ impl<'a> Sending<'a> {
 }
 
 impl Sending<'_> {
+    /// Whoever asked to get no more mail is off the list before anything is planned.
+    fn hear_wishes(&self, ledger: &mut Ledger, delivered: &mut Delivered) -> Result<(), Failure> {
+        if let Some(listener) = &self.listener {
+            delivered.news.extend(listener.hear(ledger, self.context.clock.now())?.news);
+        }
+        Ok(())
+    }
+
     /// A person is told once when nothing but deferrals came for an hour: each alone is no news, and all together are.
     fn tell_of_deferrals(&self, ledger: &mut Ledger, delivered: &mut Delivered) -> Result<(), Failure> {
         let now = self.context.clock.now();

@@ -33,6 +33,7 @@ mod records;
 mod recoveries;
 mod runs;
 mod sqlite;
+mod suppressions;
 
 pub use books::{
     Armed, At, Attempt, Decision, Denied, EarlierResolution, InDoubt, Named, Outcome, PastRefusal, PlannedAgain,
@@ -46,7 +47,7 @@ pub use coupons::{CodeFor, ImportedCodes, PoolState};
 pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
-    Suppression, Violation,
+    Violation,
 };
 pub use recoveries::{Brought, Comparison, OrdersLook, RecoveredOrder, Takings};
 pub use runs::{Access, Epoch, Kind, Recovered};
@@ -54,6 +55,7 @@ pub use sqlite::{
     Adopted, Adoption, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored,
     Rules, Survey, Take, no_zone, span,
 };
+pub use suppressions::{Suppression, Wish};
 
 /// Two steps about the carts of one shopper never leave within so long of each other; the schema's default says the same.
 pub const STEP_GAP: chrono::TimeDelta = chrono::TimeDelta::hours(1);

@@ -8,6 +8,7 @@ mod file;
 mod preset;
 mod recovery;
 mod server;
+mod unsubscribe;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,12 +25,14 @@ use crate::domain::instant::Instant;
 use crate::domain::locale::Locale;
 use crate::domain::send_window::SendWindow;
 use crate::domain::subject::Subject;
+use crate::domain::unsubscribe::{Keys, Scope};
 use crate::domain::variant::Variant;
 use crate::failure::Failure;
 use crate::ledger::Place;
 use crate::shops::Preset;
 
 pub use server::{Encryption, Endpoint, ServerSettings};
+use unsubscribe::SIGNED;
 
 /// Everything a command needs to know, checked. Paths are absolute or relative to the working directory.
 #[derive(Debug, Clone)]
@@ -42,6 +45,7 @@ pub struct Settings {
     pub shop: ShopSettings,
     pub source: SourceSettings,
     pub mail: MailSettings,
+    pub unsubscribe: UnsubscribeSettings,
     pub transport: TransportSettings,
     pub limits: Limits,
     pub detect: DetectSettings,
@@ -122,10 +126,45 @@ impl SourceKind {
 pub struct MailSettings {
     pub from: Mailbox,
     pub reply_to: Option<Mailbox>,
-    /// `mailto:` or `https:`, at most one of each kind; may hold `{email}` and `{token}`. The first is the link in templates.
+    /// `mailto:` or `https:`, at most one of each kind; may hold `{unsubscribe}`, `{token}` and `{email}`. The first is the link
+    /// in templates.
     pub unsubscribe: Vec<String>,
-    /// The envelope sender with `{token}` in it; without, the address of `from`.
+    /// What `{unsubscribe}` is signed with; there are keys where a link has it, unless this user may not read them and needs none.
+    pub keys: Option<Keys>,
+    /// Of List-Id: each list is a label before it.
+    pub list_domain: String,
+    /// The last field of Feedback-ID; without, there is none.
+    pub feedback_sender: Option<String>,
+    /// The envelope sender with `{token}`, and perhaps `{id}`, in it; without, the address of `from`.
     pub envelope: Option<String>,
+}
+
+/// `[unsubscribe]`: how those are heard who want no more mail.
+#[derive(Debug, Clone)]
+pub struct UnsubscribeSettings {
+    /// What they leave.
+    pub scope: Scope,
+    /// The file of the keys that links are signed with.
+    pub keys_file: PathBuf,
+    /// The folder where the shop's page leaves a file for each.
+    pub spool: Option<PathBuf>,
+    /// The shop's own list.
+    pub opt_outs: Option<OptOuts>,
+}
+
+impl MailSettings {
+    /// Whether links are signed.
+    pub fn signs_links(&self) -> bool {
+        self.unsubscribe.iter().any(|link| link.contains(SIGNED))
+    }
+}
+
+/// Where the shop's own list of those who want no mail is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OptOuts {
+    /// A query on the source; may bind `:since` and `:since_unix`.
+    Query(String),
+    File(PathBuf),
 }
 
 /// `mail.transport` and the table that belongs to it.
