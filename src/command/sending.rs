@@ -17,7 +17,7 @@ use crate::progress;
 use crate::run::{Run, Start};
 use crate::settings::Settings;
 use crate::stop::Stop;
-use crate::wishes::Listener;
+use crate::wishes::{Listener, opt_outs};
 
 /// What a run works with.
 pub(super) struct Sending<'a> {
@@ -102,11 +102,8 @@ impl<'a> Sending<'a> {
         run.ledger.runs().keep_caps(&self.settings.caps.per_person, self.context.clock.now())?;
         report.delivered().run = run.epoch;
         report.delivered().recovered_in_doubt = run.recovered.in_doubt;
-        if let Err(err) = self
-            .hear_wishes(&mut run.ledger, report.delivered())
-            .map_err(Into::into)
-            .and_then(|()| work(&mut run, &mut report))
-        {
+        let worked = self.hear_wishes(&mut run.ledger, report.delivered()).and_then(|()| work(&mut run, &mut report));
+        if let Err(err) = worked {
             // The ledger still answers after a wrong query or template: say in it how the run ended.
             let what = err.downcast_ref::<Failure>().map_or_else(|| format!("{err:#}"), |failure| failure.what.clone());
             let _ = run.end(&format!("failed: {what}"), false, report.delivered().armed);
@@ -179,7 +176,9 @@ impl<'a> Sending<'a> {
 
 impl Sending<'_> {
     /// Whoever asked to get no more mail is off the list before anything is planned.
-    fn hear_wishes(&self, ledger: &mut Ledger, delivered: &mut Delivered) -> Result<(), Failure> {
+    fn hear_wishes(&self, ledger: &mut Ledger, delivered: &mut Delivered) -> Result<()> {
+        let heard = opt_outs::read(self.settings, ledger, None, self.context.clock.now())?;
+        delivered.news.extend(heard.news);
         if let Some(listener) = &self.listener {
             delivered.news.extend(listener.hear(ledger, self.context.clock.now())?.news);
         }

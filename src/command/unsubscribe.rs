@@ -26,9 +26,25 @@ pub fn run(context: &Context<'_>, args: &cli::Unsubscribe) -> Result<Exit> {
     let settings = context.settings_without_secrets()?;
     match &args.command {
         Some(cli::UnsubscribeCommand::Rotate) => rotate(context, &settings),
-        Some(cli::UnsubscribeCommand::Source { .. }) => Ok(Exit::Done),
+        Some(cli::UnsubscribeCommand::Source { allow }) => read_source(context, *allow),
         None => take(context, &settings, &args.tokens),
     }
+}
+
+fn read_source(context: &Context<'_>, allow: Option<u64>) -> Result<Exit> {
+    let settings = context.settings()?;
+    if settings.unsubscribe.opt_outs.is_none() {
+        let next = "set [unsubscribe] source to a query, or file to a list (docs/unsubscribe.md)";
+        return Err(Failure::config("no list of opt-outs is configured", next).into());
+    }
+    let mut ledger = context.ledger(&settings)?;
+    let heard = wishes::opt_outs::read(&settings, &mut ledger, allow, context.clock.now())?;
+    for line in &heard.news {
+        context.output.alarm(line);
+    }
+    context.output.document(&json!({ "new": heard.new }));
+    context.output.print(format!("{} new on the shop's own list", count(heard.new, "person")));
+    Ok(Exit::Done)
 }
 
 /// The keys, which this command cannot do without.

@@ -55,7 +55,7 @@ pub use sqlite::{
     Adopted, Adoption, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored,
     Rules, Survey, Take, no_zone, span,
 };
-pub use suppressions::{Suppression, Wish};
+pub use suppressions::{ListedOptOut, Suppression, Wish};
 
 /// Two steps about the carts of one shopper never leave within so long of each other; the schema's default says the same.
 pub const STEP_GAP: chrono::TimeDelta = chrono::TimeDelta::hours(1);

@@ -1,5 +1,8 @@
 //! What is said of the suppression list.
 
+use crate::domain::address::Address;
+use crate::domain::instant::Instant;
+
 /// One suppressed address.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Suppression {
@@ -9,6 +12,14 @@ pub struct Suppression {
     pub reason: String,
     pub added_at: String,
     pub origin: String,
+}
+
+/// One of those whom the shop's own list has as wanting no mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedOptOut {
+    pub address: Address,
+    /// When they said so, where the list has it.
+    pub changed_at: Option<Instant>,
 }
 
 /// What became of one wish to get no more.

@@ -1,5 +1,6 @@
 //! How those are heard who want no more mail: from outside into the ledger, before a run sends anything and while it does.
 
+pub mod opt_outs;
 mod spool;
 
 use std::io;
@@ -134,6 +135,13 @@ pub enum Taken {
     Wish(Wish),
     /// It is of a test or a preview: no ledger knows whom it went to.
     Test,
+}
+
+impl Taken {
+    /// Whether someone gets less mail than before.
+    pub fn is_new(&self) -> bool {
+        matches!(self, Taken::Wish(Wish::Heard { is_new: true, .. }))
+    }
 }
 
 /// Takes the wishes of genuine tokens into the ledger, in one commit; what became of each, in order.

@@ -289,3 +289,97 @@ fn links_of_tests_and_previews_take_nobody_off_the_list() {
     assert_eq!(std::fs::read_dir(world.path("spool")).unwrap().count(), 0);
     assert_eq!(suppressed(&world), []);
 }
+
+const OPT_OUTS: &str = "CREATE TABLE newsletter (email TEXT, token TEXT, active INTEGER, changed_at TEXT)";
+const QUERY: &str = "SELECT email, token, changed_at FROM newsletter WHERE active = 0 AND changed_at > :since";
+
+fn in_shop(world: &World, sql: &str) {
+    rusqlite::Connection::open(world.shop()).unwrap().execute_batch(sql).unwrap_or_else(|err| panic!("{sql}: {err}"));
+}
+
+fn with_list(rows: &str) -> World {
+    let world = world().set("unsubscribe.source", QUERY);
+    in_shop(&world, OPT_OUTS);
+    if !rows.is_empty() {
+        in_shop(&world, &format!("INSERT INTO newsletter VALUES {rows}"));
+    }
+    world
+}
+
+#[test]
+fn whoever_is_on_the_shops_own_list_gets_nothing_and_one_who_leaves_it_stays_off() {
+    let world = with_list(
+        "('ADA@example.com', NULL, 0, '2026-02-01 10:00:00'), ('bob@example.com', NULL, 1, '2026-02-01 10:00:00')",
+    );
+    let world = world.carts([Cart::of("c1").email("ada@example.com"), Cart::of("c2").email("bob@example.com")]).init();
+    world.ok(["detect"]);
+    world.has([("sent", 1)]);
+    assert_eq!(suppressed(&world), [("ada@example.com".into(), String::new(), "source".into())]);
+    // By the token of a message that went to Bob, as a shop's page may keep it.
+    let token = token_of(&world, "bob");
+    in_shop(&world, &format!("INSERT INTO newsletter VALUES (NULL, '{token}', 0, '2026-03-01 12:00:30')"));
+    in_shop(&world, "DELETE FROM newsletter WHERE email = 'ADA@example.com'");
+    world.put(Cart::of("c3").email("bob@example.com").item("Z", "x", 1, "1"));
+    world.set_now("2026-03-01T12:01:00Z");
+    world.ok(["detect"]);
+    world.has([("sent", 1)]);
+    assert_eq!(suppressed(&world).len(), 2);
+    world.ok(["audit"]);
+}
+
+#[test]
+fn nothing_is_sent_while_the_shops_own_list_cannot_be_read() {
+    let world = with_list("").cart(Cart::of("c1")).init();
+    in_shop(&world, "ALTER TABLE newsletter RENAME TO elsewhere");
+    world.exits(78, ["detect"]).says("unsubscribe.source").says("nothing is sent");
+    world.exits(78, ["run-campaigns"]);
+    assert_eq!(world.messages().len(), 0);
+    in_shop(&world, "ALTER TABLE elsewhere RENAME TO newsletter");
+    world.ok(["detect"]);
+    world.has([("sent", 1)]);
+    // A file that is gone, too.
+    let world = World::new().set("unsubscribe.file", "optout.csv").cart(Cart::of("c1").email("ada@example.com")).init();
+    world.exits(65, ["detect"]).says("optout.csv").says("nothing is sent");
+    std::fs::write(world.path("optout.csv"), "email,changed_at\nADA@EXAMPLE.com,2026-02-01\n").unwrap();
+    world.ok(["detect"]);
+    assert_eq!(world.messages().len(), 0);
+}
+
+#[test]
+fn a_query_that_is_the_wrong_way_round_takes_nobody_off_the_list() {
+    let world = with_list("").cart(Cart::of("c1")).init();
+    in_shop(&world, 
+        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1001)
+         INSERT INTO newsletter SELECT 'r' || n || '@example.com', NULL, 0, '2026-02-01 10:00:00' FROM n",
+    );
+    world.exits(1, ["detect"]).says("more than 1000 people would be taken off").says("unsubscribe source --allow");
+    assert_eq!((suppressed(&world).len(), world.messages().len()), (0, 0));
+    world.ok(["unsubscribe", "source", "--allow", "1001"]).says("1001 people new on the shop's own list");
+    world.ok(["unsubscribe", "source"]).says("0 people new");
+    world.ok(["detect"]);
+    world.has([("sent", 1)]);
+}
+
+#[test]
+fn who_was_taken_back_by_a_person_is_not_taken_off_again_by_what_was_said_before() {
+    let world = with_list("('ada@example.com', NULL, 0, '2026-03-01 11:00:00')").init();
+    world.ok(["unsubscribe", "source"]);
+    world.exits(2, ["suppress", "remove", "ada@example.com"]).says("(source)");
+    world.ok(["suppress", "remove", "ada@example.com", "--reason", "by phone"]);
+    world.ok(["unsubscribe", "source"]).says("0 people");
+    in_shop(&world, "UPDATE newsletter SET changed_at = '2026-03-01 13:00:00'");
+    world.set_now("2026-03-01T14:00:00Z");
+    world.ok(["unsubscribe", "source"]).says("1 person new");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_told_once_and_keeps_no_other_from_counting() {
+    let world =
+        with_list("('nobody', NULL, 0, '2026-03-01 10:00:00'), ('ada@example.com', NULL, 0, '2026-03-01 10:00:00')")
+            .init();
+    world.exits(1, ["detect"]).says("opt-outs: shop.db: row 1: the address has no @; row skipped");
+    world.ok(["detect"]).is_silent();
+    assert_eq!(suppressed(&world).len(), 1);
+    in_shop(&world, "DELETE FROM newsletter WHERE email LIKE 'ada%'");
+    world.exits(1, ["detect"]).says("no row of the shop's opt-outs can be read");
+}

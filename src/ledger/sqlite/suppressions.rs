@@ -9,7 +9,10 @@ use crate::domain::list;
 use crate::domain::state::Origin;
 use crate::domain::unsubscribe::{Scope, Token};
 use crate::failure::Failure;
-use crate::ledger::{Suppression, Wish};
+use crate::ledger::{ListedOptOut, Suppression, Wish};
+
+/// So many addresses share a commit.
+const BATCH: usize = 1_000;
 
 /// Whether the address of a row of `message` gets no mail of its kind.
 pub(super) const IS_SUPPRESSED: &str = "EXISTS (
@@ -56,6 +59,25 @@ impl Records {
         })
     }
 
+    /// Whether the shop's own list says something new: nobody heard it before, and nobody took it back after it was said.
+    pub fn is_new_opt_out(&self, opt_out: &ListedOptOut) -> Result<bool, Failure> {
+        let said_at = opt_out.changed_at.map_or_else(String::new, instant::text);
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE folded_address = ?1 AND list = ''
+                                            AND origin IN ('one-click', 'mail', 'source', 'complaint'))
+                     AND NOT EXISTS (SELECT 1 FROM removed_suppression WHERE folded_address = ?1 AND origin = 'source'
+                                     AND removed_at >= ?2)",
+            )?
+            .exists([opt_out.address.folded(), &said_at])
+        })
+    }
+
+    /// How many addresses there are messages to.
+    pub fn count_addresses(&self) -> Result<u64, Failure> {
+        self.read(|conn| conn.query_row("SELECT count(DISTINCT folded_address) FROM message", [], |row| row.get(0)))
+    }
+
     /// Up to when the shop's own list of opt-outs was read.
     pub fn opt_outs_read_to(&self) -> Result<Option<Instant>, Failure> {
         let at: Option<String> =
@@ -91,6 +113,13 @@ impl Suppressions<'_> {
         self.0.write(Durability::Full, |tx| {
             tokens.iter().map(|token| take_wish(tx, token, origin, scope, &now)).collect()
         })
+    }
+
+    /// Adds those whom the shop's own list has, for all mail; says how many were new.
+    pub fn add_opt_outs(&mut self, opt_outs: &[ListedOptOut], now: Instant) -> Result<u64, Failure> {
+        let of_the_shop = "on the shop's own list of opt-outs".to_owned();
+        let addresses: Vec<_> = opt_outs.iter().map(|one| (one.address.clone(), of_the_shop.clone())).collect();
+        addresses.chunks(BATCH).try_fold(0, |added, batch| Ok(added + self.add(batch, Origin::Source, now)?))
     }
 
     /// Notes up to when the shop's own list was read.
