@@ -467,7 +467,7 @@ impl Signs {
     fn of_a_bounce(&self) -> bool {
         let of_a_server = self.from_a_daemon || self.null_return_path;
         (self.failed_recipients && (of_a_server || self.automatic))
-            || (self.of_qmail && (of_a_server || self.subject_of_a_bounce))
+            || (self.of_qmail && of_a_server)
             || (self.from_a_daemon && (self.null_return_path || self.automatic || self.subject_of_a_bounce))
             || (self.null_return_path && self.subject_of_a_bounce)
     }
