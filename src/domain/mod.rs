@@ -3,6 +3,7 @@
 pub mod absent;
 pub mod address;
 pub mod back_off;
+pub mod bounce;
 pub mod campaign;
 pub mod caps;
 pub mod cart;

@@ -38,6 +38,7 @@ macro_rules! words {
         }
     };
 }
+pub(super) use words;
 
 words! {
     /// What became of a message so far; `src/ledger/mod.rs` has the moves between them.
