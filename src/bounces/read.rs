@@ -113,6 +113,7 @@ impl Heard {
             tokens: Vec::new(),
             signed_tokens: Vec::new(),
             from: None,
+            sent_to: Vec::new(),
             authentication_results: Vec::new(),
             reporter: None,
             diagnostic: None,
@@ -160,6 +161,10 @@ impl Reader<'_> {
         match heard.kind {
             Kind::Request => {
                 heard.from = self.from();
+                let apart = |c: char| c.is_whitespace() || "<>,;:\"'()".contains(c);
+                let sent_to = SENT_TO.iter().flat_map(|name| self.top.all(name));
+                let sent_to = sent_to.flat_map(|value| value.split(apart)).filter(|word| word.contains('@'));
+                heard.sent_to = sent_to.take(MOST_RECIPIENTS).map(str::to_ascii_lowercase).collect();
                 heard.signed_tokens = signed.into_iter().map(|signed| signed.whole).collect();
                 heard.signed_tokens.dedup();
             }
@@ -344,10 +349,12 @@ impl Reader<'_> {
     fn tokens(&self, kind: Kind) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
         let mut add = |token: String, id: Option<String>, place: Place| {
+            let is_returned = place == Place::ReturnedHeaders;
             if let Some(known) = found.iter_mut().find(|known| known.token == token) {
                 known.id = known.id.take().or(id);
+                known.is_returned |= is_returned;
             } else if found.len() < MOST_TOKENS {
-                found.push(Found { token, id, place });
+                found.push(Found { token, id, place, is_returned });
             }
         };
         for (token, id) in self.matcher.tokens_of(&self.top, &SENT_TO) {

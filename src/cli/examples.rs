@@ -198,6 +198,20 @@ Examples:
   mailonce coupon import comeback codes.csv
   mailonce coupon list";
 
+pub const BOUNCES: &str = "\
+Examples:
+  mailonce bounces                              # [bounces] maildir, from cron
+  mailonce bounces --maildir /var/mail/bounce/Maildir
+  mailonce bounces --mbox bounces.mbox
+  mailonce bounces - < bounce.eml
+  mailonce bounces --again                      # after a restored backup
+  mailonce bounces --apply";
+
+pub const RATES: &str = "\
+Examples:
+  mailonce rates
+  mailonce rates --since 7d";
+
 pub const UNSUBSCRIBE: &str = "\
 Examples:
   mailonce unsubscribe 1k0f3c…9a.5d2e…

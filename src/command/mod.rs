@@ -2,6 +2,7 @@
 
 mod add_index;
 mod audit;
+mod bounces;
 mod campaign;
 mod cleanup_duplicates;
 mod coupons;
@@ -13,6 +14,7 @@ mod import;
 mod init;
 mod log;
 mod preview;
+mod rates;
 mod recovered;
 mod resolve;
 mod run_campaigns;
@@ -133,6 +135,8 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
         Command::Unsubscribe(args) => unsubscribe::run(&context, args),
+        Command::Bounces(args) => bounces::run(&context, args),
+        Command::Rates(args) => rates::run(&context, args),
         Command::Coupon(args) => coupons::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Source(args) => source::run(&context, args),

@@ -10,7 +10,7 @@ use crate::delivery::{Delivery, Feed, Summary};
 use crate::domain::span;
 use crate::domain::{address, instant};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Ledger, Notice};
+use crate::ledger::{self, Ledger, Notice};
 use crate::mail::Transport;
 use crate::output::{Output, count};
 use crate::progress;
@@ -102,6 +102,7 @@ impl<'a> Sending<'a> {
         run.ledger.runs().keep_caps(&self.settings.caps.per_person, self.context.clock.now())?;
         report.delivered().run = run.epoch;
         report.delivered().recovered_in_doubt = run.recovered.in_doubt;
+        let first_try = run.ledger.attempts_to_look_at_from()?;
         let worked = self.hear_wishes(&mut run.ledger, report.delivered()).and_then(|()| work(&mut run, &mut report));
         if let Err(err) = worked {
             // The ledger still answers after a wrong query or template: say in it how the run ended.
@@ -109,6 +110,7 @@ impl<'a> Sending<'a> {
             let _ = run.end(&format!("failed: {what}"), false, report.delivered().armed);
             return Err(err);
         }
+        self.file_refusals(&mut run.ledger, first_try)?;
         let idle = report.is_idle();
         let output = self.context.output;
         let delivered = report.delivered();
@@ -182,6 +184,21 @@ impl Sending<'_> {
         if let Some(listener) = &self.listener {
             delivered.news.extend(listener.hear(ledger, self.context.clock.now())?.news);
         }
+        Ok(())
+    }
+
+    /// Recipients that the server itself refused as unknown are dead addresses, too, once it has accepted others.
+    fn file_refusals(&self, books: &mut Ledger, first_try: i64) -> Result<(), Failure> {
+        let refused = books.refused_as_unknown(first_try)?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let now = self.context.clock.now();
+        let dead = books.dead_of_late(now)?.with(refused.len() as u64);
+        let reports: Vec<_> = refused.iter().map(ledger::Report::of_refusal).collect();
+        books.reports().file(&reports, dead, now)?;
+        let messages: Vec<i64> = refused.iter().map(|refused| refused.message).collect();
+        books.reports().stop_campaigns(&messages, self.settings.bounces.stop_at, now)?;
         Ok(())
     }
 

@@ -23,7 +23,7 @@
 //!
 //! The face has two sides. [`Records`] reads, and nothing else. [`Ledger`] writes as well, in parts named for what they are
 //! about: [`Ledger::runs`], [`Ledger::plans`], [`Ledger::books`], [`Ledger::campaigns`], [`Ledger::notices`],
-//! [`Ledger::recoveries`], [`Ledger::suppressions`]. The files beside this one hold the values that go in and come out.
+//! [`Ledger::recoveries`], [`Ledger::suppressions`], [`Ledger::reports`]. The files beside this one hold the values that go in and come out.
 
 mod books;
 mod campaigns;
@@ -31,6 +31,7 @@ mod coupons;
 mod plans;
 mod records;
 mod recoveries;
+mod reports;
 mod runs;
 mod sqlite;
 mod suppressions;
@@ -50,6 +51,9 @@ pub use records::{
     Violation,
 };
 pub use recoveries::{Brought, Comparison, OrdersLook, RecoveredOrder, Takings};
+pub use reports::{
+    BlockedOfLate, DeadAddresses, DeadOfLate, Filed, RefusedRecipient, Report, Returned, Stopped, UnmatchedReport,
+};
 pub use runs::{Access, Epoch, Kind, Recovered};
 pub use sqlite::{
     Adopted, Adoption, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::bounces::BouncesTable;
 use super::bounds::{CapsTable, CouponTable, SendWindowTable};
 use super::checker::{Checker, NEXT, Span, Zone, not_read};
 use super::detect::Detect;
@@ -26,6 +27,8 @@ struct File {
     mail: Mail,
     #[serde(default)]
     unsubscribe: UnsubscribeTable,
+    #[serde(default)]
+    bounces: BouncesTable,
     #[serde(default)]
     detect: Detect,
     holdout: Option<HoldoutTable>,
@@ -211,6 +214,7 @@ impl Checker<'_> {
             transport: self.transport(&file.mail)?,
             mail: self.mail(file.mail, &unsubscribe)?,
             unsubscribe,
+            bounces: self.bounces(file.bounces)?,
         })
     }
 

@@ -1,5 +1,6 @@
 //! What the flags, the environment and the configuration file say, checked once into one value.
 
+mod bounces;
 mod bounds;
 pub mod campaigns;
 mod checker;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use crate::domain::address::Mailbox;
+use crate::domain::bounce::StopAt;
 use crate::domain::caps::Cap;
 use crate::domain::coupon::Pool;
 use crate::domain::filter::Filter;
@@ -46,6 +48,7 @@ pub struct Settings {
     pub source: SourceSettings,
     pub mail: MailSettings,
     pub unsubscribe: UnsubscribeSettings,
+    pub bounces: BouncesSettings,
     pub transport: TransportSettings,
     pub limits: Limits,
     pub detect: DetectSettings,
@@ -137,6 +140,18 @@ pub struct MailSettings {
     pub feedback_sender: Option<String>,
     /// The envelope sender with `{token}`, and perhaps `{id}`, in it; without, the address of `from`.
     pub envelope: Option<String>,
+}
+
+/// `[bounces]`: what comes back about messages.
+#[derive(Debug, Clone)]
+pub struct BouncesSettings {
+    /// Where it lies, unless the command line names another place.
+    pub maildir: Option<PathBuf>,
+    /// Who alone is believed that a mail comes from whom it says, by the name in Authentication-Results (RFC 8601 §2.5), in
+    /// lower case.
+    pub trusted_authserv: Option<String>,
+    /// What stops a campaign.
+    pub stop_at: StopAt,
 }
 
 /// `[unsubscribe]`: how those are heard who want no more mail.

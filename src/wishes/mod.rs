@@ -138,6 +138,11 @@ pub enum Taken {
 }
 
 impl Taken {
+    /// Whether it is known whose wish it is, or that it is nobody's.
+    pub fn is_heard(&self) -> bool {
+        *self != Taken::Wish(Wish::Unknown)
+    }
+
     /// Whether someone gets less mail than before.
     pub fn is_new(&self) -> bool {
         matches!(self, Taken::Wish(Wish::Heard { is_new: true, .. }))

@@ -348,7 +348,8 @@ fn nothing_is_sent_while_the_shops_own_list_cannot_be_read() {
 #[test]
 fn a_query_that_is_the_wrong_way_round_takes_nobody_off_the_list() {
     let world = with_list("").cart(Cart::of("c1")).init();
-    in_shop(&world, 
+    in_shop(
+        &world,
         "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1001)
          INSERT INTO newsletter SELECT 'r' || n || '@example.com', NULL, 0, '2026-02-01 10:00:00' FROM n",
     );

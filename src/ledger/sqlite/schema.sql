@@ -243,9 +243,13 @@ CREATE TABLE report (
     diagnostic  TEXT,
     reporter    TEXT,
     -- It returned the message's own headers: the server had taken it over.
-    proves      INTEGER NOT NULL DEFAULT 0 CONSTRAINT proves_is_a_flag CHECK (proves IN (0, 1))
+    proves      INTEGER NOT NULL DEFAULT 0 CONSTRAINT proves_is_a_flag CHECK (proves IN (0, 1)),
+    -- Of its message.
+    folded_address TEXT
 ) STRICT;
 CREATE INDEX report_of_message ON report (message) WHERE message IS NOT NULL;
+CREATE INDEX report_of_address ON report (folded_address) WHERE folded_address IS NOT NULL;
+CREATE INDEX report_by_time ON report (received_at);
 
 -- No more than so many bodies are begun to one address within so many seconds, since then. As the configuration says.
 CREATE TABLE cap (

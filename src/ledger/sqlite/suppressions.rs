@@ -175,10 +175,10 @@ fn take_wish(tx: &Connection, token: &Token, origin: Origin, scope: Scope, now: 
     };
     let is_new = suppress(tx, &address, &list, "asked to get no more", origin, now)?;
     tx.prepare_cached(
-        "INSERT INTO report (digest, received_at, message, class, reporter) SELECT ?1, ?2, ?3, 'unsubscribe', ?4
+        "INSERT INTO report (digest, received_at, message, folded_address, class, reporter) SELECT ?1, ?2, ?3, ?4, 'unsubscribe', ?5
          WHERE NOT EXISTS (SELECT 1 FROM report WHERE digest = ?1)",
     )?
-    .execute((digest_of(token), now, message, origin.word()))?;
+    .execute((digest_of(token), now, message, &address, origin.word()))?;
     Ok(Wish::Heard { address, list, is_new })
 }
 
