@@ -15,6 +15,7 @@ const MOST_RECIPIENTS: usize = 100;
 const MOST_TOKENS: usize = 20;
 /// So much of a text is read, in bytes.
 const MOST_OF_A_TEXT: usize = 64 * 1024;
+const MOST_TEXTS: usize = 10;
 const MOST_OF_A_REPORT: usize = 256 * 1024;
 const LONGEST_DIAGNOSTIC: usize = 300;
 const LONGEST_ADDRESS: usize = 320;
@@ -56,7 +57,7 @@ const OF_A_RESPONDER: [&str; 7] = [
 const OF_A_LIST: [&str; 5] = ["list-id", "list-post", "list-unsubscribe", "feedback-id", "x-mailman-version"];
 
 /// What a bounce's subject begins with or holds, in lower case.
-const SUBJECTS_OF_BOUNCES: [&str; 20] = [
+const SUBJECTS_OF_BOUNCES: [&str; 23] = [
     "undeliver",
     "delivery status notification",
     "delivery failure",
@@ -67,6 +68,9 @@ const SUBJECTS_OF_BOUNCES: [&str; 20] = [
     "delivery error",
     "mail delivery",
     "message delivery",
+    "failure delivery",
+    "mail failed",
+    "delayed mail",
     "failure notice",
     "returned mail",
     "returned to sender",
@@ -409,7 +413,7 @@ impl Reader<'_> {
         let is_text = |part: &&Part<'_>| {
             matches!(&*part.media, "text/plain" | "text/html") || part.media.starts_with("multipart/")
         };
-        self.parts.leaves.iter().filter(is_text)
+        self.parts.leaves.iter().filter(is_text).take(MOST_TEXTS)
     }
 
     fn signed(&self) -> Vec<Signed> {
