@@ -93,6 +93,8 @@ pub struct Heard {
     pub signed_tokens: Vec<String>,
     /// Who sends a request, where its `From` names one address and no more.
     pub from: Option<String>,
+    /// Which addresses a request was sent to, in lower case, as its fields have them.
+    pub sent_to: Vec<String>,
     /// The fields `Authentication-Results`, unfolded, the topmost first: those of one's own server come first.
     pub authentication_results: Vec<String>,
     /// Who reports: the `Reporting-MTA`, or the domain of the report's `From`.

@@ -217,10 +217,16 @@ fn a_request_has_its_tokens_and_its_sender() {
     assert_eq!(of("From: ada@example.com\nFrom: bob@example.com"), None);
     assert_eq!(of("From: "), None);
     assert_eq!(of("X-From: ada@example.com"), None);
-    // A server's mail asks for nothing, whatever stands in its Subject.
-    let mail = sample("request").replace("Return-Path: <ada@example.com>", "Return-Path: <>");
-    assert_eq!(heard(&mail).kind, Kind::AutoReply);
-    assert_eq!(heard(&mail).signed_tokens, Vec::<String>::new());
+    let mail = sample("request");
+    assert_eq!(heard(&mail).sent_to, ["unsubscribe@shop.example"]);
+    // Whoever wrote the wish down, it is one; but a bounce is a bounce, whatever else stands in its Subject.
+    for by in [("Return-Path: <ada@example.com>", "Return-Path: <>"), ("Ada@example.com", "postmaster@example.com")] {
+        let heard = heard(&mail.replace(by.0, by.1));
+        assert_eq!((heard.kind, &heard.signed_tokens[0]), (Request, &signed), "{by:?}");
+    }
+    let bounced =
+        mail.replace("Subject:", "Subject: Undelivered Mail:").replace("<ada@", "<").replace("<example.com>", "<>");
+    assert_eq!((heard(&bounced).kind, heard(&bounced).signed_tokens.len()), (PlainBounce, 0));
 }
 
 #[test]
