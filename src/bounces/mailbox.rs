@@ -115,6 +115,7 @@ pub struct Maildir {
     /// The last one of the batch before.
     last: Option<Listed>,
     is_listed: bool,
+    per_batch: usize,
 }
 
 /// One name, in the order that mails are read in: by the name up to its flags, which begins with the time of delivery.
@@ -157,13 +158,14 @@ pub fn maildir(dir: &Path, again: bool, most: usize) -> Result<Maildir, Failure>
         batch: VecDeque::new(),
         last: None,
         is_listed: false,
+        per_batch: BATCH,
     })
 }
 
 impl Maildir {
     /// Lists the names that come after the last batch.
     fn list(&mut self) -> Result<(), Failure> {
-        let most = BATCH.min(self.left);
+        let most = self.per_batch.min(self.left);
         let mut oldest: BinaryHeap<Listed> = BinaryHeap::new();
         for (dir, in_cur) in [(&self.new, false), (&self.cur, true)] {
             if in_cur && !self.again {

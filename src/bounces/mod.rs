@@ -93,7 +93,7 @@ pub struct Heard {
     pub signed_tokens: Vec<String>,
     /// Who sends a request, where its `From` names one address and no more.
     pub from: Option<String>,
-    /// Whom a request was sent to, bare and in lower case.
+    /// Which addresses a request was sent to, in lower case, as its fields have them.
     pub sent_to: Vec<String>,
     /// The fields `Authentication-Results`, unfolded, the topmost first: those of one's own server come first.
     pub authentication_results: Vec<String>,

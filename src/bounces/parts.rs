@@ -1,8 +1,8 @@
 //! The parts of a mail (RFC 2046), decoded.
 //!
 //! `mail-parser` reads the fields and charsets. The walk is our own, for its bounds: that crate nests returned messages
-//! as deep as a mail has it, also within base64, and 10,000 levels overflow the stack when they are dropped. A returned
-//! message is one part here: nothing in it is looked at but its header.
+//! as deep as a mail has it, also within base64, and 30,000 levels (900 KB) overflow the stack when they are dropped. A
+//! returned message is one part here: nothing in it is looked at but its header.
 
 use std::borrow::Cow;
 
@@ -14,8 +14,10 @@ use super::fields::next_line;
 
 /// Deeper multiparts are taken as text.
 const DEEPEST: usize = 8;
-/// Parts beyond these are passed over.
+/// Parts beyond these are passed over: of one multipart, and of all that are no multiparts.
 const MOST_PARTS: usize = 100;
+/// So many parts are looked at, multiparts too.
+const MOST_WALKED: usize = 1_000;
 /// So much of a part's header is read for its MIME fields, in bytes.
 const MOST_OF_A_HEADER: usize = 64 * 1024;
 /// A longer boundary is none (RFC 2046 §5.1.1 has 70).
@@ -56,6 +58,7 @@ pub struct Parts<'a> {
     pub is_multipart: bool,
     /// In the order of the mail.
     pub leaves: Vec<Part<'a>>,
+    walked: usize,
 }
 
 impl<'a> Parts<'a> {
@@ -71,7 +74,8 @@ impl<'a> Parts<'a> {
 
     /// Adds the leaves of a part; whether it was a multipart.
     fn walk(&mut self, header: Header<'a>, depth: usize, default: &str) -> bool {
-        if self.leaves.len() >= MOST_PARTS {
+        self.walked += 1;
+        if self.leaves.len() >= MOST_PARTS || self.walked > MOST_WALKED {
             return false;
         }
         let media = header.media(default);

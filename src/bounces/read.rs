@@ -13,8 +13,10 @@ use crate::domain::instant::Instant;
 const MOST_RECIPIENTS: usize = 100;
 /// Tokens beyond these are left out.
 const MOST_TOKENS: usize = 20;
+const MOST_ADDRESSES: usize = 50;
 /// So much of a text is read, in bytes.
 const MOST_OF_A_TEXT: usize = 64 * 1024;
+const MOST_TEXTS: usize = 10;
 const MOST_OF_A_REPORT: usize = 256 * 1024;
 const LONGEST_DIAGNOSTIC: usize = 300;
 const LONGEST_ADDRESS: usize = 320;
@@ -56,7 +58,7 @@ const OF_A_RESPONDER: [&str; 7] = [
 const OF_A_LIST: [&str; 5] = ["list-id", "list-post", "list-unsubscribe", "feedback-id", "x-mailman-version"];
 
 /// What a bounce's subject begins with or holds, in lower case.
-const SUBJECTS_OF_BOUNCES: [&str; 20] = [
+const SUBJECTS_OF_BOUNCES: [&str; 23] = [
     "undeliver",
     "delivery status notification",
     "delivery failure",
@@ -67,6 +69,9 @@ const SUBJECTS_OF_BOUNCES: [&str; 20] = [
     "delivery error",
     "mail delivery",
     "message delivery",
+    "failure delivery",
+    "mail failed",
+    "delayed mail",
     "failure notice",
     "returned mail",
     "returned to sender",
@@ -161,12 +166,8 @@ impl Reader<'_> {
         match heard.kind {
             Kind::Request => {
                 heard.from = self.from();
-                let apart = |c: char| c.is_whitespace() || "<>,;:\"'()".contains(c);
-                let sent_to = SENT_TO.iter().flat_map(|name| self.top.all(name));
-                let sent_to = sent_to.flat_map(|value| value.split(apart)).filter(|word| word.contains('@'));
-                heard.sent_to = sent_to.take(MOST_RECIPIENTS).map(str::to_ascii_lowercase).collect();
+                heard.sent_to = self.sent_to();
                 heard.signed_tokens = signed.into_iter().map(|signed| signed.whole).collect();
-                heard.signed_tokens.dedup();
             }
             Kind::Dsn | Kind::Feedback | Kind::PlainBounce => {
                 let domain = || Some(self.from()?.rsplit_once('@')?.1.to_owned());
@@ -290,11 +291,9 @@ impl Reader<'_> {
 
     /// Microsoft's form until June 2026: no report, but a returned message that names whom it had been for.
     fn is_of_the_old_jmrp(&self) -> bool {
-        let from = self.from().unwrap_or_default().to_ascii_lowercase();
-        let is_theirs =
-            ["@hotmail.com", "@outlook.com", "@microsoft.com", "@live.com"].iter().any(|end| from.ends_with(end));
-        let marks = ["x-hmxmroriginalrecipient"];
-        is_theirs && self.returned_parts().any(|part| Fields::read(part.body.trim_ascii_start()).0.has_any(&marks))
+        let is_theirs = self.from().is_some_and(|from| from.eq_ignore_ascii_case("staff@hotmail.com"));
+        let marked = |part: &Part<'_>| Fields::read(part.body.trim_ascii_start()).0.has("x-hmxmroriginalrecipient");
+        is_theirs && self.returned_parts().any(marked)
     }
 
     fn plain_bounce(&self) -> Heard {
@@ -326,9 +325,11 @@ impl Reader<'_> {
     }
 
     /// By a signed token, or because a mail program says so: Apple's marks such a mail as an automatic reply.
+    ///
+    /// A wish must not be lost because a machine wrote it down; only what is a bounce by its own signs is none.
     fn asks_to_be_taken_off(&self, signs: &Signs, signed: &[Signed]) -> bool {
-        let is_of_a_server = signs.null_return_path || signs.from_a_daemon || signs.failed_recipients;
-        !is_of_a_server && (!signed.is_empty() || self.top.has("x-apple-unsubscribe"))
+        let is_a_bounce = signs.failed_recipients || signs.of_qmail || signs.subject_of_a_bounce;
+        !is_a_bounce && (!signed.is_empty() || self.top.has("x-apple-unsubscribe"))
     }
 
     fn is_automatic(&self, signs: &Signs) -> bool {
@@ -416,7 +417,7 @@ impl Reader<'_> {
         let is_text = |part: &&Part<'_>| {
             matches!(&*part.media, "text/plain" | "text/html") || part.media.starts_with("multipart/")
         };
-        self.parts.leaves.iter().filter(is_text)
+        self.parts.leaves.iter().filter(is_text).take(MOST_TEXTS)
     }
 
     fn signed(&self) -> Vec<Signed> {
@@ -450,6 +451,19 @@ impl Reader<'_> {
         let mut addresses = parsed.from()?.iter().filter_map(|mailbox| mailbox.address.as_deref());
         let address = addresses.next().filter(|_| addresses.next().is_none())?;
         tidy(address, LONGEST_ADDRESS).filter(|tidied| tidied == address)
+    }
+
+    fn sent_to(&self) -> Vec<String> {
+        let apart = |c: char| c.is_whitespace() || c.is_control() || "<>,;:\"()".contains(c);
+        let words = SENT_TO.iter().flat_map(|name| self.top.all(name)).flat_map(|value| value.split(apart));
+        let mut addresses: Vec<String> = Vec::new();
+        for address in words.filter(|word| word.contains('@') && word.len() <= LONGEST_ADDRESS) {
+            let address = address.to_lowercase();
+            if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
     }
 
     fn date(&self) -> Option<Instant> {
