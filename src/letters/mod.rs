@@ -46,7 +46,11 @@ fn compose(
         token,
         unsubscribe: &unsubscribe,
     };
-    let bytes = message::compose(&letter).map_err(|err| err.to_string())?;
+    let mut bytes = message::compose(&letter).map_err(|err| err.to_string())?;
+    if let Some(signer) = &mail.dkim {
+        let signature = signer.sign(&bytes, date)?;
+        bytes.splice(..0, signature.into_bytes());
+    }
     let envelope_from = match &mail.envelope {
         Some(pattern) => pattern.replace("{token}", token),
         None => from.address.envelope(),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::bounds::{CapsTable, CouponTable, SendWindowTable};
 use super::checker::{Checker, NEXT, Span, Zone, not_read};
 use super::detect::Detect;
+use super::dkim::DkimTable;
 use super::recovery::{AttributionTable, HoldoutTable};
 use super::*;
 use crate::domain::address::Address;
@@ -99,6 +100,7 @@ struct Mail {
     smtp: Option<Smtp>,
     #[serde(default)]
     limits: LimitsTable,
+    dkim: Option<DkimTable>,
 }
 
 /// One link, or a list of them.
@@ -393,7 +395,8 @@ impl Checker<'_> {
                 "use an address that every server takes",
             ));
         }
-        Ok(MailSettings { from, reply_to, unsubscribe, envelope })
+        let dkim = mail.dkim.map(|table| self.dkim(&table, &from.address)).transpose()?.flatten();
+        Ok(MailSettings { from, reply_to, unsubscribe, envelope, dkim })
     }
 
     fn transport(&self, mail: &Mail) -> Result<TransportSettings, Failure> {

@@ -4,6 +4,7 @@ mod bounds;
 pub mod campaigns;
 mod checker;
 mod detect;
+mod dkim;
 mod file;
 mod preset;
 mod recovery;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::dkim::Signer;
 use crate::domain::address::Mailbox;
 use crate::domain::caps::Cap;
 use crate::domain::coupon::Pool;
@@ -126,6 +128,8 @@ pub struct MailSettings {
     pub unsubscribe: Vec<String>,
     /// The envelope sender with `{token}` in it; without, the address of `from`.
     pub envelope: Option<String>,
+    /// `[mail.dkim]`; `None`: the relay signs, or who asks may not read the key.
+    pub dkim: Option<Signer>,
 }
 
 /// `mail.transport` and the table that belongs to it.
