@@ -6,6 +6,7 @@ mod cli;
 mod clock;
 mod command;
 mod delivery;
+mod dkim;
 mod domain;
 mod failure;
 mod host;

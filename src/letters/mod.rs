@@ -85,7 +85,11 @@ fn compose(
         list_id: &list::id(mailing.list, &mail.list_domain),
         feedback_id: feedback_id.as_deref(),
     };
-    let bytes = message::compose(&letter).map_err(|err| err.to_string())?;
+    let mut bytes = message::compose(&letter).map_err(|err| err.to_string())?;
+    if let Some(signer) = &mail.dkim {
+        let signature = signer.sign(&bytes, known.date)?;
+        bytes.splice(..0, signature.into_bytes());
+    }
     let envelope_from = match &mail.envelope {
         Some(pattern) => {
             let row = base36(known.row.unwrap_or(0));

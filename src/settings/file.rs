@@ -9,6 +9,7 @@ use super::bounces::BouncesTable;
 use super::bounds::{CapsTable, CouponTable, SendWindowTable};
 use super::checker::{Checker, NEXT, Span, Zone, not_read};
 use super::detect::Detect;
+use super::dkim::DkimTable;
 use super::recovery::{AttributionTable, HoldoutTable};
 use super::unsubscribe::{Links, UnsubscribeTable};
 use super::*;
@@ -109,6 +110,7 @@ struct Mail {
     smtp: Option<Smtp>,
     #[serde(default)]
     limits: LimitsTable,
+    dkim: Option<DkimTable>,
 }
 
 #[derive(Deserialize, Default)]
@@ -380,7 +382,8 @@ impl Checker<'_> {
         }
         let list_domain = self.list_domain(mail.list_domain, &from.address)?;
         let feedback_sender = mail.feedback_sender.map(|sender| self.feedback_sender(sender)).transpose()?;
-        Ok(MailSettings { from, reply_to, unsubscribe: links, keys, list_domain, feedback_sender, envelope })
+        let dkim = mail.dkim.map(|table| self.dkim(&table, &from.address)).transpose()?.flatten();
+        Ok(MailSettings { from, reply_to, unsubscribe: links, keys, list_domain, feedback_sender, envelope, dkim })
     }
 
     fn transport(&self, mail: &Mail) -> Result<TransportSettings, Failure> {

@@ -5,6 +5,7 @@ mod bounds;
 pub mod campaigns;
 mod checker;
 mod detect;
+mod dkim;
 mod file;
 mod preset;
 mod recovery;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::dkim::Signer;
 use crate::domain::address::Mailbox;
 use crate::domain::bounce::StopAt;
 use crate::domain::caps::Cap;
@@ -140,6 +142,8 @@ pub struct MailSettings {
     pub feedback_sender: Option<String>,
     /// The envelope sender with `{token}`, and perhaps `{id}`, in it; without, the address of `from`.
     pub envelope: Option<String>,
+    /// `[mail.dkim]`; `None`: the relay signs, or who asks may not read the key.
+    pub dkim: Option<Signer>,
 }
 
 /// `[bounces]`: what comes back about messages.

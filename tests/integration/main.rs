@@ -11,6 +11,7 @@ mod constraints;
 mod data;
 mod demo;
 mod detect;
+mod dkim;
 mod docs;
 mod doctor;
 mod exactly_once;
