@@ -197,7 +197,7 @@ pub fn inert(field: &str) -> Cow<'_, str> {
 }
 
 /// What is counted: one of it, and several. [`count`] knows no other, so that none is spelt by chance.
-const NOUNS: [(&str, &str); 37] = [
+const NOUNS: [(&str, &str); 39] = [
     ("address", "addresses"),
     ("bad definition", "bad definitions"),
     ("bad row", "bad rows"),
@@ -208,8 +208,10 @@ const NOUNS: [(&str, &str); 37] = [
     ("cart message", "cart messages"),
     ("click", "clicks"),
     ("code", "codes"),
+    ("complaint", "complaints"),
     ("connection", "connections"),
     ("coupon code", "coupon codes"),
+    ("dead address", "dead addresses"),
     ("duplicate", "duplicates"),
     ("event", "events"),
     ("kept row", "kept rows"),

@@ -203,7 +203,7 @@ Examples:
   mailonce bounces                              # [bounces] maildir, from cron
   mailonce bounces --maildir /var/mail/bounce/Maildir
   mailonce bounces --mbox bounces.mbox
-  mailonce bounces - < bounce.eml
+  mailonce bounces -                            # one mail, from a pipe
   mailonce bounces --again                      # after a restored backup
   mailonce bounces --apply";
 
@@ -215,8 +215,7 @@ Examples:
 pub const UNSUBSCRIBE: &str = "\
 Examples:
   mailonce unsubscribe 1k0f3c…9a.5d2e…
-  mailonce unsubscribe - < tokens.txt
-  mailonce unsubscribe rotate";
+  mailonce unsubscribe -                        # tokens from stdin, one a line";
 
 pub const UNSUBSCRIBE_ROTATE: &str = "\
 Examples:

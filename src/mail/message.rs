@@ -245,6 +245,8 @@ mod tests {
             date: instant::from_text("2026-03-01T08:00:00Z").unwrap(),
             token: "0123456789abcdef0123456789abcdef",
             unsubscribe: &unsubscribe,
+            list_id: "Cart reminders <cart.shop.example>",
+            feedback_id: None,
         };
         let bytes = compose(&letter).unwrap();
         assert_eq!(bytes, compose(&letter).unwrap(), "two attempts differ");

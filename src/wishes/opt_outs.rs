@@ -9,6 +9,7 @@ use crate::domain::state::Origin;
 use crate::domain::unsubscribe::Token;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Ledger, ListedOptOut, Notice};
+use crate::output::count;
 use crate::settings::{OptOuts, Settings};
 use crate::source::opt_outs::{self, OptOutRow, Who};
 
@@ -135,7 +136,7 @@ impl Found<'_> {
         if self.new.len() as u64 > most {
             return Err(Failure::new(
                 Exit::NeedsAPerson,
-                format!("more than {most} people would be taken off the list of recipients at once by the shop's own opt-outs; nothing is sent"),
+                format!("more than {} would be taken off the list of recipients at once by the shop's own opt-outs; nothing is sent", count(most, "person")),
                 "is the query the right way round? If so: `mailonce unsubscribe source --allow N`",
             )
             .kept("nobody was taken off the list")

@@ -3,6 +3,7 @@
 mod add_index;
 mod audit;
 mod bad_rows;
+mod bounces;
 mod campaign;
 mod campaign_trouble;
 mod cleanup_duplicates;

@@ -18,6 +18,7 @@ use crate::ledger::{
     BlockedOfLate, DeadAddresses, DeadOfLate, Decision, Filed, RefusedRecipient, Report, Resolution, Resolved,
     Returned, Stopped, UnmatchedReport,
 };
+use crate::output::count;
 
 /// More reports of one message than this are not kept: whoever knows its token could send any number.
 const MOST_OF_A_MESSAGE: u32 = 20;
@@ -280,8 +281,8 @@ impl Reports<'_> {
             }
             let passed = |number: u64, limit: u64| number * 10_000 > sent * limit;
             let why = match (passed(complaints, at.complaints), passed(hard, at.hard_bounces)) {
-                (true, _) => format!("{complaints} complaints about {sent} messages"),
-                (_, true) => format!("{hard} dead addresses among {sent} messages"),
+                (true, _) => format!("{} about {}", count(complaints, "complaint"), count(sent, "message")),
+                (_, true) => format!("{} among {}", count(hard, "dead address"), count(sent, "message")),
                 _ => return Ok(None),
             };
             let (campaign_id, planned_at): (String, String) = tx.query_row(

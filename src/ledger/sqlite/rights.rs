@@ -135,7 +135,9 @@ mod tests {
         let records = Records::open_at_rest(&path).unwrap();
         assert_eq!(records.count_suppressed().unwrap(), 0);
         let writer = rusqlite::Connection::open(&path).unwrap();
-        writer.execute("INSERT INTO suppression VALUES ('a@b.example', 'x', '2026-03-01T12:00:00Z', 'x')", []).unwrap();
+        writer
+            .execute("INSERT INTO suppression VALUES ('a@b.example', 'x', '2026-03-01T12:00:00Z', 'x', '')", [])
+            .unwrap();
         // It is in the log, and the file as it was.
         assert_eq!(records.count_suppressed().unwrap(), 0);
         assert!(Records::open_at_rest(&path).unwrap_err().what.contains("a run is at work"));

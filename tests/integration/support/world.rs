@@ -336,7 +336,7 @@ impl World {
         let mut config = self.config.borrow().clone();
         let in_its_place = config.get("ledger").and_then(Value::as_str) == Some(LEDGER);
         // It makes keys then.
-        let signs = config.contains_key("unsubscribe") || config.to_string().contains("{unsubscribe}");
+        let signs = config.to_string().contains("unsubscribe");
         if !in_its_place || signs || MADE_BY_INIT.iter().any(|name| self.path(name).exists()) {
             return None;
         }
