@@ -1,6 +1,7 @@
 //! mailonce: cart reminders and campaigns from cron, each sent once.
 
 mod authorities;
+mod bounces;
 mod cli;
 mod clock;
 mod command;
@@ -24,6 +25,7 @@ mod shops;
 mod source;
 mod stop;
 mod user;
+mod wishes;
 
 use std::process::ExitCode;
 

@@ -25,7 +25,7 @@ fn names(world: &World) -> Vec<String> {
 fn in_an_empty_folder_it_makes_configuration_template_and_ledger() {
     let world = nothing_yet();
     let ran = world.ok(["init"]);
-    assert_eq!(names(&world), ["mailonce.db", "mailonce.db.lock", "mailonce.toml", "templates"]);
+    assert_eq!(names(&world), ["mailonce.db", "mailonce.db.lock", "mailonce.toml", "templates", "unsubscribe.keys"]);
     ran.says("made mailonce.toml").says("made templates/cart.html").says("made mailonce.db").says("next: edit");
     ran.says("made templates/second.html").says("made templates/last.html");
     use std::os::unix::fs::PermissionsExt;

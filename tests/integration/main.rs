@@ -43,5 +43,6 @@ mod status_and_log;
 mod support;
 mod support_itself;
 mod suppress;
+mod unsubscribe;
 mod upgrade;
 mod wire;
