@@ -126,13 +126,13 @@ fn what_is_added_or_changed_on_the_way_does_not_verify() {
         return;
     }
     let world = signing(World::new(), "test_key.pem").cart(Cart::of("c1"));
-    let world =
-        world.set("mail.unsubscribe", Value::from(vec!["https://shop.example/u", "mailto:u@shop.example"])).init();
+    let world = world.set("mail.unsubscribe", Value::from(vec!["https://shop.example/u", "mailto:u@shop.example"]));
+    let world = world.set("mail.feedback_sender", "shopexample").init();
     world.ok(["detect"]);
     let [message] = written(&world).try_into().unwrap();
     let first = |line: &str| changed(&message, "\r\nDate: ", &format!("\r\n{line}\r\nDate: "));
     let last = |line: &str| changed(&message, "\r\n\r\n", &format!("\r\n{line}\r\n\r\n"));
-    let mut broken = vec![
+    let broken = [
         first("Subject: You have won"),
         last("Subject: You have won"),
         first("From: Other <other@shop.example>"),
@@ -147,15 +147,19 @@ fn what_is_added_or_changed_on_the_way_does_not_verify() {
         first("Content-Type: text/plain"),
         changed(&message, "<https://shop.example/u>", "<https://shop.example/v>"),
         changed(&message, "Subject: You", "Subject: Your"),
+        changed(&message, "::shopexample", "::othershop"),
+        changed(&message, "List-Id: ", "List-Id: x"),
         changed(&message, "Lamp", "Lump"),
         [&message[..], b"P.S.\r\n"].concat(),
     ];
-    if let Some(id) = header(&message, "Feedback-ID") {
-        broken.push(changed(&message, &id, &format!("{id}x")));
-    }
-    for (n, verdict) in verdicts(&broken, &record()).iter().enumerate() {
-        assert_ne!(verdict, "verified", "{}", String::from_utf8_lossy(&broken[n]));
-    }
+    let verdicts_of_broken = verdicts(&broken, &record());
+    let taken_for_sound: Vec<_> = broken
+        .iter()
+        .zip(&verdicts_of_broken)
+        .filter(|(_, verdict)| *verdict == "verified")
+        .map(|(message, _)| String::from_utf8_lossy(message))
+        .collect();
+    assert_eq!(taken_for_sound, [""; 0]);
     let sound = [
         message.clone(),
         [b"Received: from a by b; Sun, 01 Mar 2026 12:00:01 +0000\r\n", &message[..]].concat(),
