@@ -93,6 +93,23 @@ pub enum Command {
     /// Keep the list of addresses that are never written to
     #[command(subcommand, after_help = examples::SUPPRESS)]
     Suppress(Suppress),
+    /// Take those off the list of recipients whose unsubscribe links carry these tokens
+    ///
+    /// For a shop's own page behind the link. It can be repeated. Without a web server's help: `[unsubscribe] spool` is a folder
+    /// where the page leaves a file for each, and runs look into it.
+    #[command(after_help = examples::UNSUBSCRIBE, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Unsubscribe(Unsubscribe),
+    /// Hear what came back: bounces, complaints, mails that ask to be taken off
+    ///
+    /// Reads a Maildir, an mbox, or one mail from stdin, and never deletes any. A mail counts once, however often it is read, and
+    /// only by a token or Message-ID of this ledger. Dead addresses and complaints go on the suppression list; a report that
+    /// returns a message's header settles it where it is in doubt; a campaign of which too much comes back is paused.
+    /// After a pipe (`-`) the exit code is 0, or 75 for: hand it over again.
+    #[command(after_help = examples::BOUNCES)]
+    Bounces(Bounces),
+    /// Say how many bounces, complaints and unsubscribes came back per thousand, by step and campaign
+    #[command(after_help = examples::RATES)]
+    Rates(Rates),
     /// Fill the pools of coupon codes, and see what is left of them
     #[command(subcommand, after_help = examples::COUPON)]
     Coupon(Coupon),
@@ -428,10 +445,62 @@ pub enum Suppress {
         /// One or more addresses
         #[arg(required = true, value_parser = Address::parse)]
         addresses: Vec<Address>,
+        /// Why; asked for where the person behind the address wanted no more mail, and kept
+        #[arg(long, value_parser = parse_reason)]
+        reason: Option<String>,
     },
     /// List the addresses
     #[command(after_help = examples::SUPPRESS_LIST)]
     List,
+}
+
+#[derive(Debug, Args)]
+pub struct Bounces {
+    /// One mail from stdin, as a mail server's pipe hands it over
+    #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["maildir", "mbox", "again"])]
+    pub pipe: Option<String>,
+    /// The Maildir to read, instead of [bounces] maildir; a mail that is done with moves from new/ to cur/
+    #[arg(long, value_name = "DIR", conflicts_with = "mbox")]
+    pub maildir: Option<PathBuf>,
+    /// An mbox to read; it is not changed
+    #[arg(long, value_name = "FILE")]
+    pub mbox: Option<PathBuf>,
+    /// Read also the mails in cur/, as after a backup of the ledger was put back
+    #[arg(long)]
+    pub again: bool,
+    /// Take those dead addresses off the list that were held because there were so many: they are dead
+    #[arg(long)]
+    pub apply: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Rates {
+    /// Of what was sent at or after this time, or as long ago at most
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_since)]
+    pub since: Since,
+}
+
+#[derive(Debug, Args)]
+pub struct Unsubscribe {
+    /// What stands for {unsubscribe} in the link; `-` reads them from stdin, one a line
+    #[arg(value_name = "TOKEN", required = true, num_args = 1..)]
+    pub tokens: Vec<String>,
+    #[command(subcommand)]
+    pub command: Option<UnsubscribeCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UnsubscribeCommand {
+    /// Put a new key before those that sign the links; links that are out stay good
+    #[command(after_help = examples::UNSUBSCRIBE_ROTATE)]
+    Rotate,
+    /// Read the shop's own list of opt-outs now, as runs do, and say what is new
+    #[command(after_help = examples::UNSUBSCRIBE_SOURCE)]
+    Source {
+        /// Take up to N new ones, where so many at once would stop a run
+        #[arg(long, value_name = "N")]
+        allow: Option<u64>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

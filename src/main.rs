@@ -6,6 +6,7 @@ mod cli;
 mod clock;
 mod command;
 mod delivery;
+mod dkim;
 mod domain;
 mod failure;
 mod host;
@@ -24,6 +25,7 @@ mod shops;
 mod source;
 mod stop;
 mod user;
+mod wishes;
 
 use std::process::ExitCode;
 

@@ -197,7 +197,7 @@ pub fn inert(field: &str) -> Cow<'_, str> {
 }
 
 /// What is counted: one of it, and several. [`count`] knows no other, so that none is spelt by chance.
-const NOUNS: [(&str, &str); 35] = [
+const NOUNS: [(&str, &str); 37] = [
     ("address", "addresses"),
     ("bad definition", "bad definitions"),
     ("bad row", "bad rows"),
@@ -206,6 +206,7 @@ const NOUNS: [(&str, &str); 35] = [
     ("campaign not opened", "campaigns not opened"),
     ("cart", "carts"),
     ("cart message", "cart messages"),
+    ("click", "clicks"),
     ("code", "codes"),
     ("connection", "connections"),
     ("coupon code", "coupon codes"),
@@ -231,6 +232,7 @@ const NOUNS: [(&str, &str); 35] = [
     ("sent message", "sent messages"),
     ("shopper", "shoppers"),
     ("time", "times"),
+    ("token", "tokens"),
     ("try", "tries"),
     ("violation", "violations"),
 ];

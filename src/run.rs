@@ -82,6 +82,7 @@ impl Run {
         lock.write_record(&ledger.record_of(epoch, None, 0), true)?;
         lock.say_begun(epoch)?;
         let recovered = ledger.runs().recover(now, |token| transport.holds(token))?;
+        ledger.reports().settle_doubts(now)?;
         start.output.decision(format!("run {epoch} started, lock held"));
         Ok(Run { lock, ledger, epoch, recovered, clock: start.clock })
     }

@@ -20,8 +20,6 @@
 //! Foreign input of any size and shape comes in here: what is read is bounded in bytes, parts, depth and fields, and cut
 //! without a word, since all that matters stands at the beginning.
 
-#![allow(dead_code, unused_imports)]
-
 mod digest;
 mod fields;
 mod mailbox;
@@ -37,7 +35,7 @@ use crate::domain::bounce::{Class, Recipient};
 use crate::domain::instant::Instant;
 
 pub use digest::digest;
-pub use mailbox::{Item, Maildir, Mbox, maildir, mbox, one};
+pub use mailbox::{Item, maildir, mbox, one};
 pub use matcher::Matcher;
 pub use read::read;
 
@@ -75,6 +73,8 @@ pub struct Found {
     /// The message's number in the ledger, base 36 in lower case, where it stands beside the token.
     pub id: Option<String>,
     pub place: Place,
+    /// It stands in the header of the message that is returned, too.
+    pub is_returned: bool,
 }
 
 /// What a mail says. Texts are bounded, and without control characters.
@@ -108,10 +108,10 @@ pub struct Heard {
 impl Heard {
     /// Whether it proves that the server had taken over the message of its first token.
     ///
-    /// Only a report by its structure does, whose token stands in the address it was sent to or in the returned header.
-    /// A text never does: Postfix sends its postmaster transcripts of sessions in which the message was refused, with the
-    /// token in `MAIL FROM`.
+    /// Only a report by its structure does that returns the message's header: who knows the envelope alone may never have got
+    /// the body. A text never does: Postfix sends its postmaster transcripts of sessions in which the message was refused, with
+    /// the token in `MAIL FROM`.
     pub fn proves_acceptance(&self) -> bool {
-        self.structured && self.tokens.first().is_some_and(|found| found.place != Place::Text)
+        self.structured && self.tokens.first().is_some_and(|found| found.is_returned)
     }
 }

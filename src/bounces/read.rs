@@ -350,10 +350,12 @@ impl Reader<'_> {
     fn tokens(&self, kind: Kind) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
         let mut add = |token: String, id: Option<String>, place: Place| {
+            let is_returned = place == Place::ReturnedHeaders;
             if let Some(known) = found.iter_mut().find(|known| known.token == token) {
                 known.id = known.id.take().or(id);
+                known.is_returned |= is_returned;
             } else if found.len() < MOST_TOKENS {
-                found.push(Found { token, id, place });
+                found.push(Found { token, id, place, is_returned });
             }
         };
         for (token, id) in self.matcher.tokens_of(&self.top, &SENT_TO) {

@@ -135,7 +135,8 @@ Examples:
 
 pub const SUPPRESS_REMOVE: &str = "\
 Examples:
-  mailonce suppress remove ada@example.com";
+  mailonce suppress remove ada@example.com
+  mailonce suppress remove ada@example.com --reason \"asked for it in the shop\"";
 
 pub const SUPPRESS_LIST: &str = "\
 Examples:
@@ -196,6 +197,35 @@ pub const COUPON: &str = "\
 Examples:
   mailonce coupon import comeback codes.csv
   mailonce coupon list";
+
+pub const BOUNCES: &str = "\
+Examples:
+  mailonce bounces                              # [bounces] maildir, from cron
+  mailonce bounces --maildir /var/mail/bounce/Maildir
+  mailonce bounces --mbox bounces.mbox
+  mailonce bounces - < bounce.eml
+  mailonce bounces --again                      # after a restored backup
+  mailonce bounces --apply";
+
+pub const RATES: &str = "\
+Examples:
+  mailonce rates
+  mailonce rates --since 7d";
+
+pub const UNSUBSCRIBE: &str = "\
+Examples:
+  mailonce unsubscribe 1k0f3c…9a.5d2e…
+  mailonce unsubscribe - < tokens.txt
+  mailonce unsubscribe rotate";
+
+pub const UNSUBSCRIBE_ROTATE: &str = "\
+Examples:
+  mailonce unsubscribe rotate";
+
+pub const UNSUBSCRIBE_SOURCE: &str = "\
+Examples:
+  mailonce unsubscribe source
+  mailonce unsubscribe source --allow 5000";
 
 pub const COUPON_IMPORT: &str = "\
 Examples:

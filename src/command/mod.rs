@@ -2,6 +2,7 @@
 
 mod add_index;
 mod audit;
+mod bounces;
 mod campaign;
 mod cleanup_duplicates;
 mod coupons;
@@ -13,6 +14,7 @@ mod import;
 mod init;
 mod log;
 mod preview;
+mod rates;
 mod recovered;
 mod resolve;
 mod run_campaigns;
@@ -21,6 +23,7 @@ mod source;
 mod status;
 mod suppress;
 mod trial;
+mod unsubscribe;
 
 use anyhow::Result;
 
@@ -131,6 +134,9 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Recovered(args) => recovered::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
+        Command::Unsubscribe(args) => unsubscribe::run(&context, args),
+        Command::Bounces(args) => bounces::run(&context, args),
+        Command::Rates(args) => rates::run(&context, args),
         Command::Coupon(args) => coupons::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Source(args) => source::run(&context, args),

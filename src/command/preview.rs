@@ -16,7 +16,8 @@ use crate::domain::locale::Locale;
 use crate::domain::message_key;
 use crate::failure::{Exit, Failure};
 use crate::ledger::Records;
-use crate::letters::campaign::read_locale;
+use crate::letters::Known;
+use crate::letters::campaign::{ON_TRIAL, read_locale};
 use crate::letters::cart::{CartLetters, Occasion};
 use crate::mail::template::{Rendered, example_cart};
 use crate::settings::Settings;
@@ -50,7 +51,6 @@ fn in_the_shop(settings: &Settings, cart_id: &str) -> Result<Cart> {
 }
 
 fn show_cart(context: &Context<'_>, settings: &Settings, args: &cli::Preview, cart: Cart) -> Result<Exit> {
-    // Any token will do: nothing is sent.
     let token = message_key::token("preview", &cart.cart_id);
     let message_id = message_key::message_id(&token, settings.mail.from.address.domain());
     let now = context.clock.now();
@@ -68,7 +68,8 @@ fn show_cart(context: &Context<'_>, settings: &Settings, args: &cli::Preview, ca
     let reads = args.locale.or(cart.locale);
     let coupon = letters.example_coupon(step);
     let occasion = Occasion { step, reads, coupon: coupon.as_ref(), ..Occasion::default() };
-    let (outgoing, rendered) = letters.write_and_show(&occasion, &cart, &message_id, now).map_err(|problem| {
+    let known = Known { row: None, message_id: &message_id, date: now };
+    let (outgoing, rendered) = letters.write_and_show(&occasion, &cart, known).map_err(|problem| {
         Failure::config(
             format!("the message for cart {} cannot be rendered: {problem}", cart.cart_id),
             "correct the template, then try again",
@@ -92,10 +93,9 @@ fn show_campaign(context: &Context<'_>, settings: &Settings, args: &cli::Preview
         return Err(Failure::data(format!("the audience of {id} is empty"), "put someone into it").into());
     };
     let reads = args.locale.or_else(|| read_locale(&first.values));
-    // Any token will do: nothing is sent.
     let rendered = sample
         .letters
-        .render_for(&first.address, reads, first.values, "preview", sample.letters.example_coupon())
+        .render_for(&first.address, reads, first.values, ON_TRIAL, sample.letters.example_coupon())
         .map_err(|problem| {
             Failure::config(
                 format!("the message cannot be rendered: {problem}"),

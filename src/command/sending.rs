@@ -10,13 +10,14 @@ use crate::delivery::{Delivery, Feed, Summary};
 use crate::domain::span;
 use crate::domain::{address, instant};
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Ledger, Notice};
+use crate::ledger::{self, Ledger, Notice};
 use crate::mail::Transport;
 use crate::output::{Output, count};
 use crate::progress;
 use crate::run::{Run, Start};
 use crate::settings::Settings;
 use crate::stop::Stop;
+use crate::wishes::{Listener, opt_outs};
 
 /// What a run works with.
 pub(super) struct Sending<'a> {
@@ -26,6 +27,7 @@ pub(super) struct Sending<'a> {
     pub settings: &'a Settings,
     pub stop: Stop,
     pub transport: Transport,
+    listener: Option<Listener>,
 }
 
 /// What a run delivered, for people and as JSON.
@@ -78,7 +80,8 @@ impl<'a> Sending<'a> {
         time_budget: Option<std::time::Duration>,
     ) -> Result<Self> {
         let transport = Transport::open(&settings.transport);
-        Ok(Sending { command, context, settings, stop: Stop::listen(time_budget)?, transport })
+        let listener = Listener::of(settings);
+        Ok(Sending { command, context, settings, stop: Stop::listen(time_budget)?, transport, listener })
     }
 
     /// One run from the lock to the last word; `work` is what the command does in it.
@@ -99,12 +102,15 @@ impl<'a> Sending<'a> {
         run.ledger.runs().keep_caps(&self.settings.caps.per_person, self.context.clock.now())?;
         report.delivered().run = run.epoch;
         report.delivered().recovered_in_doubt = run.recovered.in_doubt;
-        if let Err(err) = work(&mut run, &mut report) {
+        let first_try = run.ledger.attempts_to_look_at_from()?;
+        let worked = self.hear_wishes(&mut run.ledger, report.delivered()).and_then(|()| work(&mut run, &mut report));
+        if let Err(err) = worked {
             // The ledger still answers after a wrong query or template: say in it how the run ended.
             let what = err.downcast_ref::<Failure>().map_or_else(|| format!("{err:#}"), |failure| failure.what.clone());
             let _ = run.end(&format!("failed: {what}"), false, report.delivered().armed);
             return Err(err);
         }
+        self.file_refusals(&mut run.ledger, first_try)?;
         let idle = report.is_idle();
         let output = self.context.output;
         let delivered = report.delivered();
@@ -133,6 +139,12 @@ impl<'a> Sending<'a> {
         delivered: &mut Delivered,
     ) -> Result<(), Failure> {
         let Sending { context, settings, stop, transport, .. } = self;
+        let mut told = Vec::new();
+        let mut hear_wishes = |ledger: &mut Ledger| {
+            let Some(listener) = &self.listener else { return Ok(()) };
+            told.extend(listener.hear(ledger, context.clock.now())?.news);
+            Ok(())
+        };
         let mut delivery = Delivery {
             ledger: &mut run.ledger,
             lock: &run.lock,
@@ -145,10 +157,12 @@ impl<'a> Sending<'a> {
             output: context.output,
             progress: progress::bar("sending", Some(due), context.output.json),
             armed: 0,
+            meanwhile: &mut hear_wishes,
         };
         let result = delivery.run(feed, &mut summary);
         delivery.progress.finish_and_clear();
         delivered.armed = delivery.armed;
+        delivered.news.append(&mut told);
         delivered.take(summary);
         if result.is_ok() && delivered.sent + delivered.deferred > 0 {
             self.tell_of_deferrals(&mut run.ledger, delivered)?;
@@ -163,6 +177,31 @@ impl<'a> Sending<'a> {
 }
 
 impl Sending<'_> {
+    /// Whoever asked to get no more mail is off the list before anything is planned.
+    fn hear_wishes(&self, ledger: &mut Ledger, delivered: &mut Delivered) -> Result<()> {
+        let heard = opt_outs::read(self.settings, ledger, None, self.context.clock.now())?;
+        delivered.news.extend(heard.news);
+        if let Some(listener) = &self.listener {
+            delivered.news.extend(listener.hear(ledger, self.context.clock.now())?.news);
+        }
+        Ok(())
+    }
+
+    /// Recipients that the server itself refused as unknown are dead addresses, too, once it has accepted others.
+    fn file_refusals(&self, books: &mut Ledger, first_try: i64) -> Result<(), Failure> {
+        let refused = books.refused_as_unknown(first_try)?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let now = self.context.clock.now();
+        let dead = books.dead_of_late(now)?.with(refused.len() as u64);
+        let reports: Vec<_> = refused.iter().map(ledger::Report::of_refusal).collect();
+        books.reports().file(&reports, dead, now)?;
+        let messages: Vec<i64> = refused.iter().map(|refused| refused.message).collect();
+        books.reports().stop_campaigns(&messages, self.settings.bounces.stop_at, now)?;
+        Ok(())
+    }
+
     /// A person is told once when nothing but deferrals came for an hour: each alone is no news, and all together are.
     fn tell_of_deferrals(&self, ledger: &mut Ledger, delivered: &mut Delivered) -> Result<(), Failure> {
         let now = self.context.clock.now();

@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::Context;
 use crate::cli::Suppress;
+use crate::domain::address::Address;
+use crate::domain::state::Origin;
 use crate::failure::{Exit, Failure};
 use crate::ledger::Records;
 use crate::output::count;
@@ -19,7 +21,7 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
             check_reason(reason)?;
             let mut ledger = context.ledger(&settings)?;
             let rows: Vec<_> = addresses.iter().map(|address| (address.clone(), reason.clone())).collect();
-            let added = ledger.suppressions().add(&rows, "by hand", context.clock.now())?;
+            let added = ledger.suppressions().add(&rows, Origin::ByHand, context.clock.now())?;
             context.output.document(&json!({ "added": added, "already_listed": addresses.len() as u64 - added }));
             context.output.print(format!(
                 "{} added, {} listed already",
@@ -27,11 +29,15 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
                 addresses.len() as u64 - added
             ));
         }
-        Suppress::Remove { addresses } => {
+        Suppress::Remove { addresses, reason } => {
             let mut ledger = context.ledger(&settings)?;
+            if reason.is_none() {
+                ask_for_a_reason(&ledger, addresses)?;
+            }
+            let why = reason.as_deref().unwrap_or("by hand");
             let mut removed = 0;
             for address in addresses {
-                removed += u64::from(ledger.suppressions().remove(address)?);
+                removed += u64::from(ledger.suppressions().remove(address, why, context.clock.now())?);
             }
             let unknown = addresses.len() as u64 - removed;
             context.output.document(&json!({ "removed": removed, "not_listed": unknown }));
@@ -44,9 +50,14 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
                 listed += 1;
                 match context.output.json {
                     true => all.push(row),
-                    false => context
-                        .output
-                        .print(format!("{}  {}  {} ({})", row.address, row.added_at, row.reason, row.origin)),
+                    false => context.output.print(format!(
+                        "{}  {}  {} ({}){}",
+                        row.address,
+                        row.added_at,
+                        row.reason,
+                        row.origin,
+                        only(&row.list)
+                    )),
                 }
             })?;
             if listed == 0 {
@@ -56,6 +67,30 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// ` of the list news`; nothing for all mail.
+fn only(list: &str) -> String {
+    if list.is_empty() { String::new() } else { format!(" of the list {list}") }
+}
+
+/// Whoever wanted no more mail is written to again only with a reason that can be shown.
+fn ask_for_a_reason(ledger: &Records, addresses: &[Address]) -> Result<(), Failure> {
+    for address in addresses {
+        for row in ledger.suppressions_of(address)? {
+            if Origin::of_word(&row.origin).is_some_and(Origin::is_a_wish) {
+                return Err(Failure::usage(
+                    format!(
+                        "{address} wanted no more mail{}: {}, {} ({})",
+                        only(&row.list), row.reason, row.added_at, row.origin
+                    ),
+                    "say why that has changed, as with --reason \"asked for it again in the shop, 3 March\"; it is kept",
+                )
+                .kept("nobody was taken off the list"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A reason given on the command line is one short line.

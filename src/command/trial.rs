@@ -14,6 +14,7 @@ use crate::domain::message_key;
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
 use crate::ledger::Records;
+use crate::letters::Known;
 use crate::letters::campaign::CampaignLetters;
 use crate::letters::cart::{CartLetters, Occasion};
 use crate::mail::Transport;
@@ -62,7 +63,8 @@ pub(super) fn send_campaign(
     let values = sample.gathered.trial.into_iter().next().map(|row| row.values).unwrap_or_default();
     let from = campaign.from.as_ref().unwrap_or(&settings.mail.from);
     let message_id = fresh_message_id(from.address.domain(), now);
-    let outgoing = sample.letters.write_test(to, values, &message_id, now).map_err(cannot_be_rendered)?;
+    let known = Known { row: None, message_id: &message_id, date: now };
+    let outgoing = sample.letters.write_test(to, values, known).map_err(cannot_be_rendered)?;
     send(context, settings, &ledger, &outgoing)
 }
 
@@ -84,7 +86,8 @@ pub(super) fn send_cart(context: &Context<'_>, settings: &Settings, to: &Address
     let message_id = fresh_message_id(settings.mail.from.address.domain(), now);
     let coupon = letters.example_coupon(step);
     let occasion = Occasion { step, reads: cart.locale, coupon: coupon.as_ref(), ..Occasion::default() };
-    let outgoing = letters.write_test(&occasion, &cart, &message_id, now).map_err(cannot_be_rendered)?;
+    let known = Known { row: None, message_id: &message_id, date: now };
+    let outgoing = letters.write_test(&occasion, &cart, known).map_err(cannot_be_rendered)?;
     send(context, settings, &ledger, &outgoing)
 }
 

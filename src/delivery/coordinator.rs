@@ -13,13 +13,15 @@ use super::verdicts::Verdicts;
 use super::{Delivery, Feed, Summary};
 use crate::clock;
 use crate::domain::fate::Fate;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::ledger::Armed;
 use crate::settings::Limits;
 use crate::stop::StopCause;
 
 /// How long a stopped run waits for the reply to a dot before it holds the message as in doubt.
 const WAIT_FOR_DOT_WHEN_STOPPED: Duration = Duration::from_secs(30);
+/// How often [`Delivery::meanwhile`] is done.
+const MEANWHILE_EVERY: Duration = Duration::from_secs(10);
 /// How often the stop signal and the time budget are looked at while nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The longest that an arm request waits for others to share its commit with.
@@ -40,6 +42,8 @@ pub(super) struct Coordinator<'a, 'd> {
     /// Started for the first message.
     thread: Option<Connections>,
     stopping_since: Option<Monotonic>,
+    /// When [`Delivery::meanwhile`] was done last.
+    meanwhile_at: Monotonic,
     /// How long the last commit took.
     last_commit: Duration,
     /// Half of the connections were ready for the same commit when they were looked at last.
@@ -72,6 +76,7 @@ impl<'a, 'd> Coordinator<'a, 'd> {
             inbox,
             thread: None,
             stopping_since: None,
+            meanwhile_at: Monotonic::now(),
             last_commit: Duration::ZERO,
             in_company: false,
         })
@@ -81,6 +86,7 @@ impl<'a, 'd> Coordinator<'a, 'd> {
         self.verdicts.plan_again(self.delivery, self.summary)?;
         loop {
             self.notice_stop();
+            self.meanwhile()?;
             self.hand_out()?;
             self.close_idle();
             if self.connections.iter().all(Connection::is_done) && self.begins_no_more() {
@@ -90,6 +96,21 @@ impl<'a, 'd> Coordinator<'a, 'd> {
                 return self.leave();
             }
             self.take_events()?;
+        }
+    }
+
+    fn meanwhile(&mut self) -> Result<(), Failure> {
+        if self.meanwhile_at.elapsed() < MEANWHILE_EVERY || self.begins_no_more() {
+            return Ok(());
+        }
+        let done = (self.delivery.meanwhile)(self.delivery.ledger);
+        self.meanwhile_at = Monotonic::now();
+        match done {
+            Err(failure) if failure.exit != Exit::LedgerOrDisk => {
+                self.verdicts.give_up(self.summary, failure.what);
+                Ok(())
+            }
+            done => done,
         }
     }
 

@@ -99,6 +99,8 @@ pub struct Delivery<'a> {
     pub progress: ProgressBar,
     /// Messages armed in this run; kept up to date in the lock file's record.
     pub armed: u64,
+    /// What is done every 10 s while messages are delivered: it may stop some of them, and when it fails no more is begun.
+    pub meanwhile: &'a mut dyn FnMut(&mut Ledger) -> Result<(), Failure>,
 }
 
 impl Delivery<'_> {

@@ -6,6 +6,7 @@
 //! | soft        | `Action: failed` and 4.x.x, 5.2.2, 5.2.3, 5.3.4, 5.4.1 or 5.4.7; a bounce in plain text | a mailbox, for now |
 //! | blocked     | `Action: failed` and 5.6.x or 5.7.x; plain text that names 5.7.x alone                  | the sender       |
 //! | other       | failed in any other way, or not clear how                                              | not known        |
+//! | elsewhere   | failed at an address that the message was not sent to: a forwarder's, a member's of an alias | someone else |
 //! | delayed     | `Action: delayed`; a warning in plain text                                             | nothing yet      |
 //! | delivered   | `Action: delivered`, `relayed` or `expanded`                                           | nothing          |
 //! | auto-reply  | a vacation notice, a receipt, any other mail that a machine wrote                      | nothing          |
@@ -18,8 +19,6 @@
 //! The code in `Diagnostic-Code` outweighs the one in `Status`, which many servers fill with 5.0.0. Only a code that stands
 //! where servers put one counts: a version, an address or a date is none. Missing a dead address costs one more mail next
 //! time; taking a live one for dead loses a customer. So the codes decide alone, and words such as "no such user" do not.
-
-#![allow(dead_code)]
 
 use std::fmt;
 
@@ -34,6 +33,8 @@ words! {
         Soft = "soft",
         Blocked = "blocked",
         Other = "other",
+        /// At an address that the message was not sent to; it counts for nothing.
+        Elsewhere = "elsewhere",
         Delayed = "delayed",
         Delivered = "delivered",
         AutoReply = "auto-reply",
@@ -46,6 +47,14 @@ words! {
         /// What cannot be read as a mail.
         Unread = "unread",
     }
+}
+
+/// What came back of a campaign stops it from this share of its messages on, in hundredths of a per cent, once so many are out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopAt {
+    pub complaints: u64,
+    pub hard_bounces: u64,
+    pub after: u64,
 }
 
 /// What a report says about one address that the message went to (RFC 3464 §2.3). Texts are without control characters.

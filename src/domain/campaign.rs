@@ -25,6 +25,8 @@ pub struct Campaign {
     pub max_lateness: Duration,
     /// Messages expire this long after the occurrence's instant (72h).
     pub send_until: Duration,
+    /// Which list its recipients are on, and can leave.
+    pub list: String,
     /// The pool of coupon codes that each of its messages takes one from.
     pub coupon: Option<String>,
     /// Instead of the one of the configuration.

@@ -47,6 +47,17 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The bytes that so many hexadecimal digits stand for; `None` for any other text.
+pub fn bytes_of_hex<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let digits = Some(digits.as_bytes()).filter(|digits| digits.len() == 2 * N)?;
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let [high, low] = [pair[0], pair[1]].map(|digit| char::from(digit).to_digit(16));
+        *byte = (high? << 4 | low?) as u8;
+    }
+    Some(bytes)
+}
+
 /// The token inside a Message-ID that [`message_id`] made.
 pub fn token_of(message_id: &str) -> &str {
     message_id.trim_start_matches('<').split('@').next().unwrap_or_default()

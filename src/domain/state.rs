@@ -93,6 +93,30 @@ words! {
 }
 
 words! {
+    /// Who had an address put on the suppression list.
+    Origin {
+        /// Someone who typed it.
+        ByHand = "by hand",
+        Import = "import",
+        /// The link in a mail.
+        OneClick = "one-click",
+        /// A mail to the address for that.
+        Mail = "mail",
+        /// The shop's own list.
+        Source = "source",
+        Complaint = "complaint",
+        Bounce = "bounce",
+    }
+}
+
+impl Origin {
+    /// Whether the person behind the address asked for it: only a word of theirs takes it back.
+    pub fn is_a_wish(self) -> bool {
+        matches!(self, Origin::OneClick | Origin::Mail | Origin::Source | Origin::Complaint)
+    }
+}
+
+words! {
     /// What a campaign is at.
     CampaignStatus {
         Pending = "pending",

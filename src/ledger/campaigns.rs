@@ -67,6 +67,8 @@ pub struct OpenOccurrence {
     pub template: String,
     pub template_name: String,
     pub sender: String,
+    /// Which list its recipients are on.
+    pub list: String,
 }
 
 /// A campaign message that is due.

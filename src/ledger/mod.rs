@@ -23,7 +23,7 @@
 //!
 //! The face has two sides. [`Records`] reads, and nothing else. [`Ledger`] writes as well, in parts named for what they are
 //! about: [`Ledger::runs`], [`Ledger::plans`], [`Ledger::books`], [`Ledger::campaigns`], [`Ledger::notices`],
-//! [`Ledger::recoveries`], [`Ledger::suppressions`]. The files beside this one hold the values that go in and come out.
+//! [`Ledger::recoveries`], [`Ledger::suppressions`], [`Ledger::reports`]. The files beside this one hold the values that go in and come out.
 
 mod books;
 mod campaigns;
@@ -31,8 +31,10 @@ mod coupons;
 mod plans;
 mod records;
 mod recoveries;
+mod reports;
 mod runs;
 mod sqlite;
+mod suppressions;
 
 pub use books::{
     Armed, At, Attempt, Decision, Denied, EarlierResolution, InDoubt, Named, Outcome, PastRefusal, PlannedAgain,
@@ -46,14 +48,18 @@ pub use coupons::{CodeFor, ImportedCodes, PoolState};
 pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
-    Suppression, Violation,
+    Violation,
 };
 pub use recoveries::{Brought, Comparison, OrdersLook, RecoveredOrder, Takings};
+pub use reports::{
+    BlockedOfLate, DeadAddresses, DeadOfLate, Filed, RefusedRecipient, Report, Returned, Stopped, UnmatchedReport,
+};
 pub use runs::{Access, Epoch, Kind, Recovered};
 pub use sqlite::{
     Adopted, Adoption, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored,
     Rules, Survey, Take, no_zone, span,
 };
+pub use suppressions::{ListedOptOut, Suppression, Wish};
 
 /// Two steps about the carts of one shopper never leave within so long of each other; the schema's default says the same.
 pub const STEP_GAP: chrono::TimeDelta = chrono::TimeDelta::hours(1);

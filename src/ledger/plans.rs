@@ -24,6 +24,8 @@ pub struct Opening {
     pub template_name: String,
     /// `Name <address>`, as the header will have it.
     pub sender: String,
+    /// Which list its recipients are on.
+    pub list: String,
     pub expires_at: Instant,
     /// A one-off never opens again.
     pub one_off: bool,

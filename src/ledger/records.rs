@@ -159,12 +159,3 @@ pub struct EpisodeRow {
     pub origin: String,
     pub message: Option<MessageRow>,
 }
-
-/// One suppressed address.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Suppression {
-    pub address: String,
-    pub reason: String,
-    pub added_at: String,
-    pub origin: String,
-}

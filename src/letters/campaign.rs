@@ -3,17 +3,15 @@
 use minijinja::{Value, context};
 
 use super::cart::example_coupon;
-use super::{SentAs, compose, marked_as_test};
+use super::{Known, Mailing, compose, marked_as_test};
 use crate::domain::address::{self, Address, Mailbox};
 use crate::domain::coupon::Coupon;
 use crate::domain::instant::Instant;
 use crate::domain::locale::Locale;
-use crate::domain::message_key;
 use crate::domain::subject::Subject;
 use crate::failure::Failure;
 use crate::language;
 use crate::ledger::{DueRecipient, OpenOccurrence};
-use crate::mail::message;
 use crate::mail::session::Outgoing;
 use crate::mail::template;
 use crate::mail::translations::{TemplateTexts, Templates};
@@ -28,6 +26,7 @@ pub struct CampaignLetters {
     shop: ShopSettings,
     mail: MailSettings,
     campaign_id: String,
+    list: String,
     /// The coupon of an example, where its messages have any.
     example: Option<Coupon>,
 }
@@ -44,6 +43,7 @@ impl CampaignLetters {
             shop: settings.shop.clone(),
             mail: settings.mail.clone(),
             campaign_id: occurrence.campaign_id.clone(),
+            list: occurrence.list.clone(),
             example: None,
         })
     }
@@ -66,13 +66,13 @@ impl CampaignLetters {
         let mut first = None;
         for TrialRow { place, address, values } in rows {
             let rendered = self
-                .render(address, values.clone(), TRIAL_TOKEN)
+                .render(address, values.clone(), ON_TRIAL)
                 .map_err(|problem| cannot_be_rendered(&problem, place, "correct the template, or that row"))?;
             first.get_or_insert(rendered);
         }
         if let Some(TrialRow { place, address, values }) = rows.first() {
             for locale in self.templates.locales().chain(self.languages.iter().copied()) {
-                self.render_for(address, Some(locale), values.clone(), TRIAL_TOKEN, self.example.as_ref()).map_err(
+                self.render_for(address, Some(locale), values.clone(), ON_TRIAL, self.example.as_ref()).map_err(
                     |problem| {
                         let whose = format!("{place}, if it were in {locale},");
                         cannot_be_rendered(&problem, &whose, "correct the template, or that row")
@@ -81,7 +81,7 @@ impl CampaignLetters {
             }
             let empty: Row = values.iter().map(|(name, value)| (name.clone(), emptied(value))).collect();
             for locale in std::iter::once(None).chain(self.templates.locales().map(Some)) {
-                self.render_for(address, locale, empty.clone(), TRIAL_TOKEN, self.example.as_ref()).map_err(
+                self.render_for(address, locale, empty.clone(), ON_TRIAL, self.example.as_ref()).map_err(
                     |problem| {
                         let next = "use `{% if x %}…{% endif %}` or `{{ x | default('…', true) }}`";
                         cannot_be_rendered(&problem, "a recipient whose columns are empty", next)
@@ -99,23 +99,26 @@ impl CampaignLetters {
             // Planned by an older version; the mailbox that is meant may have a message of its own in this occurrence.
             return Err("the address holds characters that nobody sees, or is not composed (NFC)".into());
         }
-        let token = message_key::token_of(&due.message_id);
+        let known = Known { row: Some(due.id), message_id: &due.message_id, date: due.planned_at };
         let values = read_row(&due.row_values)?;
         let name = values.get("name").and_then(|name| name.as_str()).map(str::to_owned);
-        let rendered = self.render_for(&address, read_locale(&values), values, token, coupon)?;
-        let sent_as = SentAs { from: &self.from, message_id: &due.message_id, date: due.planned_at };
-        compose(&self.mail, sent_as, &address, name.as_deref(), &rendered)
+        let rendered = self.render_for(&address, read_locale(&values), values, known, coupon)?;
+        compose(&self.mail, self.mailing(), known, &address, name.as_deref(), &rendered)
+    }
+
+    fn mailing(&self) -> Mailing<'_> {
+        Mailing { from: &self.from, list: &self.list, name: &self.campaign_id }
     }
 
     /// The same to another address, marked as a test.
-    pub fn write_test(&self, to: &Address, values: Row, message_id: &str, date: Instant) -> Result<Outgoing, String> {
-        let rendered = marked_as_test(self.render(to, values, message_key::token_of(message_id))?);
-        compose(&self.mail, SentAs { from: &self.from, message_id, date }, to, None, &rendered)
+    pub fn write_test(&self, to: &Address, values: Row, known: Known<'_>) -> Result<Outgoing, String> {
+        let rendered = marked_as_test(self.render(to, values, known)?);
+        compose(&self.mail, self.mailing(), known, to, None, &rendered)
     }
 
     /// Renders one recipient's message; `values` is the row of the audience, and may say the language in `locale`.
-    pub fn render(&self, address: &Address, values: Row, token: &str) -> Result<template::Rendered, String> {
-        self.render_for(address, read_locale(&values), values, token, self.example.as_ref())
+    pub fn render(&self, address: &Address, values: Row, known: Known<'_>) -> Result<template::Rendered, String> {
+        self.render_for(address, read_locale(&values), values, known, self.example.as_ref())
     }
 
     /// The language in which someone is written to who reads this one; `None` is someone whose language is not known.
@@ -129,7 +132,7 @@ impl CampaignLetters {
         address: &Address,
         reads: Option<Locale>,
         mut values: Row,
-        token: &str,
+        known: Known<'_>,
         coupon: Option<&Coupon>,
     ) -> Result<template::Rendered, String> {
         let locale = self.language(reads);
@@ -139,7 +142,7 @@ impl CampaignLetters {
                 values.insert(name.to_owned(), value.into());
             }
         }
-        let unsubscribe = self.mail.unsubscribe.first().map(|link| message::expand_unsubscribe(link, address, token));
+        let unsubscribe = known.unsubscribe(&self.mail, address).into_iter().next();
         values.insert("email".into(), address.envelope().into());
         values.insert("campaign_id".into(), self.campaign_id.clone().into());
         values.insert("unsubscribe_url".into(), unsubscribe.into());
@@ -182,8 +185,8 @@ pub struct TrialRow {
 
 /// So many recipients' messages are rendered on trial.
 pub const MOST_TRIED: usize = 100;
-/// Stands where a message's token would.
-const TRIAL_TOKEN: &str = "sample";
+/// What a message on trial is known by.
+pub const ON_TRIAL: Known<'_> = Known { row: None, message_id: "<sample@localhost>", date: Instant::UNIX_EPOCH };
 
 /// The same value with nothing in it. Numbers and truth values have no such thing, and stay.
 fn emptied(value: &serde_json::Value) -> serde_json::Value {

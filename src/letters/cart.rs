@@ -3,10 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use super::{SentAs, compose, marked_as_test};
+use super::{Known, Mailing, compose, marked_as_test};
 use crate::domain::cart::Cart;
 use crate::domain::coupon::{Coupon, WhenEmpty};
 use crate::domain::instant::Instant;
+use crate::domain::list;
 use crate::domain::locale::Locale;
 use crate::domain::message_key;
 use crate::domain::subject::Subject;
@@ -101,9 +102,8 @@ impl CartLetters {
                 for coupon in &kind.coupons {
                     let (step, variant) = (kind.step.as_deref(), kind.variant.as_deref());
                     let occasion = Occasion { step, variant, reads, coupon: coupon.as_ref() };
-                    letters
-                        .write(&occasion, &cart, &message_id, now)
-                        .map_err(|problem| cannot_be_written(kind, &problem))?;
+                    let known = Known { row: None, message_id: &message_id, date: now };
+                    letters.write(&occasion, &cart, known).map_err(|problem| cannot_be_written(kind, &problem))?;
                 }
             }
         }
@@ -116,14 +116,8 @@ impl CartLetters {
     }
 
     /// Writes the letter about a cart; the error says why that cannot be done.
-    pub fn write(
-        &self,
-        occasion: &Occasion<'_>,
-        cart: &Cart,
-        message_id: &str,
-        date: Instant,
-    ) -> Result<Outgoing, String> {
-        self.write_and_show(occasion, cart, message_id, date).map(|(outgoing, _)| outgoing)
+    pub fn write(&self, occasion: &Occasion<'_>, cart: &Cart, known: Known<'_>) -> Result<Outgoing, String> {
+        self.write_and_show(occasion, cart, known).map(|(outgoing, _)| outgoing)
     }
 
     /// The same, also as it was rendered.
@@ -131,22 +125,15 @@ impl CartLetters {
         &self,
         occasion: &Occasion<'_>,
         cart: &Cart,
-        message_id: &str,
-        date: Instant,
+        known: Known<'_>,
     ) -> Result<(Outgoing, Rendered), String> {
-        let rendered = self.render(occasion, cart, message_id)?;
-        Ok((self.compose(cart, message_id, date, &rendered)?, rendered))
+        let rendered = self.render(occasion, cart, known)?;
+        Ok((self.compose(occasion, cart, known, &rendered)?, rendered))
     }
 
     /// The same, marked as a test. Where it would have a coupon, that is an example's.
-    pub fn write_test(
-        &self,
-        occasion: &Occasion<'_>,
-        cart: &Cart,
-        message_id: &str,
-        date: Instant,
-    ) -> Result<Outgoing, String> {
-        self.compose(cart, message_id, date, &marked_as_test(self.render(occasion, cart, message_id)?))
+    pub fn write_test(&self, occasion: &Occasion<'_>, cart: &Cart, known: Known<'_>) -> Result<Outgoing, String> {
+        self.compose(occasion, cart, known, &marked_as_test(self.render(occasion, cart, known)?))
     }
 
     /// The coupon of an example, where a letter of this step would have one.
@@ -164,19 +151,26 @@ impl CartLetters {
         variant.or_else(|| of_step().next()).ok_or_else(|| format!("no step {step:?} is configured"))
     }
 
-    fn render(&self, occasion: &Occasion<'_>, cart: &Cart, message_id: &str) -> Result<Rendered, String> {
-        let token = message_key::token_of(message_id);
-        let unsubscribe = self.mail.unsubscribe.first().map(String::as_str);
+    fn render(&self, occasion: &Occasion<'_>, cart: &Cart, known: Known<'_>) -> Result<Rendered, String> {
+        let unsubscribe = known.unsubscribe(&self.mail, &cart.email);
+        let unsubscribe = unsubscribe.first().map(String::as_str);
         let kind = self.kind(occasion)?;
         let locale = kind.templates.language(occasion.reads, self.shop.locale);
         let step = kind.step.as_deref();
-        let context = template::cart_context(cart, &self.shop, locale, unsubscribe, token, step, occasion.coupon);
+        let context = template::cart_context(cart, &self.shop, locale, unsubscribe, step, occasion.coupon);
         kind.templates.render(context, locale).map_err(|err| err.to_string())
     }
 
-    fn compose(&self, cart: &Cart, message_id: &str, date: Instant, rendered: &Rendered) -> Result<Outgoing, String> {
-        let sent_as = SentAs { from: &self.mail.from, message_id, date };
-        compose(&self.mail, sent_as, &cart.email, cart.name.as_deref(), rendered)
+    fn compose(
+        &self,
+        occasion: &Occasion<'_>,
+        cart: &Cart,
+        known: Known<'_>,
+        rendered: &Rendered,
+    ) -> Result<Outgoing, String> {
+        let name = occasion.step.unwrap_or_default();
+        let mailing = Mailing { from: &self.mail.from, list: list::CARTS, name };
+        compose(&self.mail, mailing, known, &cart.email, cart.name.as_deref(), rendered)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::domain::web_address::is_web_address;
 use crate::language::{self, ENGLISH, Filled, MoneyFormat, Words};
 use crate::settings::ShopSettings;
 
-use super::message::expand_unsubscribe;
 use super::template::one_line;
 
 /// The template of a cart message for shops that bring none of their own.
@@ -29,13 +28,12 @@ pub fn built_in_later() -> [(&'static str, String); 2] {
 /// What the template of a cart message, written in some language, can use; `cart.html` lists it.
 ///
 /// Amounts are texts in the cart's own currency. An address of a page is `none` unless it is `http:` or `https:`, so no
-/// other can become a link. `unsubscribe` is the template of `[mail] unsubscribe`.
+/// other can become a link. `unsubscribe` is where its reader can ask to get no more.
 pub fn cart_context(
     cart: &Cart,
     shop: &ShopSettings,
     locale: Locale,
     unsubscribe: Option<&str>,
-    token: &str,
     step: Option<&str>,
     coupon: Option<&Coupon>,
 ) -> Value {
@@ -72,7 +70,7 @@ pub fn cart_context(
         updated_at => updated_at,
         step => step,
         coupon => coupon.map(|coupon| coupon_variables(coupon, shop, locale)),
-        unsubscribe_url => unsubscribe.map(|template| expand_unsubscribe(template, &cart.email, token)),
+        unsubscribe_url => unsubscribe,
     }
 }
 
@@ -206,8 +204,8 @@ mod tests {
     fn written_in(cart: &Cart, tag: &str) -> Rendered {
         let locale = Locale::parse(tag).unwrap();
         let template = template();
-        let unsubscribe = Some("mailto:stop@shop.example?subject={email}");
-        template.render(cart_context(cart, &shop(), locale, unsubscribe, "t0", None, None), Some(&locale)).unwrap()
+        let unsubscribe = Some("mailto:stop@shop.example?subject=ada%40example.com");
+        template.render(cart_context(cart, &shop(), locale, unsubscribe, None, None), Some(&locale)).unwrap()
     }
 
     fn template() -> &'static Template {
@@ -298,8 +296,7 @@ mailto:stop@shop.example?subject=ada%40example.com
         let mut nameless = cart("EUR", &[]);
         nameless.name = None;
         for cart in [pictured, cart("EUR", &[("Lamp", 1, "1")]), nameless] {
-            let context =
-                cart_context(&cart, &shop(), Locale::ENGLISH, Some("https://shop.example/u/{token}"), "t0", None, None);
+            let context = cart_context(&cart, &shop(), Locale::ENGLISH, Some("https://shop.example/u/t0"), None, None);
             // What was inlined ahead and once more is compared with the template as written, inlined once: a rule that
             // matched only after rendering, or only before, would show.
             let afterwards = inline::document(ahead.evaluate(AS_WRITTEN, &context).unwrap().trim()).unwrap();

@@ -24,6 +24,19 @@ pub struct Letter<'a> {
     pub token: &'a str,
     /// Expanded by [`expand_unsubscribe`]; at most a page and a mailbox: some mail programs take one, some the other.
     pub unsubscribe: &'a [String],
+    /// The value of List-Id (RFC 2919).
+    pub list_id: &'a str,
+    /// The value of Feedback-ID, by which Gmail tells kinds of mail apart.
+    pub feedback_id: Option<&'a str>,
+}
+
+/// What stands for the placeholders in an address of `[mail] unsubscribe`.
+#[derive(Debug, Clone, Copy)]
+pub struct Placeholders<'a> {
+    pub to: &'a Address,
+    pub token: &'a str,
+    /// Signed, and without the address.
+    pub unsubscribe: &'a str,
 }
 
 /// A display name is cut at this many characters: nobody reads more, and a long word cannot be folded.
@@ -67,6 +80,10 @@ pub fn compose(letter: &Letter) -> Result<Vec<u8>, RenderError> {
             headers.insert_raw(raw("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
         }
     }
+    headers.insert_raw(raw("List-Id", letter.list_id.to_owned()));
+    if let Some(feedback_id) = letter.feedback_id {
+        headers.insert_raw(raw("Feedback-ID", feedback_id.to_owned()));
+    }
     headers.set(header::MIME_VERSION_1_0);
 
     // `=_` stands in no quoted-printable or base64 text, so the boundary cannot either (RFC 2045 §6.7).
@@ -91,19 +108,15 @@ pub fn compose(letter: &Letter) -> Result<Vec<u8>, RenderError> {
     Ok(bytes)
 }
 
-/// Fills `{email}` (percent-encoded) and `{token}` into the address of `[mail] unsubscribe`.
+/// Fills `{unsubscribe}`, `{token}` and `{email}` (percent-encoded) into an address of `[mail] unsubscribe`.
 ///
 /// The result is ASCII without spaces, so it can stand in a header and in a link.
-pub fn expand_unsubscribe(template: &str, to: &Address, token: &str) -> String {
+pub fn expand_unsubscribe(template: &str, by: &Placeholders) -> String {
     // The unreserved characters of RFC 3986 §2.3 stay readable; `+` must not, forms read it as a space.
     const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    let email = utf8_percent_encode(&to.envelope(), RESERVED).to_string();
-    ascii_address(&template.trim().replace("{token}", token).replace("{email}", &email))
-}
-
-/// The same for each of the addresses.
-pub fn expand_each(templates: &[String], to: &Address, token: &str) -> Vec<String> {
-    templates.iter().map(|template| expand_unsubscribe(template, to, token)).collect()
+    let email = utf8_percent_encode(&by.to.envelope(), RESERVED).to_string();
+    let filled = template.trim().replace("{unsubscribe}", by.unsubscribe).replace("{token}", by.token);
+    ascii_address(&filled.replace("{email}", &email))
 }
 
 /// An address of a page with everything encoded that a header or an angle bracket would trip over.
@@ -331,7 +344,8 @@ mod tests {
     #[test]
     fn unsubscribe_addresses_hold_the_recipient_encoded() {
         let to = Address::parse("Jörg+a&b@example.com").unwrap();
-        let expanded = expand_unsubscribe("https://shop.example/u?e={email}&t={token}&x= é>", &to, "0a");
-        assert_eq!(expanded, "https://shop.example/u?e=J%C3%B6rg%2Ba%26b%40example.com&t=0a&x=%20%C3%A9%3E");
+        let by = Placeholders { to: &to, token: "0a", unsubscribe: "1k.b" };
+        let expanded = expand_unsubscribe("https://shop.example/u?e={email}&t={token}&u={unsubscribe}&x= é>", &by);
+        assert_eq!(expanded, "https://shop.example/u?e=J%C3%B6rg%2Ba%26b%40example.com&t=0a&u=1k.b&x=%20%C3%A9%3E");
     }
 }

@@ -13,6 +13,7 @@ use super::bounds::SendWindowTable;
 use super::checker::{nearest_key, not_read};
 use crate::domain::address::Mailbox;
 use crate::domain::campaign::{Audience, Campaign, is_id};
+use crate::domain::list;
 use crate::domain::recurrence::{self, CronRule, Every, EveryDays, Recurrence, Schedule};
 use crate::domain::send_window::SendWindow;
 use crate::domain::span;
@@ -75,6 +76,8 @@ pub struct Definition {
     pub send_window: Option<SendWindowTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coupon: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
 }
@@ -225,6 +228,7 @@ impl Definition {
             send_until: spans.send_until,
             send_window: self.send_window()?,
             coupon: self.coupon.clone(),
+            list: self.list()?,
             from: self.from.as_deref().map(sender).transpose()?,
             enabled: self.enabled.unwrap_or(true),
         })
@@ -233,6 +237,16 @@ impl Definition {
     fn send_window(&self) -> Result<Option<SendWindow>, String> {
         let wrong = |(key, problem, next): (&str, String, &str)| format!("send_window.{key}: {problem}; {next}");
         self.send_window.as_ref().map(|table| table.check().map_err(wrong)).transpose()
+    }
+
+    fn list(&self) -> Result<String, String> {
+        match self.list.as_deref().unwrap_or(list::CAMPAIGNS) {
+            list::CARTS => Err("list: \"cart\" is that of the carts; choose another name".into()),
+            name if list::is_name(name) => Ok(name.to_owned()),
+            name => {
+                Err(format!("list: {name:?} is not 1 to 63 small letters, digits and hyphens; choose a plain name"))
+            }
+        }
     }
 
     fn audience(&self, folder: &Path) -> Result<Audience, String> {

@@ -122,6 +122,24 @@ impl Checker<'_> {
         self.folder.join(text)
     }
 
+    /// What a file holds that no one else may read; none where it is not for this user, and not needed.
+    pub(super) fn secret(&self, key: &str, file: &str, next: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let file = self.at(file);
+        let looked = std::fs::metadata(&file).and_then(|meta| Ok((meta, std::fs::read(&file)?)));
+        let is_denied = |err: &std::io::Error| err.kind() == std::io::ErrorKind::PermissionDenied;
+        if self.secrets == Secrets::NotNeeded && looked.as_ref().is_err_and(is_denied) {
+            return Ok(None);
+        }
+        let (meta, bytes) = looked.map_err(|err| self.wrong(key, format!("{}: {err}", file.display()), next))?;
+        let mode = meta.permissions().mode();
+        if mode & 0o077 != 0 {
+            let next = format!("chmod 600 {}", file.display());
+            let what = format!("{} can be read by others (mode {:04o})", file.display(), mode & 0o7777);
+            return Err(self.wrong(key, what, &next));
+        }
+        Ok(Some(bytes))
+    }
+
     /// The password that a file or a variable of the environment holds; none where neither is named.
     pub(super) fn password(
         &self,
@@ -133,23 +151,11 @@ impl Checker<'_> {
         match (file, variable) {
             (None, None) => Ok(None),
             (Some(file), None) => {
-                let file = self.at(file);
-                let problem = |err: std::io::Error| {
-                    let next = "write the password into that file, mode 0600";
-                    self.wrong(&key("password_file"), format!("{}: {err}", file.display()), next)
-                };
-                let looked = std::fs::metadata(&file).and_then(|meta| Ok((meta, std::fs::read_to_string(&file)?)));
-                let is_denied = |err: &std::io::Error| err.kind() == std::io::ErrorKind::PermissionDenied;
-                if self.secrets == Secrets::NotNeeded && looked.as_ref().is_err_and(is_denied) {
-                    return Ok(None);
-                }
-                let (meta, text) = looked.map_err(problem)?;
-                let mode = meta.permissions().mode();
-                if mode & 0o077 != 0 {
-                    let next = format!("chmod 600 {}", file.display());
-                    let what = format!("{} can be read by others (mode {:04o})", file.display(), mode & 0o7777);
-                    return Err(self.wrong(&key("password_file"), what, &next));
-                }
+                let next = "write the password into that file, mode 0600";
+                let Some(bytes) = self.secret(&key("password_file"), file, next)? else { return Ok(None) };
+                let text = String::from_utf8(bytes).map_err(|_| {
+                    self.wrong(&key("password_file"), format!("{} is not in UTF-8", self.at(file).display()), next)
+                })?;
                 Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
             (None, Some(variable)) => match (std::env::var(variable), self.secrets) {

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::bounces::BouncesTable;
 use super::bounds::{CapsTable, CouponTable, SendWindowTable};
 use super::checker::{Checker, NEXT, Span, Zone, not_read};
 use super::detect::Detect;
+use super::dkim::DkimTable;
 use super::recovery::{AttributionTable, HoldoutTable};
+use super::unsubscribe::{Links, UnsubscribeTable};
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::engine::Engine;
@@ -23,6 +26,10 @@ struct File {
     shop: Shop,
     source: Source,
     mail: Mail,
+    #[serde(default)]
+    unsubscribe: UnsubscribeTable,
+    #[serde(default)]
+    bounces: BouncesTable,
     #[serde(default)]
     detect: Detect,
     holdout: Option<HoldoutTable>,
@@ -90,7 +97,11 @@ pub(super) enum Kind {
 struct Mail {
     from: String,
     reply_to: Option<String>,
-    unsubscribe: Option<Links>,
+    #[serde(default)]
+    unsubscribe: Links,
+    unsubscribe_mailto: Option<String>,
+    list_domain: Option<String>,
+    feedback_sender: Option<String>,
     envelope: Option<String>,
     #[serde(default)]
     transport: Transport,
@@ -99,14 +110,7 @@ struct Mail {
     smtp: Option<Smtp>,
     #[serde(default)]
     limits: LimitsTable,
-}
-
-/// One link, or a list of them.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a text in quotes, or a list of them")]
-enum Links {
-    One(String),
-    Several(Vec<String>),
+    dkim: Option<DkimTable>,
 }
 
 #[derive(Deserialize, Default)]
@@ -194,6 +198,7 @@ impl Checker<'_> {
         }
         let (shop, source) = (self.shop(file.shop)?, self.source(file.source)?);
         let detect = self.detect(file.detect, shop.locale)?;
+        let unsubscribe = self.unsubscribe(file.unsubscribe, source.kind.answers_queries())?;
         Ok(Settings {
             folder: self.folder.to_owned(),
             ledger: self.at(&file.ledger),
@@ -209,7 +214,9 @@ impl Checker<'_> {
             campaigns: self.campaigns(&file.campaigns)?,
             limits: self.limits(&file.mail.limits)?,
             transport: self.transport(&file.mail)?,
-            mail: self.mail(file.mail)?,
+            mail: self.mail(file.mail, &unsubscribe)?,
+            unsubscribe,
+            bounces: self.bounces(file.bounces)?,
         })
     }
 
@@ -339,46 +346,26 @@ impl Checker<'_> {
         Ok(settings)
     }
 
-    fn mail(&self, mail: Mail) -> Result<MailSettings, Failure> {
+    fn mail(&self, mail: Mail, unsubscribe: &UnsubscribeSettings) -> Result<MailSettings, Failure> {
         let mailbox = |key: &str, text: &str| {
             Mailbox::parse(text)
                 .map_err(|err| self.wrong(key, format!("{text:?}: {err}"), "write \"Name <address@domain>\""))
         };
         let from = mailbox("mail.from", &mail.from)?;
         let reply_to = mail.reply_to.as_deref().map(|text| mailbox("mail.reply_to", text)).transpose()?;
-        let unsubscribe = match mail.unsubscribe {
-            None => Vec::new(),
-            Some(Links::One(link)) => vec![link],
-            Some(Links::Several(links)) => links,
-        };
-        let mailboxes = unsubscribe.iter().filter(|link| link.starts_with("mailto:")).count();
-        if mailboxes > 1 || unsubscribe.len() - mailboxes > 1 {
-            let next =
-                "write [\"https://…\", \"mailto:…\"]; the first is the link in templates, both stand in the header";
-            return Err(self.wrong("mail.unsubscribe", "has more than one page or more than one mailbox", next));
-        }
-        for link in &unsubscribe {
-            let sound = link.starts_with("mailto:") || is_web_address(&link.replace(['{', '}'], ""));
-            if !sound || link.chars().any(|c| c.is_control() || c.is_whitespace() || "<>".contains(c)) {
-                let next =
-                    "write mailto:address, or https://…; {email} and {token} in it are filled in for each message";
-                return Err(self.wrong("mail.unsubscribe", format!("{link:?} is no link"), next));
-            }
-            let unfilled = link.replace("{email}", "").replace("{token}", "");
-            if unfilled.contains(['{', '}']) {
-                let next = "only {email} and {token} are filled in; write any other brace as %7B or %7D";
-                return Err(self.wrong("mail.unsubscribe", format!("{link:?} has an unknown placeholder"), next));
-            }
-        }
+        let links = self.links(mail.unsubscribe, mail.unsubscribe_mailto)?;
+        let keys = self.keys(unsubscribe, &links)?;
+        // As long as any.
+        const ID: &str = "zzzzzzzzzzzzz";
         let mut envelope = None;
         if let Some(pattern) = &mail.envelope {
             let token = "0".repeat(32);
-            let filled = Address::parse(&pattern.replace("{token}", &token)).ok();
+            let filled = Address::parse(&pattern.replace("{token}", &token).replace("{id}", ID)).ok();
             let sound = filled.filter(|filled| pattern.contains("{token}") && !filled.needs_smtputf8());
             // The domain in its ASCII form (RFC 5891), as that of `from`.
-            envelope = sound.map(|filled| filled.envelope().replace(&token, "{token}"));
+            envelope = sound.map(|filled| filled.envelope().replace(&token, "{token}").replace(ID, "{id}"));
             if envelope.is_none() {
-                let next = "write for example \"bounce+{token}@shop.example\"; the part before the @ has at most 64 characters, of which the token takes 32";
+                let next = "write for example \"bounce+{id}-{token}@shop.example\"; the part before the @ has at most 64 characters, of which the token takes 32 and the id up to 13";
                 return Err(self.wrong(
                     "mail.envelope",
                     format!("{pattern:?} is no address with {{token}} in it"),
@@ -393,7 +380,10 @@ impl Checker<'_> {
                 "use an address that every server takes",
             ));
         }
-        Ok(MailSettings { from, reply_to, unsubscribe, envelope })
+        let list_domain = self.list_domain(mail.list_domain, &from.address)?;
+        let feedback_sender = mail.feedback_sender.map(|sender| self.feedback_sender(sender)).transpose()?;
+        let dkim = mail.dkim.map(|table| self.dkim(&table, &from.address)).transpose()?.flatten();
+        Ok(MailSettings { from, reply_to, unsubscribe: links, keys, list_domain, feedback_sender, envelope, dkim })
     }
 
     fn transport(&self, mail: &Mail) -> Result<TransportSettings, Failure> {

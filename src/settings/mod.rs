@@ -1,20 +1,25 @@
 //! What the flags, the environment and the configuration file say, checked once into one value.
 
+mod bounces;
 mod bounds;
 pub mod campaigns;
 mod checker;
 mod detect;
+mod dkim;
 mod file;
 mod preset;
 mod recovery;
 mod server;
+mod unsubscribe;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::dkim::Signer;
 use crate::domain::address::Mailbox;
+use crate::domain::bounce::StopAt;
 use crate::domain::caps::Cap;
 use crate::domain::coupon::Pool;
 use crate::domain::filter::Filter;
@@ -24,12 +29,14 @@ use crate::domain::instant::Instant;
 use crate::domain::locale::Locale;
 use crate::domain::send_window::SendWindow;
 use crate::domain::subject::Subject;
+use crate::domain::unsubscribe::{Keys, Scope};
 use crate::domain::variant::Variant;
 use crate::failure::Failure;
 use crate::ledger::Place;
 use crate::shops::Preset;
 
 pub use server::{Encryption, Endpoint, ServerSettings};
+use unsubscribe::SIGNED;
 
 /// Everything a command needs to know, checked. Paths are absolute or relative to the working directory.
 #[derive(Debug, Clone)]
@@ -42,6 +49,8 @@ pub struct Settings {
     pub shop: ShopSettings,
     pub source: SourceSettings,
     pub mail: MailSettings,
+    pub unsubscribe: UnsubscribeSettings,
+    pub bounces: BouncesSettings,
     pub transport: TransportSettings,
     pub limits: Limits,
     pub detect: DetectSettings,
@@ -122,10 +131,59 @@ impl SourceKind {
 pub struct MailSettings {
     pub from: Mailbox,
     pub reply_to: Option<Mailbox>,
-    /// `mailto:` or `https:`, at most one of each kind; may hold `{email}` and `{token}`. The first is the link in templates.
+    /// `mailto:` or `https:`, at most one of each kind; may hold `{unsubscribe}`, `{token}` and `{email}`. The first is the link
+    /// in templates.
     pub unsubscribe: Vec<String>,
-    /// The envelope sender with `{token}` in it; without, the address of `from`.
+    /// What `{unsubscribe}` is signed with; there are keys where a link has it, unless this user may not read them and needs none.
+    pub keys: Option<Keys>,
+    /// Of List-Id: each list is a label before it.
+    pub list_domain: String,
+    /// The last field of Feedback-ID; without, there is none.
+    pub feedback_sender: Option<String>,
+    /// The envelope sender with `{token}`, and perhaps `{id}`, in it; without, the address of `from`.
     pub envelope: Option<String>,
+    /// `[mail.dkim]`; `None`: the relay signs, or who asks may not read the key.
+    pub dkim: Option<Signer>,
+}
+
+/// `[bounces]`: what comes back about messages.
+#[derive(Debug, Clone)]
+pub struct BouncesSettings {
+    /// Where it lies, unless the command line names another place.
+    pub maildir: Option<PathBuf>,
+    /// Who alone is believed that a mail comes from whom it says, by the name in Authentication-Results (RFC 8601 §2.5), in
+    /// lower case.
+    pub trusted_authserv: Option<String>,
+    /// What stops a campaign.
+    pub stop_at: StopAt,
+}
+
+/// `[unsubscribe]`: how those are heard who want no more mail.
+#[derive(Debug, Clone)]
+pub struct UnsubscribeSettings {
+    /// What they leave.
+    pub scope: Scope,
+    /// The file of the keys that links are signed with.
+    pub keys_file: PathBuf,
+    /// The folder where the shop's page leaves a file for each.
+    pub spool: Option<PathBuf>,
+    /// The shop's own list.
+    pub opt_outs: Option<OptOuts>,
+}
+
+impl MailSettings {
+    /// Whether links are signed.
+    pub fn signs_links(&self) -> bool {
+        self.unsubscribe.iter().any(|link| link.contains(SIGNED))
+    }
+}
+
+/// Where the shop's own list of those who want no mail is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OptOuts {
+    /// A query on the source; may bind `:since` and `:since_unix`.
+    Query(String),
+    File(PathBuf),
 }
 
 /// `mail.transport` and the table that belongs to it.

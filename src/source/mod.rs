@@ -11,6 +11,7 @@ pub mod dump_row;
 pub mod file;
 mod html_names;
 pub mod old_log;
+pub mod opt_outs;
 mod orders;
 mod query;
 mod raw;

@@ -17,6 +17,10 @@ pub struct ListedRow {
     pub line: u64,
     /// The address and what is given as the reason.
     pub address: Option<(Address, Option<String>)>,
+    /// Where there is no address: the token of an unsubscribe link.
+    pub token: Option<String>,
+    /// As it stands there, from a column `changed_at`.
+    pub changed_at: Option<String>,
     pub problem: Option<String>,
 }
 
@@ -76,7 +80,13 @@ pub fn read(path: &Path, each: &mut dyn FnMut(ListedRow) -> Result<(), Failure>)
                 (position, found.map(|address| (address, None)), Some(flaw))
             }
         };
-        each(ListedRow { line: position.line, address: found, problem: flaw })?;
+        let beside = |at: fn(&Header) -> Option<usize>| {
+            let text = String::from_utf8_lossy(rows.record.get(header.as_ref().and_then(at)?)?).trim().to_owned();
+            Some(text).filter(|text| !super::raw::is_absent(text))
+        };
+        let token = if found.is_none() { beside(|header| header.token) } else { None };
+        let changed_at = beside(|header| header.changed_at);
+        each(ListedRow { line: position.line, address: found, token, changed_at, problem: flaw })?;
     }
 }
 
@@ -85,6 +95,8 @@ struct Header {
     fields: usize,
     address: usize,
     reason: Option<usize>,
+    token: Option<usize>,
+    changed_at: Option<usize>,
 }
 
 impl Header {
@@ -92,7 +104,13 @@ impl Header {
     fn of(record: &csv::ByteRecord) -> Option<Header> {
         let names: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
         let at = |wanted: &[&str]| column::place(names.iter().map(AsRef::as_ref), wanted);
-        Some(Header { fields: record.len(), address: at(column::ADDRESS)?, reason: at(&["reason"]) })
+        Some(Header {
+            fields: record.len(),
+            address: at(column::ADDRESS)?,
+            reason: at(&["reason"]),
+            token: at(&["token"]),
+            changed_at: at(&["changed_at"]),
+        })
     }
 }
 

@@ -67,6 +67,7 @@ fn world() -> World {
     world.exits(1, ["detect"]);
     world.ok(["resolve", "--all", "--sent", "--reason", "seen in the log"]);
     world.ok(["suppress", "add", "x@example.com", "--reason", "x"]);
+    world.by_hand("INSERT INTO report (digest, received_at, class) VALUES (x'00', '2026-03-01T12:00:00Z', 'hard')");
     let world = world.carts([cart("c3", "C"), cart("c5", "E")]);
     world.set_now("2026-03-01T12:01:00Z");
     world.exits(1, ["detect"]);
@@ -215,6 +216,26 @@ fn of_ledger_and_runs() -> Vec<Case> {
         case("suppression_is_not_replaced", Name, over("suppression")),
         case("cap_is_positive", Check, "INSERT INTO cap VALUES (3600, 0, '2026-03-01T12:00:00Z')"),
         case("suppression_is_itself", Name, "UPDATE suppression SET folded_address = 'y@example.com'"),
+        case(
+            "suppressed_once",
+            Columns("suppression.folded_address, suppression.list, suppression.origin"),
+            "INSERT INTO suppression SELECT * FROM suppression",
+        )
+        .behind(&["suppression_is_not_replaced"]),
+        case("report_is_not_replaced", Name, over("report")),
+        case("report_stands", Name, "UPDATE report SET class = 'hard'"),
+        case("report_is_kept", Name, "DELETE FROM report"),
+        case(
+            "proves_is_a_flag",
+            Check,
+            "INSERT INTO report (digest, received_at, class, proves) VALUES (x'01', 'x', 'hard', 2)",
+        ),
+        case(
+            "report_once",
+            Columns("report.digest"),
+            "INSERT INTO report (digest, received_at, class) SELECT digest, 'x', 'hard' FROM report",
+        )
+        .behind(&["report_is_not_replaced"]),
     ]
 }
 

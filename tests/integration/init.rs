@@ -25,7 +25,7 @@ fn names(world: &World) -> Vec<String> {
 fn in_an_empty_folder_it_makes_configuration_template_and_ledger() {
     let world = nothing_yet();
     let ran = world.ok(["init"]);
-    assert_eq!(names(&world), ["mailonce.db", "mailonce.db.lock", "mailonce.toml", "templates"]);
+    assert_eq!(names(&world), ["mailonce.db", "mailonce.db.lock", "mailonce.toml", "templates", "unsubscribe.keys"]);
     ran.says("made mailonce.toml").says("made templates/cart.html").says("made mailonce.db").says("next: edit");
     ran.says("made templates/second.html").says("made templates/last.html");
     use std::os::unix::fs::PermissionsExt;
@@ -112,6 +112,7 @@ fn with_what_is_offered(world: &World) -> String {
     let lines = config.lines().map(|line| if is_offered(&line) { &line[1..] } else { line });
     let config = lines.collect::<Vec<_>>().join("\n");
     std::fs::write(world.path("mailonce.toml"), &config).unwrap();
+    crate::dkim::put_key(world, "test_key.pem", 0o600);
     config
 }
 
@@ -121,7 +122,14 @@ fn the_flow_that_it_offers_works_as_it_stands() {
     std::fs::remove_file(world.path("mailonce.toml")).unwrap();
     world.ok(["init", "--rehearsal"]);
     let config = with_what_is_offered(&world);
-    for offered in ["\n[[detect.step]]\n", "\nmax_age = \"5d\"", "\n[caps]", "\nper_person = [", "\n[send_window]"] {
+    for offered in [
+        "\n[mail.dkim]",
+        "\n[[detect.step]]\n",
+        "\nmax_age = \"5d\"",
+        "\n[caps]",
+        "\nper_person = [",
+        "\n[send_window]",
+    ] {
         assert!(config.contains(offered), "{offered}: {config}");
     }
     std::fs::write(
@@ -147,6 +155,7 @@ fn the_flow_that_it_offers_works_as_it_stands() {
         assert!(subjects.iter().any(|found| found == subject), "{subjects:?}");
     }
     assert_eq!(subjects.len(), 3);
+    assert!(world.outbox().iter().all(|(_, mail)| mail.starts_with(b"DKIM-Signature: ")));
     for step in ["second", "last"] {
         world.ok(["preview", "--step", step]);
         let heading = std::fs::read_to_string(world.path("preview/message.html")).unwrap();

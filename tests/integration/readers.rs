@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::dkim::signing;
 use crate::support::{Act, Cart, Plan, Ran, Server, Stage, World, definition};
 
 /// The user and group `nobody`.
@@ -98,10 +99,13 @@ fn a_ledger_at_rest_is_read_whole_and_nothing_is_made_beside_it() {
         world.configure(&format!("mail.smtp.{key}"), value);
     }
     let_a_group_read(&world);
-    // The password is for the user that cron runs as.
-    set_mode(&world.path("password"), 0o600);
-    if is_root() {
-        chown(world.path("password"), None, Some(0)).unwrap();
+    let world = signing(world, "test_key.pem");
+    // The password and the key are for the user that cron runs as.
+    for secret in ["password", "dkim.pem"] {
+        set_mode(&world.path(secret), 0o600);
+        if is_root() {
+            chown(world.path(secret), None, Some(0)).unwrap();
+        }
     }
     world.ok(["detect"]);
     world.ok(["run-campaigns"]);

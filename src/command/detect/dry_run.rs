@@ -10,8 +10,8 @@ use super::planning::{Look, NO_ADDRESS, WAITS};
 use super::{Context, plan_rules};
 use crate::cli;
 use crate::domain::cart::short_hash;
-use crate::domain::instant;
 use crate::domain::state::Reason;
+use crate::domain::{instant, list};
 use crate::failure::Exit;
 use crate::ledger::Records;
 use crate::letters::cart::CartLetters;
@@ -80,7 +80,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
         over_max_per_run: decided.to_plan > settings.detect.max_per_run.max(args.allow.unwrap_or(0)),
     };
     for due in ledger.due_carts(now, None, usize::MAX >> 1)? {
-        let suppressed = ledger.is_suppressed(&due.folded_address)?;
+        let suppressed = ledger.is_suppressed(&due.folded_address, list::CARTS)?;
         let look = if suppressed {
             LastLook::Skip(Reason::Suppressed)
         } else {

@@ -14,10 +14,12 @@ use crate::delivery::{Feed, FeedError, Job, Label, Summary};
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::coupon::Coupon;
 use crate::domain::instant::{self, Instant};
+use crate::domain::list;
 use crate::domain::span;
 use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{CodeFor, Due, Ledger, Records};
+use crate::letters::Known;
 use crate::letters::cart::{CartLetters, Occasion};
 use crate::output::Output;
 use crate::settings::Settings;
@@ -95,7 +97,7 @@ impl<'a> CartFeed<'a> {
 
     fn job(&self, due: &Due, cart: Box<Cart>, coupon: Option<Coupon>) -> Job {
         let letters = Arc::clone(&self.letters);
-        let (message_id, date) = (due.message_id.clone(), due.planned_at);
+        let (row, message_id, date) = (Some(due.id), due.message_id.clone(), due.planned_at);
         let (step, variant, reads) = (due.step.clone(), due.variant.clone(), due.locale.or(cart.locale));
         let fresh_until = Some(Monotonic::now() + LOOK_COUNTS_FOR);
         Job {
@@ -105,7 +107,7 @@ impl<'a> CartFeed<'a> {
             compose: Box::new(move || {
                 let (step, variant) = (step.as_deref(), variant.as_deref());
                 let occasion = Occasion { step, variant, reads, coupon: coupon.as_ref() };
-                letters.write(&occasion, &cart, &message_id, date)
+                letters.write(&occasion, &cart, Known { row, message_id: &message_id, date })
             }),
         }
     }
@@ -165,7 +167,7 @@ impl Act {
 
 impl CartFeed<'_> {
     fn decide(&mut self, ledger: &mut Ledger, due: &Due, now: Instant) -> Result<Act, FeedError> {
-        if ledger.is_suppressed(&due.folded_address).map_err(FeedError::Ledger)? {
+        if ledger.is_suppressed(&due.folded_address, list::CARTS).map_err(FeedError::Ledger)? {
             return Ok(Act::skip(Reason::Suppressed));
         }
         let again_at = now + span::delta(self.settings.detect.retry_after);

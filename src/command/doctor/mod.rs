@@ -162,7 +162,7 @@ fn look_at_placeholders(settings: &Settings, findings: &mut Findings) {
     let untouched: Vec<&str> = [
         ("shop.name", settings.shop.name.as_str(), "Example Shop"),
         ("mail.from", &from, "hello@shop.example"),
-        ("mail.unsubscribe", unsubscribe, "mailto:unsubscribe@shop.example"),
+        ("mail.unsubscribe", unsubscribe, "mailto:unsubscribe@shop.example?subject={unsubscribe}"),
         ("mail.smtp.host", host, "smtp.shop.example"),
     ]
     .into_iter()
@@ -185,7 +185,7 @@ fn look_at_mail(settings: &Settings, findings: &mut Findings) {
         None => findings.warn(
             "mail",
             "all messages share one envelope sender, so a mail log proves less",
-            "where the server takes such addresses, set [mail] envelope = \"bounce+{token}@your.domain\"",
+            "where the server takes such addresses, set [mail] envelope = \"bounce+{id}-{token}@your.domain\"",
         ),
     }
     if let TransportSettings::Smtp(smtp) = &settings.transport

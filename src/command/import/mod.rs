@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::cli::Import;
+use crate::domain::state::Origin;
 use crate::failure::Exit;
 use crate::ledger::{Kind, Ledger};
 use crate::output::count;
@@ -72,7 +73,7 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
             rows.push((address, reason));
         }
         if rows.len() >= BATCH {
-            added += ledger.suppressions().add(&rows, "import", context.clock.now())?;
+            added += ledger.suppressions().add(&rows, Origin::Import, context.clock.now())?;
             rows.clear();
         }
         Ok(())
@@ -81,7 +82,7 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
         0 => failure,
         added => failure.kept(format!("{} added before", count(added, "address"))),
     })?;
-    added += ledger.suppressions().add(&rows, "import", context.clock.now())?;
+    added += ledger.suppressions().add(&rows, Origin::Import, context.clock.now())?;
     progress.finish_and_clear();
     if bad > MOST_BAD_ROWS_NAMED {
         context.output.alarm(format!("and {}", count(bad - MOST_BAD_ROWS_NAMED, "more bad row")));

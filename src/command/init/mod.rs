@@ -11,6 +11,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::Context;
+use super::unsubscribe::make_missing_keys;
 use crate::cli;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Kind, Ledger, Records};
@@ -48,6 +49,12 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
         if shop.is_some() && write_missing(&password, "", 0o600)? {
             made.push(password);
         }
+    }
+    // Only before the first mail: later, new keys in the place of lost ones would make every link worthless that is out.
+    let keyless = Settings::read_without_secrets(Some(&config))?;
+    let wants_keys = fresh_config || keyless.mail.signs_links() || keyless.unsubscribe.spool.is_some();
+    if wants_keys && !Ledger::exists(&keyless.ledger) && make_missing_keys(&keyless.unsubscribe.keys_file)? {
+        made.push(keyless.unsubscribe.keys_file);
     }
     let settings = Settings::read(Some(&config))?;
     let grants = shop.map(|shop| shop::grants(&settings, shop, &config)).transpose()?.unwrap_or_default();

@@ -13,10 +13,11 @@ use crate::domain::address::{self, Address};
 use crate::domain::campaign::Campaign;
 use crate::domain::coupon::Pool;
 use crate::domain::instant::{self, Instant};
+use crate::domain::list;
 use crate::domain::opening::{self, AudienceLength, Decision, LastOpening, LengthVerdict, Limits, Memory};
 use crate::domain::recurrence::Recurrence;
 use crate::domain::span;
-use crate::domain::state::CampaignStatus;
+use crate::domain::state::{CampaignStatus, Origin};
 use crate::failure::{Exit, Failure};
 use crate::ledger::{CampaignState, Missed, Notice, OpenOccurrence, Opened, Opening, OpeningKey, Records};
 use crate::letters::campaign::{CampaignLetters, MOST_TRIED, Row as LetterRow, TrialRow, read_locale};
@@ -350,7 +351,7 @@ pub(in crate::command) fn gather(
                 gathered.repeated += u64::from(!is_first);
                 gathered.look_at_locale(&recipient.values);
                 if let Some(former) = recipient.address.formerly_folded()
-                    && ledger.is_suppressed(former)?
+                    && ledger.is_suppressed(former, list::ALL)?
                 {
                     let reason = "listed by another spelling".to_owned();
                     gathered.listed_formerly.push((recipient.address.clone(), reason));
@@ -387,6 +388,7 @@ pub(in crate::command) fn letters_now(
         template: texts.stored(),
         template_name: campaign.template.display().to_string(),
         sender: campaign.from.as_ref().unwrap_or(&settings.mail.from).to_string(),
+        list: campaign.list.clone(),
     };
     let letters = CampaignLetters::of(&occurrence, settings)?.with_coupons(campaign.coupon.is_some());
     Ok((occurrence, letters))
@@ -476,7 +478,7 @@ fn open_one(
     };
     letters.try_on(&gathered.trial)?;
     if !gathered.listed_formerly.is_empty() {
-        run.ledger.suppressions().add(&gathered.listed_formerly, "import", now)?;
+        run.ledger.suppressions().add(&gathered.listed_formerly, Origin::Import, now)?;
     }
     let opening = Opening {
         campaign_id: campaign.id.clone(),
@@ -486,6 +488,7 @@ fn open_one(
         template: written_with.template,
         template_name: written_with.template_name,
         sender: written_with.sender,
+        list: written_with.list,
         expires_at: planned_at + span::delta(campaign.send_until),
         one_off: matches!(campaign.schedule.recurrence, Recurrence::Once(_)),
         next_run: campaign.schedule.next_after(now),

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::caps::{cap_frees_at, gap_ends_at};
+use super::suppressions::IS_SUPPRESSED;
 use super::{Books, Durability, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::{Exit, Failure};
@@ -72,14 +73,13 @@ impl Books<'_> {
 fn arm_one(tx: &Connection, epoch: Epoch, id: i64, (now, at): (Instant, &str)) -> rusqlite::Result<Armed> {
     // One statement looks at everything and moves it; what stopped it is asked for only when it did not move.
     let moved = tx
-        .prepare_cached(
+        .prepare_cached(&format!(
             "UPDATE message SET state = 'armed', armed_at = ?2, epoch = ?3
-             WHERE id = ?1 AND state = 'planned' AND expires_at > ?2
-               AND NOT EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address)
+             WHERE id = ?1 AND state = 'planned' AND expires_at > ?2 AND NOT {IS_SUPPRESSED}
                AND (occurrence IS NULL OR NOT EXISTS (
                    SELECT 1 FROM campaign_occurrence AS o JOIN scheduled_campaign USING (campaign_id)
                    WHERE o.id = message.occurrence AND status IN ('paused', 'cancelled')))",
-        )?
+        ))?
         .execute((id, at, epoch));
     match moved {
         Ok(1) => Ok(Armed::Granted),
@@ -117,10 +117,10 @@ fn address_of(tx: &Connection, id: i64) -> rusqlite::Result<String> {
 /// Why a message did not move to `armed`; one whose address was suppressed becomes `skipped`.
 fn deny(tx: &Connection, id: i64, at: &str) -> rusqlite::Result<Denied> {
     let suppressed = tx
-        .prepare_cached(
+        .prepare_cached(&format!(
             "UPDATE message SET state = 'skipped', reason = 'suppressed', settled_at = ?2
-             WHERE id = ?1 AND state = 'planned' AND folded_address IN (SELECT folded_address FROM suppression)",
-        )?
+             WHERE id = ?1 AND state = 'planned' AND {IS_SUPPRESSED}",
+        ))?
         .execute((id, at))?;
     if suppressed == 1 {
         return Ok(Denied::Suppressed);

@@ -98,8 +98,8 @@ impl Plans<'_> {
                 })?;
             tx.execute(
                 "INSERT INTO campaign_occurrence (campaign_id, planned_at, state, decided_at, schedule, subject, template,
-                     template_name, sender, expires_at, audience_rows, bad_rows, repeated, recipients)
-                 VALUES (?1, ?2, 'opened', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                     template_name, sender, expires_at, audience_rows, bad_rows, repeated, recipients, list)
+                 VALUES (?1, ?2, 'opened', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
                 (
                     &opening.campaign_id,
                     &planned_at,
@@ -114,6 +114,7 @@ impl Plans<'_> {
                     opening.bad_rows,
                     repeated,
                     recipients,
+                    &opening.list,
                 ),
             )?;
             let occurrence = tx.last_insert_rowid();

@@ -218,7 +218,9 @@ pub(super) const RULES: &[(&str, &str)] = &[
     (
         "never_to_a_suppressed_address",
         "SELECT message_id || ' was begun at ' || armed_at || ', and its address was suppressed at ' || added_at
-         FROM suppression JOIN message USING (folded_address) WHERE armed_at > added_at",
+         FROM suppression AS s JOIN message USING (folded_address) WHERE armed_at > added_at
+             AND (s.list = '' OR s.list = CASE WHEN occurrence IS NULL THEN 'cart'
+                  ELSE (SELECT coalesce(o.list, 'news') FROM campaign_occurrence AS o WHERE o.id = occurrence) END)",
     ),
     (
         "epochs_only_rise",

@@ -4,8 +4,10 @@ use rusqlite::OptionalExtension;
 
 use super::columns::instant_at;
 use super::pauses::come_back;
+use super::suppressions::IS_SUPPRESSED;
 use super::{Campaigns, Durability, Plans, Records};
 use crate::domain::instant::{self, Instant, Recorded};
+use crate::domain::list;
 use crate::failure::Failure;
 use crate::ledger::{CampaignState, DueRecipient, ImportedCampaign, LastDecision, LastOpened, OpenOccurrence};
 
@@ -72,7 +74,7 @@ impl Records {
     pub fn open_occurrences(&self, now: Instant, only: Option<&str>) -> Result<Vec<OpenOccurrence>, Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare_cached(
-                "SELECT o.id, o.campaign_id, o.planned_at, o.subject, o.template, o.template_name, o.sender
+                "SELECT o.id, o.campaign_id, o.planned_at, o.subject, o.template, o.template_name, o.sender, o.list
                  FROM scheduled_campaign AS c JOIN campaign_occurrence AS o USING (campaign_id)
                  WHERE c.status = 'running' AND o.state = 'opened' AND (?2 IS NULL OR c.campaign_id = ?2)
                    AND EXISTS (SELECT 1 FROM message AS m
@@ -94,12 +96,12 @@ impl Records {
     ) -> Result<Vec<DueRecipient>, Failure> {
         let (after_at, after_id) = after.map_or((String::new(), 0), |(at, id)| (instant::text(at), id));
         self.read(|conn| {
-            let mut rows = conn.prepare_cached(
+            let mut rows = conn.prepare_cached(&format!(
                 "SELECT id, message_key, recipient, folded_address, message_id, planned_at, not_before, expires_at, recipient_values,
-                        EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = message.folded_address) AS is_suppressed
+                        {IS_SUPPRESSED} AS is_suppressed
                  FROM message WHERE occurrence = ?1 AND state = 'planned' AND not_before <= ?2 AND (not_before, id) > (?3, ?4) AND expires_at > ?6
                  ORDER BY not_before, id LIMIT ?5",
-            )?;
+            ))?;
             let (due_at, now) = (instant::text(due_at), instant::text(now));
             rows.query_map((occurrence, due_at, after_at, after_id, limit as i64, now), |row| {
                 Ok(DueRecipient {
@@ -268,5 +270,6 @@ pub(super) fn open_occurrence_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<
         template: row.get("template")?,
         template_name: row.get("template_name")?,
         sender: row.get("sender")?,
+        list: row.get::<_, Option<String>>("list")?.unwrap_or_else(|| list::CAMPAIGNS.to_owned()),
     })
 }

@@ -69,7 +69,14 @@ impl Ledger {
         let copy = self.keep_copy()?;
         self.write(Durability::Full, |tx| {
             let expected = parts_of_a_ledger()?;
+            let listed = take_out_suppressions(tx)?;
             change_tables(tx, &expected)?;
+            if listed {
+                tx.execute_batch(
+                    "INSERT INTO suppression (folded_address, reason, added_at, origin) SELECT * FROM temp.listed;
+                     DROP TABLE temp.listed",
+                )?;
+            }
             // Before schema 4 every message about a cart was an abandonment of its own.
             tx.execute("UPDATE message SET episode = message_key WHERE kind = 'cart' AND episode IS NULL", [])?;
             change_indexes_and_triggers(tx, &expected)?;
@@ -135,6 +142,17 @@ impl Records {
     pub fn is_of_an_older_schema(&self) -> bool {
         self.schema < SCHEMA
     }
+}
+
+/// Before schema 10 an address was on the suppression list for all mail or not at all, so that it was the key alone; a key
+/// changes with its table. Says whether there was such a one.
+fn take_out_suppressions(tx: &Connection) -> rusqlite::Result<bool> {
+    let columns: Vec<String> = stored_columns(tx, "suppression")?.into_iter().map(|(name, ..)| name).collect();
+    if columns != ["folded_address", "reason", "added_at", "origin"] {
+        return Ok(false);
+    }
+    tx.execute_batch("CREATE TEMP TABLE listed AS SELECT * FROM main.suppression; DROP TABLE main.suppression")?;
+    Ok(true)
 }
 
 /// Gives each table the statement it has today, in constant time: what is stored stays as it is. That is sound for

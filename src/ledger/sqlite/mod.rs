@@ -33,6 +33,7 @@ mod plan;
 mod recover;
 mod recoveries;
 mod report;
+mod reports;
 mod resolve;
 mod retry;
 mod rights;
@@ -118,6 +119,10 @@ pub struct Recoveries<'a>(&'a mut Ledger);
 #[derive(Debug)]
 pub struct Suppressions<'a>(&'a mut Ledger);
 
+/// What comes back about messages.
+#[derive(Debug)]
+pub struct Reports<'a>(&'a mut Ledger);
+
 /// The coupon codes.
 #[derive(Debug)]
 pub struct Coupons<'a>(&'a mut Ledger);
@@ -177,6 +182,10 @@ impl Ledger {
 
     pub fn recoveries(&mut self) -> Recoveries<'_> {
         Recoveries(self)
+    }
+
+    pub fn reports(&mut self) -> Reports<'_> {
+        Reports(self)
     }
 
     pub fn suppressions(&mut self) -> Suppressions<'_> {

@@ -300,7 +300,7 @@ fn facts_of(carts: &str, in_steps: bool) -> String {
                  SELECT count(DISTINCT m.episode) FROM message AS m WHERE m.cart_id = c.cart_id
                      AND (m.identity = c.identity OR m.folded_address = c.folded_address)
                      AND (m.state IN ('planned', 'armed', 'sent', 'in_doubt') OR m.reason = 'holdout')) ELSE 0 END AS episodes,
-             same IS NULL AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address) AS is_suppressed,
+             same IS NULL AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address AND (s.list = '' OR s.list = 'cart')) AS is_suppressed,
              CASE WHEN same IS NULL THEN (
                  SELECT m.cart_id FROM message AS m WHERE m.kind = 'cart' AND m.cart_hash IS NOT NULL
                      AND m.folded_address = c.folded_address AND m.cart_id <> c.cart_id AND {later} LIMIT 1) END AS later_cart

@@ -13,7 +13,7 @@ impl Records {
     pub fn open_occurrence_by_id(&self, occurrence: i64) -> Result<OpenOccurrence, Failure> {
         self.read(|conn| {
             conn.query_row(
-                "SELECT id, campaign_id, planned_at, subject, template, template_name, sender
+                "SELECT id, campaign_id, planned_at, subject, template, template_name, sender, list
                  FROM campaign_occurrence WHERE id = ?1 AND state = 'opened'",
                 [occurrence],
                 open_occurrence_from,

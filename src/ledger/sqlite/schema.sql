@@ -1,4 +1,4 @@
--- The ledger, schema 9. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 10. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -27,7 +27,9 @@ CREATE TABLE ledger (
     -- two days are read again; and for how many seconds after a message an order counts.
     orders_read_to   TEXT,
     orders_all_from  TEXT,
-    orders_count_for INTEGER
+    orders_count_for INTEGER,
+    -- Up to when the shop's own list of those who want no mail was read.
+    opt_outs_read_to TEXT
 ) STRICT;
 
 CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger
@@ -204,12 +206,50 @@ CREATE TABLE removed_duplicate (
 CREATE INDEX removed_duplicate_of_identity ON removed_duplicate (identity, cart_hash, created_at);
 CREATE INDEX removed_duplicate_of_address ON removed_duplicate (lower(trim(email)));
 
+-- `list` is the kind of mail that this is about: 'cart', or the list of a campaign; '' is all of it.
 CREATE TABLE suppression (
-    folded_address TEXT PRIMARY KEY,
+    folded_address TEXT NOT NULL,
     reason         TEXT NOT NULL,
     added_at       TEXT NOT NULL,
-    origin         TEXT NOT NULL
+    origin         TEXT NOT NULL,
+    list           TEXT NOT NULL DEFAULT ''
 ) STRICT;
+-- A bounce does not stand in for a wish that comes later, or that one would go when the bounce is taken back.
+CREATE UNIQUE INDEX suppressed_once ON suppression (folded_address, list, origin);
+
+-- What was taken off that list, and why: it is the answer when someone asks why they get mail again.
+CREATE TABLE removed_suppression (
+    folded_address TEXT NOT NULL,
+    reason         TEXT NOT NULL,
+    added_at       TEXT NOT NULL,
+    origin         TEXT NOT NULL,
+    list           TEXT NOT NULL,
+    removed_at     TEXT NOT NULL,
+    removed_why    TEXT NOT NULL
+) STRICT;
+
+-- What came back about a message: bounces, complaints, requests to get no more. `digest` is of the mail that says so, or of
+-- the click or the reply that does, so that the same one counts once.
+CREATE TABLE report (
+    id          INTEGER PRIMARY KEY,
+    digest      BLOB NOT NULL CONSTRAINT report_once UNIQUE,
+    received_at TEXT NOT NULL,
+    -- NULL: it is not known which.
+    message     INTEGER REFERENCES message (id),
+    class       TEXT NOT NULL,
+    action      TEXT,
+    status      TEXT,
+    -- In the words of whoever reported it, at most 300 characters.
+    diagnostic  TEXT,
+    reporter    TEXT,
+    -- It returned the message's own headers: the server had taken it over.
+    proves      INTEGER NOT NULL DEFAULT 0 CONSTRAINT proves_is_a_flag CHECK (proves IN (0, 1)),
+    -- Of its message.
+    folded_address TEXT
+) STRICT;
+CREATE INDEX report_of_message ON report (message) WHERE message IS NOT NULL;
+CREATE INDEX report_of_address ON report (folded_address) WHERE folded_address IS NOT NULL;
+CREATE INDEX report_by_time ON report (received_at);
 
 -- No more than so many bodies are begun to one address within so many seconds, since then. As the configuration says.
 CREATE TABLE cap (
@@ -299,6 +339,10 @@ CREATE TABLE campaign_occurrence (
     repeated     INTEGER,
     -- Messages planned when it opened: the counts by state add up to this.
     recipients   INTEGER,
+    -- Which list its recipients are on; NULL, from before there were lists: news.
+    list         TEXT,
+    -- When it was stopped for what came back about its messages. It is stopped so once: a person may have let it go on.
+    stopped_at   TEXT,
     CONSTRAINT occurrence_opens_once UNIQUE (campaign_id, planned_at),
     CONSTRAINT opened_is_complete CHECK (state <> 'opened' OR (subject IS NOT NULL AND template IS NOT NULL
         AND sender IS NOT NULL AND expires_at IS NOT NULL AND recipients IS NOT NULL))
@@ -479,14 +523,30 @@ BEGIN
 END;
 
 CREATE TRIGGER suppression_is_not_replaced BEFORE INSERT ON suppression
-WHEN EXISTS (SELECT 1 FROM suppression WHERE folded_address = NEW.folded_address)
+WHEN EXISTS (SELECT 1 FROM suppression WHERE folded_address = NEW.folded_address AND list = NEW.list AND origin = NEW.origin)
 BEGIN
     SELECT RAISE(ABORT, 'suppression_is_not_replaced: this address is on the list, with its first reason and date');
 END;
 
-CREATE TRIGGER suppression_is_itself BEFORE UPDATE OF folded_address ON suppression
+CREATE TRIGGER suppression_is_itself BEFORE UPDATE OF folded_address, list, origin ON suppression
 BEGIN
     SELECT RAISE(ABORT, 'suppression_is_itself: remove the address and add the other');
+END;
+
+CREATE TRIGGER report_is_not_replaced BEFORE INSERT ON report
+WHEN EXISTS (SELECT 1 FROM report WHERE id = NEW.id) OR EXISTS (SELECT 1 FROM report WHERE digest = NEW.digest)
+BEGIN
+    SELECT RAISE(ABORT, 'report_is_not_replaced: this report is known');
+END;
+
+CREATE TRIGGER report_stands BEFORE UPDATE ON report
+BEGIN
+    SELECT RAISE(ABORT, 'report_stands: a report is never changed');
+END;
+
+CREATE TRIGGER report_is_kept BEFORE DELETE ON report
+BEGIN
+    SELECT RAISE(ABORT, 'report_is_kept: reports are never deleted');
 END;
 
 CREATE TRIGGER coupon_is_not_replaced BEFORE INSERT ON coupon_code

@@ -11,6 +11,7 @@ mod items;
 #[cfg(feature = "mysql")]
 mod mysql;
 pub(super) mod old_log;
+pub(super) mod opt_outs;
 mod parameters;
 mod php;
 #[cfg(feature = "postgres")]

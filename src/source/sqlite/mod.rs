@@ -5,6 +5,7 @@
 
 pub(super) mod audience;
 mod binds;
+pub(super) mod opt_outs;
 mod orders;
 mod queries;
 mod schema;

@@ -335,7 +335,9 @@ impl World {
     fn alike(&self) -> Option<String> {
         let mut config = self.config.borrow().clone();
         let in_its_place = config.get("ledger").and_then(Value::as_str) == Some(LEDGER);
-        if !in_its_place || MADE_BY_INIT.iter().any(|name| self.path(name).exists()) {
+        // It makes keys then.
+        let signs = config.contains_key("unsubscribe") || config.to_string().contains("{unsubscribe}");
+        if !in_its_place || signs || MADE_BY_INIT.iter().any(|name| self.path(name).exists()) {
             return None;
         }
         if let Some(smtp) = config.get_mut("mail").and_then(|mail| mail.get_mut("smtp")?.as_table_mut()) {
