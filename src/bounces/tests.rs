@@ -52,6 +52,9 @@ const SAMPLES: &[Sample] = &[
     ("srs", Dsn, Hard, Some(ReturnedHeaders), true),
     // Another message's report, which refers to ours.
     ("unmatched", Dsn, Hard, None, false),
+    // A copy in what a person is meant to read proves nothing.
+    ("copy_in_its_text", Dsn, Hard, None, false),
+    ("without_recipients", Dsn, Soft, Some(Envelope), true),
     ("base64_status", Dsn, Hard, Some(Envelope), true),
     ("quoted_printable_status", Dsn, Hard, Some(Envelope), true),
     ("unknown_charset", Dsn, Hard, Some(Envelope), true),
@@ -85,7 +88,10 @@ const SAMPLES: &[Sample] = &[
     ("vacation_german", Kind::AutoReply, Class::AutoReply, Some(Envelope), false),
     ("challenge", Kind::AutoReply, Class::AutoReply, Some(Envelope), false),
     ("receipt", Kind::AutoReply, Class::AutoReply, Some(Envelope), false),
+    ("newsletter", Kind::AutoReply, Class::AutoReply, Some(Envelope), false),
     ("list_digest", Kind::AutoReply, Class::AutoReply, None, false),
+    // It may be a person: no bounce, but no wish either.
+    ("postmaster_answers", Kind::AutoReply, Class::AutoReply, Some(Envelope), false),
     // People, and who poses as a server.
     ("human_reply", Request, Unsubscribe, None, false),
     ("human_quotes_a_bounce", Request, Unsubscribe, None, false),
