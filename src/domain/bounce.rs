@@ -3,8 +3,8 @@
 //! | class       | its signs                                                                             | what it is about |
 //! |-------------|---------------------------------------------------------------------------------------|------------------|
 //! | hard        | `Action: failed` and one of 5.1.1 5.1.2 5.1.3 5.1.6 5.1.10 5.2.1                        | a dead address   |
-//! | soft        | `Action: failed` and 4.x.x, 5.2.2, 5.2.3, 5.3.4, 5.4.1 or 5.4.7; a bounce in plain text | a mailbox, for now |
-//! | blocked     | `Action: failed` and 5.6.x or 5.7.x; plain text that names 5.7.x alone                  | the sender       |
+//! | soft        | `Action: failed` and 4.x.x but for 4.7.x, 5.2.2, 5.2.3, 5.3.4, 5.4.1 or 5.4.7; a bounce in plain text | a mailbox, for now |
+//! | blocked     | `Action: failed` and 4.7.x, 5.6.x or 5.7.x; plain text that names 5.7.x alone                  | the sender       |
 //! | other       | failed in any other way, or not clear how                                              | not known        |
 //! | elsewhere   | failed at an address that the message was not sent to: a forwarder's, a member's of an alias | someone else |
 //! | delayed     | `Action: delayed`; a warning in plain text                                             | nothing yet      |
@@ -86,14 +86,14 @@ impl Code {
     }
 
     fn is_blocked(self) -> bool {
-        matches!((self.class, self.subject), (5, 6 | 7))
+        matches!((self.class, self.subject), (4, 7) | (5, 6 | 7))
     }
 
     fn of_failure(self) -> Class {
         match (self.class, self.subject, self.detail) {
             _ if self.is_hard() => Class::Hard,
-            (4, ..) | (5, 2, 2 | 3) | (5, 3, 4) | (5, 4, 1 | 7) => Class::Soft,
             _ if self.is_blocked() => Class::Blocked,
+            (4, ..) | (5, 2, 2 | 3) | (5, 3, 4) | (5, 4, 1 | 7) => Class::Soft,
             _ => Class::Other,
         }
     }
@@ -310,7 +310,7 @@ mod tests {
             ("5.4.1", "", Soft),
             ("5.4.7", "", Soft),
             ("4.4.1", "", Soft),
-            ("4.7.1", "", Soft),
+            ("4.7.1", "", Blocked),
             ("5.7.520", "", Blocked),
             ("5.6.0", "", Blocked),
             ("5.1.4", "", Other),
