@@ -181,7 +181,7 @@ fn each_kind_of_report_is_counted_once_and_only_the_dead_and_those_who_complain_
 fn a_full_mailbox_is_given_up_after_five_messages_in_a_row_over_a_week() {
     let world = world().set("detect.max_per_cart", 100).init();
     let day = |n: usize| format!("2026-03-{:02}T12:00:00Z", n);
-    let mut wrote = |n: usize, bounced: bool| {
+    let wrote = |n: usize, bounced: bool| {
         world.set_now(&day(n));
         world.put(
             Cart::of(&format!("c{n}"))

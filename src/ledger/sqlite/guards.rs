@@ -102,9 +102,11 @@ impl Records {
     /// How to go on with a ledger that has lost what was done last.
     fn way_on(&self) -> Result<String, Failure> {
         Ok(format!(
-            "`mailonce resolve --restored` lists what is due for you to decide; suppressions added since {} are lost too: \
-             bring them back with `mailonce import suppressions FILE` once you have decided",
-            instant::text(self.newest_at()?)
+            "`mailonce resolve --restored` lists what is due for you to decide; suppressions added since {} are lost too, \
+             but for what {}.wishes has, which comes back with that: bring others back with `mailonce import suppressions \
+             FILE` once you have decided",
+            instant::text(self.newest_at()?),
+            self.path.display()
         ))
     }
 

@@ -20,6 +20,7 @@ mod coupons;
 mod expire;
 mod flows;
 mod guards;
+mod journal;
 mod migrate;
 mod missed;
 mod notices;
