@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Cart, Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 20] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -458,7 +458,7 @@ fn what_the_page_calls_required_is_required() {
 }
 
 /// Each default that the page gives, and the place in the code that it comes from. Who changes the one finds the other.
-const DEFAULTS: [(&str, &str, &str); 56] = [
+const DEFAULTS: [(&str, &str, &str); 63] = [
     ("trusted_file_systems", "[]", "#[serde(default)]\n    trusted_file_systems: Vec<String>"),
     ("shop.locale", "\"en\"", "None => Locale::ENGLISH"),
     ("shop.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
@@ -698,11 +698,13 @@ fn every_command_on_a_page_is_one_of_the_program() {
             if command.starts_with("--") && !path.first().is_some_and(|first| known.contains(first)) {
                 path.clear();
             }
-            let is_group = path
-                .first()
-                .is_some_and(|first| ["campaign", "coupon", "import", "suppress"].contains(&first.as_str()));
+            let is_group = path.first().is_some_and(|first| {
+                ["campaign", "coupon", "import", "suppress", "unsubscribe"].contains(&first.as_str())
+            });
             path.truncate(if is_group { 2 } else { 1 });
             let help = helps.get(&path).and_then(Option::as_ref);
+            // What follows may be a value.
+            let help = help.or_else(|| helps.get(&path[..1]).and_then(Option::as_ref));
             let help = help.unwrap_or_else(|| panic!("{name}: there is no `mailonce {}`", path.join(" ")));
             for flag in command.split_whitespace().filter(|word| word.starts_with("--")) {
                 let flag: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 
 use super::runs::WRITTEN_HERE;
-use super::{Durability, Ledger, Records, Runs};
+use super::{Durability, Ledger, Records, Runs, shown};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::failure::Failure;
@@ -125,8 +125,8 @@ impl Records {
             return refuse(format!(
                 "{} is not the ledger that the lock file beside it belongs to (ledger {}, lock file {})",
                 self.path.display(),
-                self.id,
-                record.ledger_id
+                self.shown_id(),
+                shown(&record.ledger_id)
             ));
         }
         // The lock file saw this run, or a later one, on a machine that the ledger knows nothing of.
