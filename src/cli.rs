@@ -443,8 +443,11 @@ pub enum Suppress {
     #[command(after_help = examples::SUPPRESS_REMOVE)]
     Remove {
         /// One or more addresses
-        #[arg(required = true, value_parser = Address::parse)]
+        #[arg(required_unless_present = "bounced_since", conflicts_with = "bounced_since", value_parser = Address::parse)]
         addresses: Vec<Address>,
+        /// All addresses that were found dead at or after this time, or as long ago at most: they were not
+        #[arg(long, value_name = "TIME", value_parser = parse_since)]
+        bounced_since: Option<Since>,
         /// Why; asked for where the person behind the address wanted no more mail, and kept
         #[arg(long, value_parser = parse_reason)]
         reason: Option<String>,
