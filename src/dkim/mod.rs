@@ -10,8 +10,8 @@
 
 mod canonical;
 mod key;
-#[cfg_attr(not(test), expect(dead_code, reason = "signatures are read by the tests alone so far"))]
-pub mod tags;
+mod signature;
+mod tags;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 
 use crate::domain::instant::Instant;
+
+pub use signature::{Form, Signature};
 
 /// The headers that are signed, in the order of `h=`.
 const SIGNED: [&str; 12] = [

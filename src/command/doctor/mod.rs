@@ -6,6 +6,7 @@ mod files;
 mod flows;
 mod history;
 mod mail;
+mod received;
 mod shop;
 
 use anyhow::Result;
@@ -79,6 +80,9 @@ impl Findings {
 }
 
 pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
+    if let Some(copy) = &args.received {
+        return received::run(context, copy);
+    }
     let mut findings = Findings::default();
     let settings = context.settings();
     let with_secrets = findings.take("configuration", settings, "every key is known and within its bounds");
@@ -119,6 +123,11 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
             look_at_history(context, &settings, &ledger, args, &mut findings)?;
         }
     }
+    Ok(report(context, findings))
+}
+
+/// Prints what was found.
+fn report(context: &Context<'_>, findings: Findings) -> Exit {
     let findings = findings.0;
     let worst = |level| findings.iter().filter(|finding| finding.level == level).count() as u64;
     context.output.document(&serde_json::json!({
@@ -135,5 +144,5 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
             context.output.print(format!("{:21}remedy: {}", "", finding.remedy));
         }
     }
-    Ok(if worst(Level::Fail) > 0 { Exit::NeedsAPerson } else { Exit::Done })
+    if worst(Level::Fail) > 0 { Exit::NeedsAPerson } else { Exit::Done }
 }
