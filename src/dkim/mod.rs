@@ -77,6 +77,16 @@ impl Signer {
         Ok(signer)
     }
 
+    /// Who signs, in ASCII form.
+    pub fn domain(&self) -> &str {
+        &self.0.domain
+    }
+
+    /// Where the public key is published, in the DNS.
+    pub fn record_name(&self) -> String {
+        format!("{}._domainkey.{}", self.0.selector, self.0.domain)
+    }
+
     /// Returns the header field `DKIM-Signature` of a message, folded, with its CRLF; it goes in front of the message.
     ///
     /// The message has CRLF line ends; `dated` is the instant in its Date header. Takes a millisecond of one core, with 4096

@@ -7,17 +7,25 @@ use crate::command::{Context, run_campaigns, trial};
 use crate::domain::span;
 use crate::failure::{Exit, Failure};
 use crate::ledger::Records;
+use crate::mail::template::Rendered;
 use crate::settings::Settings;
 
 /// A campaign that runs as often as this is a mistake in its schedule, most likely.
 const OFTEN: TimeDelta = TimeDelta::minutes(59);
 
-pub(super) fn look_at_campaigns(context: &Context<'_>, settings: &Settings, ledger: &Records, findings: &mut Findings) {
-    let Some(file) = &settings.campaigns.file else { return };
+/// Returns the first message of each, by the campaign's id.
+pub(super) fn look_at_campaigns(
+    context: &Context<'_>,
+    settings: &Settings,
+    ledger: &Records,
+    findings: &mut Findings,
+) -> Vec<(String, Rendered)> {
+    let mut messages = Vec::new();
+    let Some(file) = &settings.campaigns.file else { return messages };
     let Some(definitions) =
         findings.take("campaigns", run_campaigns::definitions(settings), format!("{} is read", file.display()))
     else {
-        return;
+        return messages;
     };
     for broken in &definitions.broken {
         findings.fail("campaigns", broken.problem.clone(), "correct that definition");
@@ -43,15 +51,19 @@ pub(super) fn look_at_campaigns(context: &Context<'_>, settings: &Settings, ledg
             _ => {}
         }
         // As an opening would, on the audience as it is now.
-        if let Err(err) = trial::sample(settings, ledger, campaign, next.unwrap_or(now), context) {
-            let remedy = "it must be so when the campaign falls due, for the user cron runs as";
-            match err.downcast::<Failure>() {
-                Ok(failure) if failure.exit == Exit::NeedsAPerson => {
-                    findings.warn("campaigns", format!("{id}: {}", failure.what), remedy);
+        match trial::sample(settings, ledger, campaign, next.unwrap_or(now), context) {
+            Ok(sample) => messages.extend(sample.rendered.map(|rendered| (id.clone(), rendered))),
+            Err(err) => {
+                let remedy = "it must be so when the campaign falls due, for the user cron runs as";
+                match err.downcast::<Failure>() {
+                    Ok(failure) if failure.exit == Exit::NeedsAPerson => {
+                        findings.warn("campaigns", format!("{id}: {}", failure.what), remedy);
+                    }
+                    Ok(failure) => findings.fail("campaigns", format!("{id}: {}", failure.what), failure.next),
+                    Err(err) => findings.warn("campaigns", format!("{id}: {err:#}"), remedy),
                 }
-                Ok(failure) => findings.fail("campaigns", format!("{id}: {}", failure.what), failure.next),
-                Err(err) => findings.warn("campaigns", format!("{id}: {err:#}"), remedy),
             }
         }
     }
+    messages
 }

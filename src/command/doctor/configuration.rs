@@ -3,7 +3,7 @@
 use super::Findings;
 use crate::settings::{Settings, TransportSettings};
 
-/// What `mailonce init` wrote for a person to replace, and what it left out.
+/// What `mailonce init` wrote for a person to replace.
 pub(super) fn look_at_placeholders(settings: &Settings, findings: &mut Findings) {
     let host = match &settings.transport {
         TransportSettings::Smtp(smtp) => smtp.host.as_str(),
@@ -23,9 +23,5 @@ pub(super) fn look_at_placeholders(settings: &Settings, findings: &mut Findings)
     if !untouched.is_empty() {
         let what = format!("{} as `mailonce init` wrote: an example's, not yours", untouched.join(", "));
         findings.warn("configuration", what, "write your own before anyone gets a mail");
-    }
-    if settings.shop.address.is_none() {
-        let remedy = "set [shop] address: the law of many countries asks for one in mail that advertises";
-        findings.warn("configuration", "messages name no postal address", remedy);
     }
 }

@@ -24,13 +24,6 @@ pub(super) fn look_at_mail(settings: &Settings, findings: &mut Findings) {
         let what = format!("this machine calls itself {} to the server, which is no domain", server.hello());
         findings.warn("mail", what, "set [mail.smtp] hello to its full name: many servers refuse any other");
     }
-    if settings.mail.unsubscribe.is_empty() {
-        findings.warn(
-            "mail",
-            "messages have no List-Unsubscribe",
-            "set [mail] unsubscribe to a mailto: or https: address; large providers ask for it",
-        );
-    }
     if settings.limits.per_second.is_none() && settings.limits.per_hour.is_none() {
         findings.warn("mail", "no limit is set", "ask the provider, and set [mail.limits] per_second or per_hour");
     }

@@ -1,5 +1,6 @@
 //! `doctor`: looks at everything a run needs, changes nothing and sends nothing, and says the remedy.
 
+mod bulk;
 mod campaigns;
 mod configuration;
 mod files;
@@ -18,6 +19,7 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::Records;
 use crate::run_lock::RunLock;
 
+use bulk::{Rule, Seen};
 use campaigns::look_at_campaigns;
 use configuration::look_at_placeholders;
 use files::{look_at_permissions, look_at_rights, look_at_room};
@@ -33,6 +35,16 @@ enum Level {
     Warn,
     /// Must be mended.
     Fail,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Level::Ok => "ok  ",
+            Level::Warn => "warn",
+            Level::Fail => "FAIL",
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +96,7 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
         return received::run(context, copy);
     }
     let mut findings = Findings::default();
+    let mut rules = Vec::new();
     let settings = context.settings();
     let with_secrets = findings.take("configuration", settings, "every key is known and within its bounds");
     // Whom the passwords are not for is still told of all the rest.
@@ -98,6 +111,8 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
         look_at_rights(&settings, &mut findings);
         let checked = detect::check_template(&settings, context.clock.now());
         findings.take("template", checked, "the cart message can be rendered");
+        let now = context.clock.now();
+        let mut seen = Seen::default();
         // Read first: the file may lag behind the ledger, never the other way round.
         let record = RunLock::peek(&settings.ledger);
         let opened = Records::open(settings.place());
@@ -111,8 +126,8 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
                 crate::run::check_fit(&settings, &ledger, crate::clock::Clock::new(None)),
                 "its kind fits where mail is sent to",
             );
-            look_at_campaigns(context, &settings, &ledger, &mut findings);
-            let now = context.clock.now();
+            seen.campaigns = look_at_campaigns(context, &settings, &ledger, &mut findings);
+            seen.returned = ledger.returned(now - bulk::COUNTED).ok();
             flows::look_at_pools(&settings, &ledger, now, &mut findings)?;
             if let Ok(definitions) = super::run_campaigns::definitions(&settings) {
                 flows::look_at_caps(&settings, &definitions.campaigns, now, &mut findings);
@@ -122,27 +137,31 @@ pub fn run(context: &Context<'_>, args: &cli::Doctor) -> Result<Exit> {
             look_at_lock(&settings, &ledger, record, &mut findings);
             look_at_history(context, &settings, &ledger, args, &mut findings)?;
         }
+        rules = bulk::rules(&settings, &seen, now);
     }
-    Ok(report(context, findings))
+    Ok(report(context, findings, Some(rules)))
 }
 
-/// Prints what was found.
-fn report(context: &Context<'_>, findings: Findings) -> Exit {
+/// Prints what was found, and how the rules for bulk senders stand, where they were looked at.
+fn report(context: &Context<'_>, findings: Findings, rules: Option<Vec<Rule>>) -> Exit {
     let findings = findings.0;
-    let worst = |level| findings.iter().filter(|finding| finding.level == level).count() as u64;
-    context.output.document(&serde_json::json!({
-        "failed": worst(Level::Fail), "warned": worst(Level::Warn), "findings": findings,
-    }));
+    let of_rules = rules.iter().flatten().filter_map(|rule| rule.level);
+    let levels: Vec<Level> = findings.iter().map(|finding| finding.level).chain(of_rules).collect();
+    let count_of = |wanted| levels.iter().filter(|level| **level == wanted).count() as u64;
+    let failed = count_of(Level::Fail);
+    let mut document = serde_json::json!({ "failed": failed, "warned": count_of(Level::Warn), "findings": findings });
+    if let Some(rules) = &rules {
+        document["bulk_senders"] = serde_json::json!(rules);
+    }
+    context.output.document(&document);
     for finding in &findings {
-        let level = match finding.level {
-            Level::Ok => "ok  ",
-            Level::Warn => "warn",
-            Level::Fail => "FAIL",
-        };
-        context.output.print(format!("{level}  {:<13}  {}", finding.check, finding.what));
+        context.output.print(format!("{}  {:<13}  {}", finding.level.word(), finding.check, finding.what));
         if !finding.remedy.is_empty() {
             context.output.print(format!("{:21}remedy: {}", "", finding.remedy));
         }
     }
-    if worst(Level::Fail) > 0 { Exit::NeedsAPerson } else { Exit::Done }
+    if let Some(rules) = rules.filter(|rules| !rules.is_empty()) {
+        bulk::print(context.output, &rules);
+    }
+    if failed > 0 { Exit::NeedsAPerson } else { Exit::Done }
 }

@@ -53,7 +53,7 @@ pub(super) fn run(context: &Context<'_>, copy: &Path) -> Result<Exit> {
     for finding in &mut findings.0 {
         finding.what = masked(&finding.what);
     }
-    Ok(report(context, findings))
+    Ok(report(context, findings, None))
 }
 
 fn read(copy: &Path) -> Result<Vec<u8>, Failure> {
