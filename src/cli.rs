@@ -622,6 +622,10 @@ pub struct Doctor {
     /// How long ago the last good run may be
     #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = span::parse)]
     pub expect_every: Duration,
+    /// Look at a mail of mailonce as it arrived in a mailbox, and at nothing else: its signature, the ways to unsubscribe, what
+    /// the receiving server says of it; `-` reads it from stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "expect_every")]
+    pub received: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

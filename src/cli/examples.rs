@@ -185,7 +185,8 @@ Examples:
 pub const DOCTOR: &str = "\
 Examples:
   mailonce doctor
-  mailonce doctor --expect-every 1h";
+  mailonce doctor --expect-every 1h
+  mailonce doctor --received arrived.eml       # a mail as it came";
 
 pub const PREVIEW: &str = "\
 Examples:
