@@ -137,7 +137,7 @@ pub const SUPPRESS_REMOVE: &str = "\
 Examples:
   mailonce suppress remove ada@example.com
   mailonce suppress remove ada@example.com --reason \"asked for it in the shop\"
-  mailonce suppress remove --bounced-since 2h   # the server was wrong about them";
+  mailonce suppress remove --bounced-since 2h";
 
 pub const SUPPRESS_LIST: &str = "\
 Examples:

@@ -187,7 +187,7 @@ fn hold_back(context: &Context<'_>, lock: &RunLock, mut ledger: Ledger) -> Resul
         "{} held back (skipped: held_back) for good; carts touched before now are left alone; runs go on from here",
         count(held, "planned message")
     ));
-    context.output.print(format!("{} of the suppression list since the copy was made", count(wishes, "change")));
+    context.output.print(format!("{} of the suppression list brought back", count(wishes, "change")));
     say_what_is_lost(context, copy_of);
     Ok(Exit::Done)
 }
