@@ -220,6 +220,39 @@ fn a_full_mailbox_is_given_up_after_five_messages_in_a_row_over_a_week() {
 }
 
 #[test]
+fn five_in_a_row_within_a_week_are_a_bad_week_and_no_dead_mailbox() {
+    let world = world().set("detect.max_per_cart", 100).init();
+    for n in 1..=7 {
+        world.set_now(&format!("2026-03-{n:02}T12:00:00Z"));
+        let cart = Cart::of(&format!("c{n}")).email("ada@example.com").item(&format!("S{n}"), "x", 1, "1");
+        world.put(cart.updated(&format!("2026-03-{n:02}T10:00:00Z")));
+        world.ok(["detect"]);
+        deliver(&world, &n.to_string(), &FULL.of(&world, "ada@example.com"));
+        world.ok(["bounces"]);
+        assert_eq!(suppressed(&world), Vec::<String>::new(), "day {n}");
+    }
+}
+
+#[test]
+fn what_left_before_an_address_was_taken_back_does_not_count_against_it_again() {
+    let world = world().carts(carts(1)).init();
+    world.ok(["detect"]);
+    deliver(&world, "1", &HARD.of(&world, "r1@example.com"));
+    world.ok(["bounces"]);
+    world.set_now("2026-03-01T13:00:00Z");
+    world.ok(["suppress", "remove", "r1@example.com"]);
+    deliver(&world, "2", &Dsn { said: "smtp; 550 5.1.1 unknown, still", ..HARD }.of(&world, "r1@example.com"));
+    world.ok(["bounces"]);
+    assert_eq!(suppressed(&world), Vec::<String>::new());
+    world.put(Cart::of("c2").email("r1@example.com").item("Z", "x", 1, "1").updated("2026-03-01T11:30:00Z"));
+    world.set_now("2026-03-01T13:00:01Z");
+    world.ok(["detect"]);
+    deliver(&world, "3", &HARD.of(&world, "r1@example.com"));
+    world.ok(["bounces"]);
+    assert_eq!(suppressed(&world), ["r1@example.com bounce"]);
+}
+
+#[test]
 fn a_report_settles_what_is_in_doubt_and_one_that_proves_nothing_does_not() {
     let server = Server::start(Plan::accepting().at(Stage::Taken, Act::Close));
     let world = world().carts(carts(3)).smtp(&server).init();
@@ -335,6 +368,19 @@ fn a_campaign_of_which_too_much_comes_back_is_paused_once_and_a_person_called() 
     world.audience("audience.csv", &people(30));
     world.campaigns_at("2026-03-04T12:30:00Z", 0);
     assert_eq!(world.campaign_column("weekly", "total_runs").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_complaint_about_a_few_messages_stops_no_campaign() {
+    let world = world().set("bounces.limits_after", 31);
+    world.define(&definition("weekly", "every = \"day\"\ntime = \"12:30\""));
+    world.audience("audience.csv", &people(30));
+    let world = world.init();
+    world.ok(["run-campaigns"]);
+    world.campaigns_at("2026-03-01T12:30:00Z", 0);
+    deliver(&world, "1", &complaint(&world, "r1@example.com"));
+    world.ok(["bounces"]);
+    assert_eq!(world.campaign_column("weekly", "status").as_deref(), Some("pending"));
 }
 
 #[test]
