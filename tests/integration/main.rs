@@ -45,5 +45,6 @@ mod support;
 mod support_itself;
 mod suppress;
 mod unsubscribe;
+mod unsubscribe_page;
 mod upgrade;
 mod wire;
