@@ -197,7 +197,7 @@ pub fn inert(field: &str) -> Cow<'_, str> {
 }
 
 /// What is counted: one of it, and several. [`count`] knows no other, so that none is spelt by chance.
-const NOUNS: [(&str, &str); 39] = [
+const NOUNS: [(&str, &str); 40] = [
     ("address", "addresses"),
     ("bad definition", "bad definitions"),
     ("bad row", "bad rows"),
@@ -206,6 +206,7 @@ const NOUNS: [(&str, &str); 39] = [
     ("campaign not opened", "campaigns not opened"),
     ("cart", "carts"),
     ("cart message", "cart messages"),
+    ("change", "changes"),
     ("click", "clicks"),
     ("code", "codes"),
     ("complaint", "complaints"),

@@ -111,7 +111,7 @@ impl Status {
         let mut status = Status {
             verdict: Verdict { well: true, line: String::new(), run: None },
             ledger: ledger.path().to_owned(),
-            ledger_id: ledger.id().to_owned(),
+            ledger_id: ledger.shown_id(),
             kind: ledger.kind().word(),
             now: Recorded(now),
             born_at: Recorded(ledger.born_at()?),

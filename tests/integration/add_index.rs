@@ -296,7 +296,7 @@ fn with_nothing_but_the_old_log_each_command_leads_to_the_next() {
     std::fs::remove_file(world.path("mailonce.toml")).unwrap();
     world.exits(78, ["cleanup-duplicates"]).says("make one with `mailonce init`");
     let ran = world.exits(78, ["init"]);
-    ran.says(" kept: made mailonce.toml, templates/cart.html")
+    ran.says(" kept: made mailonce.toml, unsubscribe.keys, templates/cart.html")
         .says("run `mailonce cleanup-duplicates` and after it `mailonce add-index`");
     world.exits(2, ["cleanup-duplicates"]).says("for example `--timezone Europe/Berlin`");
     let mut next = "cleanup-duplicates --timezone Europe/Berlin --dry-run".to_owned();

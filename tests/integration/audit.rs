@@ -145,7 +145,7 @@ fn each_rule_finds_what_breaks_it() {
         ("message_id_of_its_key", "UPDATE message SET message_key = 'x' || message_key WHERE id = 1".into()),
         (
             "never_to_a_suppressed_address",
-            "INSERT INTO suppression VALUES ('c1@example.com', 'x', '2026-03-01T11:00:00Z', 'x')".into(),
+            "INSERT INTO suppression VALUES ('c1@example.com', 'x', '2026-03-01T11:00:00Z', 'x', '')".into(),
         ),
         ("epochs_only_rise", "UPDATE attempt SET epoch = 99".into()),
         (

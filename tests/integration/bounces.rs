@@ -181,7 +181,7 @@ fn each_kind_of_report_is_counted_once_and_only_the_dead_and_those_who_complain_
 fn a_full_mailbox_is_given_up_after_five_messages_in_a_row_over_a_week() {
     let world = world().set("detect.max_per_cart", 100).init();
     let day = |n: usize| format!("2026-03-{:02}T12:00:00Z", n);
-    let mut wrote = |n: usize, bounced: bool| {
+    let wrote = |n: usize, bounced: bool| {
         world.set_now(&day(n));
         world.put(
             Cart::of(&format!("c{n}"))
@@ -391,4 +391,49 @@ fn without_a_mailbox_or_with_a_wrong_one_it_says_what_to_do() {
     world.exits(78, ["bounces"]).says("no mailbox is named").says("[bounces] maildir");
     world.exits(65, ["bounces", "--maildir", "nowhere"]).says("nowhere");
     world.exits(65, ["bounces", "--mbox", "mailonce.toml"]).says("is no mbox");
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn killed_at_any_call_nothing_is_lost_and_nothing_counts_twice() {
+    use crate::support::trace::{self, Call, Order};
+
+    /// Every call would take a minute.
+    const STEP: usize = 5;
+    struct KillAt(usize);
+    impl trace::Observer for KillAt {
+        fn entry(&mut self, call: &Call) -> Order {
+            if !call.touches_file_or_socket() || self.0 == 0 {
+                return Order::GoOn;
+            }
+            self.0 -= 1;
+            if self.0 == 0 { Order::Kill } else { Order::GoOn }
+        }
+    }
+    let mut at = 1;
+    loop {
+        let server = Server::start(Plan::accepting().nth(Stage::Taken, 3, Act::Close));
+        let world = world().set("mail.smtp.connections", 1).carts(carts(3)).smtp(&server).init();
+        world.run(["detect"]);
+        let doubt = world.rows("SELECT recipient FROM message WHERE state = 'in_doubt'");
+        let in_doubt = doubt[0]["recipient"].clone().unwrap();
+        let others: Vec<String> = (1..=3).map(|n| format!("r{n}@example.com")).filter(|one| *one != in_doubt).collect();
+        deliver(&world, "1", &HARD.of(&world, &others[0]));
+        deliver(&world, "2", &complaint(&world, &others[1]));
+        deliver(&world, "3", &FULL.of(&world, &in_doubt));
+        let mut kill = KillAt(at);
+        trace::run(world.command(["bounces"]), &mut kill).expect("a process may be traced here");
+        if kill.0 > 0 {
+            break;
+        }
+        assert_eq!(world.list("PRAGMA integrity_check"), "ok", "call {at}");
+        world.ok(["bounces"]);
+        assert_eq!(suppressed(&world).len(), 2, "call {at}");
+        assert_eq!(world.number("SELECT count(*) FROM report"), 3, "call {at}");
+        assert_eq!((names(&world, "new").len(), names(&world, "cur").len()), (0, 3), "call {at}");
+        world.has([("sent", 3)]);
+        world.ok(["audit"]);
+        at += STEP;
+    }
+    assert!(at > 100, "only {at} calls were seen");
 }

@@ -150,7 +150,8 @@ fn a_mail_of_an_older_version_is_known_by_the_names_it_wrote() {
 #[test]
 fn an_opt_out_that_an_older_version_listed_holds() {
     let decomposed = "jo\u{308}rg@example.com";
-    let listed = format!("INSERT INTO suppression VALUES ('{decomposed}', 'asked', '2026-01-01T00:00:00Z', 'person')");
+    let listed =
+        format!("INSERT INTO suppression VALUES ('{decomposed}', 'asked', '2026-01-01T00:00:00Z', 'person', '')");
     let world = World::new().cart(Cart::of("c1").email(decomposed)).init();
     world.by_hand(&listed);
     world.ok(["detect"]);

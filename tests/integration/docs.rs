@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Cart, Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 20] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -29,6 +29,8 @@ const PAGES: [&str; 18] = [
     "docs/sending.md",
     "docs/shops.md",
     "docs/troubleshooting.md",
+    "docs/bounces.md",
+    "docs/unsubscribe.md",
 ];
 
 /// What a reader types on another machine, or with their own hands.
@@ -456,7 +458,7 @@ fn what_the_page_calls_required_is_required() {
 }
 
 /// Each default that the page gives, and the place in the code that it comes from. Who changes the one finds the other.
-const DEFAULTS: [(&str, &str, &str); 56] = [
+const DEFAULTS: [(&str, &str, &str); 63] = [
     ("trusted_file_systems", "[]", "#[serde(default)]\n    trusted_file_systems: Vec<String>"),
     ("shop.locale", "\"en\"", "None => Locale::ENGLISH"),
     ("shop.timezone", "\"UTC\"", "Zone(Tz::UTC)"),
@@ -468,7 +470,7 @@ const DEFAULTS: [(&str, &str, &str); 56] = [
     (
         "mail.envelope",
         "the address of from",
-        "The envelope sender with `{token}` in it; without, the address of `from`",
+        "The envelope sender with `{token}`, and perhaps `{id}`, in it; without, the address of `from`",
     ),
     ("mail.file.dir", "\"outbox\"", "MailFile { dir: \"outbox\".into() }"),
     ("mail.smtp.port", "587; 465 with tls = \"implicit\"", "unwrap_or(if tls == Tls::Implicit { 465 } else { 587 })"),
@@ -517,13 +519,21 @@ const DEFAULTS: [(&str, &str, &str); 56] = [
     ("[[campaign]].max_lateness", "as in [campaigns]", "&self.max_lateness, defaults.max_lateness)"),
     ("[[campaign]].send_until", "as in [campaigns]", "span(\"send_until\", &self.send_until, defaults.send_until)"),
     ("[[campaign]].enabled", "true", "self.enabled.unwrap_or(true)"),
+    ("[[campaign]].list", "\"news\"", "self.list.as_deref().unwrap_or(list::CAMPAIGNS)"),
+    ("mail.list_domain", "the domain of from", "return Ok(from.domain().to_owned())"),
+    ("unsubscribe.scope", "\"all\"", "#[serde(default)]\n    scope: Scope"),
+    ("unsubscribe.keys", "\"unsubscribe.keys\"", "unwrap_or(\"unsubscribe.keys\")"),
+    ("bounces.complaint_limit", "0.3", "MOST_COMPLAINTS: f64 = 0.3"),
+    ("bounces.hard_limit", "5", "MOST_HARD_BOUNCES: f64 = 5.0"),
+    ("bounces.limits_after", "200", "AFTER: u64 = 200"),
 ];
 
 #[test]
 fn every_default_on_the_page_is_the_codes() {
-    let code = ["mod", "file", "checker", "server", "campaigns", "detect", "bounds", "recovery"]
-        .map(|name| page(format!("src/settings/{name}.rs")))
-        .join("\n");
+    let code =
+        ["mod", "file", "checker", "server", "campaigns", "detect", "bounds", "recovery", "unsubscribe", "bounces"]
+            .map(|name| page(format!("src/settings/{name}.rs")))
+            .join("\n");
     let mut documented = documented();
     for (key, default, place) in DEFAULTS {
         let row = documented.remove(key).unwrap_or_else(|| panic!("{key} is not on the page"));
@@ -688,11 +698,13 @@ fn every_command_on_a_page_is_one_of_the_program() {
             if command.starts_with("--") && !path.first().is_some_and(|first| known.contains(first)) {
                 path.clear();
             }
-            let is_group = path
-                .first()
-                .is_some_and(|first| ["campaign", "coupon", "import", "suppress"].contains(&first.as_str()));
+            let is_group = path.first().is_some_and(|first| {
+                ["campaign", "coupon", "import", "suppress", "unsubscribe"].contains(&first.as_str())
+            });
             path.truncate(if is_group { 2 } else { 1 });
             let help = helps.get(&path).and_then(Option::as_ref);
+            // What follows may be a value.
+            let help = help.or_else(|| helps.get(&path[..1]).and_then(Option::as_ref));
             let help = help.unwrap_or_else(|| panic!("{name}: there is no `mailonce {}`", path.join(" ")));
             for flag in command.split_whitespace().filter(|word| word.starts_with("--")) {
                 let flag: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();

@@ -155,7 +155,7 @@ mod restored_backup {
         ] {
             world.exits(74, command).says("mailonce resolve --restored");
         }
-        world.ok(["resolve", "--restored", "--hold-back"]).says("2 planned messages held back").says("suppress add");
+        world.ok(["resolve", "--restored", "--hold-back"]).says("2 planned messages held back").says(".wishes");
         let retried = world.ok(["campaign", "retry", "once", "--state", "cancelled", "--state", "expired"]);
         retried.says("0 messages").says("1 message held back");
         let cart = world.messages()[0].message_key.clone();

@@ -242,7 +242,10 @@ fn doctor_names_what_a_first_set_up_forgets() {
     std::fs::remove_file(world.path("audience.csv")).unwrap();
     world.run(["doctor"]).says("often: could not read the audience");
     world.configure("mail.unsubscribe", "https://shop.example/stop?who={address}");
-    world.exits(78, ["status"]).says("unknown placeholder").says("only {email} and {token} are filled in");
+    world
+        .exits(78, ["status"])
+        .says("unknown placeholder")
+        .says("only {unsubscribe}, {token} and {email} are filled in");
 }
 
 #[test]

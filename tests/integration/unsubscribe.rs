@@ -384,3 +384,30 @@ fn a_row_that_cannot_be_read_is_told_once_and_keeps_no_other_from_counting() {
     in_shop(&world, "DELETE FROM newsletter WHERE email LIKE 'ada%'");
     world.exits(1, ["detect"]).says("no row of the shop's opt-outs can be read");
 }
+
+#[test]
+fn nobodys_wish_is_lost_with_an_old_copy_of_the_ledger() {
+    let world =
+        world().carts([Cart::of("c1").email("ada@example.com"), Cart::of("c2").email("bob@example.com")]).init();
+    world.ok(["suppress", "add", "cy@example.com"]);
+    world.ok(["detect"]);
+    let copy = world.path("copy.db");
+    world.ledger().backup("main", &copy, None::<fn(rusqlite::backup::Progress)>).unwrap();
+    world.set_now("2026-03-01T12:01:00Z");
+    click(&world, &token_of(&world, "ada"));
+    world.ok(["detect"]);
+    world.ok(["unsubscribe", &token_of(&world, "bob")]);
+    world.ok(["suppress", "remove", "cy@example.com"]);
+    let before = suppressed(&world);
+    assert_eq!(before.len(), 2);
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(world.path(format!("mailonce.db{end}")));
+    }
+    std::fs::copy(&copy, world.ledger_file()).unwrap();
+    world.exits(74, ["detect"]);
+    world.ok(["resolve", "--restored", "--hold-back"]).says("3 changes of the suppression list");
+    assert_eq!(suppressed(&world), before);
+    world.ok(["resolve", "--restored"]);
+    world.set_now("2026-03-01T12:02:00Z");
+    world.ok(["detect"]);
+}

@@ -53,7 +53,8 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
     // Only before the first mail: later, new keys in the place of lost ones would make every link worthless that is out.
     let keyless = Settings::read_without_secrets(Some(&config))?;
     let wants_keys = fresh_config || keyless.mail.signs_links() || keyless.unsubscribe.spool.is_some();
-    if wants_keys && !Ledger::exists(&keyless.ledger) && make_missing_keys(&keyless.unsubscribe.keys_file)? {
+    let is_first = fresh_config || !Ledger::exists(&keyless.ledger);
+    if wants_keys && is_first && make_missing_keys(&keyless.unsubscribe.keys_file)? {
         made.push(keyless.unsubscribe.keys_file);
     }
     let settings = Settings::read(Some(&config))?;

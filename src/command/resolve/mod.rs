@@ -172,13 +172,17 @@ fn hold_back(context: &Context<'_>, lock: &RunLock, mut ledger: Ledger) -> Resul
     let copy_of = ledger.newest_at()?;
     let now = context.clock.now();
     let held = ledger.runs().hold_back_planned(newer_epoch, now)?;
+    let wishes = ledger.suppressions().replay()?;
     let record = ledger.record_of(ledger.epoch_and_armed()?.0, Some(now), 0);
     lock.write_record(&record, true)?;
-    context.output.document(&json!({ "held_back": held, "copy_of": instant::text(copy_of) }));
+    context
+        .output
+        .document(&json!({ "held_back": held, "copy_of": instant::text(copy_of), "suppressions_changed": wishes }));
     context.output.print(format!(
         "{} held back (skipped: held_back) for good; carts touched before now are left alone; runs go on from here",
         count(held, "planned message")
     ));
+    context.output.print(format!("{} of the suppression list since the copy was made", count(wishes, "change")));
     say_what_is_lost(context, copy_of);
     Ok(Exit::Done)
 }
@@ -186,8 +190,9 @@ fn hold_back(context: &Context<'_>, lock: &RunLock, mut ledger: Ledger) -> Resul
 /// What a copy cannot know, and where it can be had from.
 fn say_what_is_lost(context: &Context<'_>, copy_of: instant::Instant) {
     context.output.print(format!(
-        "this copy was made at {} or later, as far as it tells; suppressions added or removed since are lost: bring the shop's \
-         own opt-outs back with `mailonce import suppressions FILE`, single ones with `mailonce suppress add ADDRESS`",
+        "this copy was made at {} or later, as far as it tells; suppressions added or removed since come back from the file \
+         .wishes beside it, if that is still there, and bounces with `mailonce bounces --again`; the shop's own opt-outs with \
+         `mailonce import suppressions FILE`",
         instant::text(copy_of)
     ));
 }

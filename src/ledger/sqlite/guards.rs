@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 
 use super::runs::WRITTEN_HERE;
-use super::{Durability, Ledger, Records, Runs};
+use super::{Durability, Ledger, Records, Runs, shown};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key::hex;
 use crate::failure::Failure;
@@ -102,9 +102,11 @@ impl Records {
     /// How to go on with a ledger that has lost what was done last.
     fn way_on(&self) -> Result<String, Failure> {
         Ok(format!(
-            "`mailonce resolve --restored` lists what is due for you to decide; suppressions added since {} are lost too: \
-             bring them back with `mailonce import suppressions FILE` once you have decided",
-            instant::text(self.newest_at()?)
+            "`mailonce resolve --restored` lists what is due for you to decide; suppressions added since {} are lost too, \
+             but for what {}.wishes has, which comes back with that: bring others back with `mailonce import suppressions \
+             FILE` once you have decided",
+            instant::text(self.newest_at()?),
+            self.path.display()
         ))
     }
 
@@ -123,8 +125,8 @@ impl Records {
             return refuse(format!(
                 "{} is not the ledger that the lock file beside it belongs to (ledger {}, lock file {})",
                 self.path.display(),
-                self.id,
-                record.ledger_id
+                self.shown_id(),
+                shown(&record.ledger_id)
             ));
         }
         // The lock file saw this run, or a later one, on a machine that the ledger knows nothing of.

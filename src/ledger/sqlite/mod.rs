@@ -20,6 +20,7 @@ mod coupons;
 mod expire;
 mod flows;
 mod guards;
+mod journal;
 mod migrate;
 mod missed;
 mod notices;
@@ -55,6 +56,7 @@ pub use notices::{EVENT_KINDS, MOST_KEPT};
 pub use place::Place;
 
 use self::transaction::{Durability, Reading, Undone, unusable};
+use crate::domain::message_key;
 use crate::host::Host;
 use crate::ledger::Kind;
 
@@ -141,6 +143,11 @@ impl Records {
         &self.id
     }
 
+    /// What stands for that name in outputs: whoever knows the name itself could make the tokens of all messages.
+    pub fn shown_id(&self) -> String {
+        shown(&self.id)
+    }
+
     /// Live, or for rehearsals only.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -191,6 +198,12 @@ impl Ledger {
     pub fn suppressions(&mut self) -> Suppressions<'_> {
         Suppressions(self)
     }
+}
+
+/// A ledger's name as outputs have it, 16 hex digits.
+fn shown(id: &str) -> String {
+    use sha2::{Digest, Sha256};
+    message_key::hex(&Sha256::digest(format!("ledger {id}"))[..8])
 }
 
 impl Drop for Records {

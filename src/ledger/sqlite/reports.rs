@@ -189,21 +189,24 @@ impl Reports<'_> {
     /// the address back since the message left, and unless `dead` has it held.
     pub fn file(&mut self, reports: &[Report], dead: DeadAddresses, now: Instant) -> Result<Vec<Filed>, Failure> {
         let at = instant::text(now);
-        self.0.write(Durability::Full, |tx| reports.iter().map(|report| file_one(tx, report, dead, &at)).collect())
+        self.0.journaled(|ledger| {
+            ledger.write(Durability::Full, |tx| reports.iter().map(|report| file_one(tx, report, dead, &at)).collect())
+        })
     }
 
     /// Takes those off the list whose dead addresses were held; says how many. A person has looked.
     pub fn apply_held(&mut self, now: Instant) -> Result<u64, Failure> {
         let (at, since) = (instant::text(now), instant::text(now - HELD_FOR));
-        self.0.write(Durability::Full, |tx| {
-            let held: Vec<i64> = held(&Reading(tx), &since)?;
-            let mut applied = 0;
-            for message in held {
-                if let Some(sent) = sent_message(tx, message)? {
-                    applied += u64::from(suppress_dead(tx, &sent, "hard bounce", &at)?);
+        self.0.journaled(|ledger| {
+            ledger.write(Durability::Full, |tx| {
+                let mut applied = 0;
+                for message in held(&Reading(tx), &since)? {
+                    if let Some(sent) = sent_message(tx, message)? {
+                        applied += u64::from(suppress_dead(tx, &sent, "hard bounce", &at)?);
+                    }
                 }
-            }
-            Ok(applied)
+                Ok(applied)
+            })
         })
     }
 

@@ -90,12 +90,14 @@ impl Suppressions<'_> {
     /// Adds addresses, for all mail; says how many were new. One that is listed keeps its first reason and date.
     pub fn add(&mut self, addresses: &[(Address, String)], origin: Origin, now: Instant) -> Result<u64, Failure> {
         let now = instant::text(now);
-        self.0.write(Durability::Full, |tx| {
-            let mut added = 0;
-            for (address, reason) in addresses {
-                added += u64::from(suppress(tx, address.folded(), list::ALL, reason, origin, &now)?);
-            }
-            Ok(added)
+        self.0.journaled(|ledger| {
+            ledger.write(Durability::Full, |tx| {
+                let mut added = 0;
+                for (address, reason) in addresses {
+                    added += u64::from(suppress(tx, address.folded(), list::ALL, reason, origin, &now)?);
+                }
+                Ok(added)
+            })
         })
     }
 
@@ -110,8 +112,10 @@ impl Suppressions<'_> {
         now: Instant,
     ) -> Result<Vec<Wish>, Failure> {
         let now = instant::text(now);
-        self.0.write(Durability::Full, |tx| {
-            tokens.iter().map(|token| take_wish(tx, token, origin, scope, &now)).collect()
+        self.0.journaled(|ledger| {
+            ledger.write(Durability::Full, |tx| {
+                tokens.iter().map(|token| take_wish(tx, token, origin, scope, &now)).collect()
+            })
         })
     }
 
@@ -133,15 +137,21 @@ impl Suppressions<'_> {
     /// Takes an address off the list, for all kinds of mail; says whether it was on it. What stood there is kept, with `why`.
     pub fn remove(&mut self, address: &Address, why: &str, now: Instant) -> Result<bool, Failure> {
         let now = instant::text(now);
-        self.0.write(Durability::Full, |tx| {
+        let removed = self.0.write(Durability::Full, |tx| {
             let [name, former] = names_of(address);
             tx.execute(
                 "INSERT INTO removed_suppression (folded_address, reason, added_at, origin, list, removed_at, removed_why)
                  SELECT folded_address, reason, added_at, origin, list, ?3, ?4 FROM suppression WHERE folded_address IN (?1, ?2)",
-                (name, former, now, why),
+                (name, former, &now, why),
             )?;
             Ok(tx.execute("DELETE FROM suppression WHERE folded_address IN (?1, ?2)", [name, former])? > 0)
-        })
+        })?;
+        if removed {
+            for name in names_of(address) {
+                self.write_down_removal(name, why, &now)?;
+            }
+        }
+        Ok(removed)
     }
 }
 

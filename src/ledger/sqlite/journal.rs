@@ -1,0 +1,145 @@
+//! What is added to the suppression list and taken off it, written down beside the ledger too: when an old copy of the ledger
+//! is put back, nobody's wish is lost with what the copy does not know.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Durability, Ledger, Suppressions};
+use crate::failure::Failure;
+
+/// One line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    at: String,
+    address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    added: Option<Added>,
+    /// Why it was taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removed: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Added {
+    list: String,
+    reason: String,
+    origin: String,
+}
+
+/// Beside the ledger's real path, links followed.
+fn path_of(ledger: &Path) -> PathBuf {
+    let mut name = ledger.canonicalize().unwrap_or_else(|_| ledger.to_owned()).into_os_string();
+    name.push(".wishes");
+    PathBuf::from(name)
+}
+
+impl Ledger {
+    /// Does what may add to the suppression list, and writes down what it added: on disk when this returns.
+    pub(super) fn journaled<T>(&mut self, work: impl FnOnce(&mut Ledger) -> Result<T, Failure>) -> Result<T, Failure> {
+        let newest = |ledger: &Ledger| {
+            ledger.read(|conn| {
+                conn.prepare_cached("SELECT coalesce(max(rowid), 0) FROM suppression")?
+                    .query_row([], |row| row.get::<_, i64>(0))
+            })
+        };
+        let before = newest(self)?;
+        let done = work(self)?;
+        if newest(self)? > before {
+            let added = self.read(|conn| {
+                let mut rows = conn.prepare_cached(
+                    "SELECT folded_address, list, reason, added_at, origin FROM suppression WHERE rowid > ?1 ORDER BY rowid",
+                )?;
+                rows.query_map([before], |row| {
+                    let added =
+                        Added { list: row.get("list")?, reason: row.get("reason")?, origin: row.get("origin")? };
+                    Ok(Line {
+                        at: row.get("added_at")?,
+                        address: row.get("folded_address")?,
+                        added: Some(added),
+                        removed: None,
+                    })
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()
+            })?;
+            self.write_down(&added)?;
+        }
+        Ok(done)
+    }
+
+    fn write_down(&self, lines: &[Line]) -> Result<(), Failure> {
+        let path = path_of(self.path());
+        let write = || -> std::io::Result<()> {
+            let mut text = Vec::new();
+            for line in lines {
+                serde_json::to_writer(&mut text, line)?;
+                text.push(b'\n');
+            }
+            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            file.write_all(&text)?;
+            file.sync_all()
+        };
+        write().map_err(|err| {
+            Failure::ledger(
+                format!("could not write {}: {err}", path.display()),
+                "make room, or let this user write there",
+            )
+            .kept("who is off the list is off it")
+        })
+    }
+}
+
+impl Suppressions<'_> {
+    /// Writes down that addresses were taken off the list.
+    pub(super) fn write_down_removal(&mut self, address: &str, why: &str, at: &str) -> Result<(), Failure> {
+        let line = Line { at: at.to_owned(), address: address.to_owned(), added: None, removed: Some(why.to_owned()) };
+        self.0.write_down(&[line])
+    }
+
+    /// Does again what was written down and this ledger, an old copy, does not know. Says how many it added and took off.
+    pub fn replay(&mut self) -> Result<u64, Failure> {
+        let path = path_of(self.0.path());
+        let unreadable = |err: std::io::Error| {
+            Failure::ledger(
+                format!("could not read {}: {err}", path.display()),
+                "let this user read it, or move it away: then wishes since the copy was made are lost",
+            )
+        };
+        let file = match File::open(&path) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            file => file.map_err(unreadable)?,
+        };
+        let lines = BufReader::new(file).lines().collect::<std::io::Result<Vec<String>>>().map_err(unreadable)?;
+        // A line that was cut off by a loss of power was never answered for.
+        let lines: Vec<Line> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        self.0.write(Durability::Full, |tx| {
+            let mut changed = 0;
+            for Line { at, address, added, removed } in &lines {
+                if let Some(Added { list, reason, origin }) = added {
+                    changed += tx
+                        .prepare_cached(
+                            "INSERT INTO suppression (folded_address, list, reason, added_at, origin) SELECT ?1, ?2, ?3, ?4, ?5
+                             WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE folded_address = ?1 AND list = ?2 AND origin = ?5)
+                                 AND NOT EXISTS (SELECT 1 FROM removed_suppression WHERE folded_address = ?1 AND removed_at >= ?4)",
+                        )?
+                        .execute((address, list, reason, at, origin))?;
+                }
+                if let Some(why) = removed {
+                    let taken_off = tx
+                        .prepare_cached(
+                            "INSERT INTO removed_suppression (folded_address, reason, added_at, origin, list, removed_at, removed_why)
+                             SELECT folded_address, reason, added_at, origin, list, ?2, ?3 FROM suppression
+                             WHERE folded_address = ?1 AND added_at <= ?2",
+                        )?
+                        .execute((address, at, why))?;
+                    tx.execute("DELETE FROM suppression WHERE folded_address = ?1 AND added_at <= ?2", (address, at))?;
+                    changed += taken_off;
+                }
+            }
+            Ok(changed as u64)
+        })
+    }
+}
