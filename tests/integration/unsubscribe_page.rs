@@ -4,47 +4,21 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use std::{os::fd::OwnedFd, thread};
 
 use crate::docs::in_repository;
-use crate::support::{Cart, World, header};
+use crate::support::{Cart, Process, World, free_port, header, installed, listening};
 
-/// A server starts and a page answers within this, or something is wrong.
+/// A page answers within this, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a mail program sends (RFC 8058 §3.2).
 const ONE_CLICK: &str = "List-Unsubscribe=One-Click";
-
-/// A server that ends, with what it started, when it is dropped.
-struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command) -> Process {
-        command.process_group(0);
-        // SAFETY: prctl may be called between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        Process(command.spawn().expect("the server starts"))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let id = libc::pid_t::try_from(self.0.id()).expect("a process id");
-        // SAFETY: the child is not yet reaped, so the id is still that of its group.
-        unsafe { libc::kill(-id, libc::SIGKILL) };
-        let _ = self.0.wait();
-    }
-}
 
 /// What answers behind the links.
 struct Page {
@@ -63,14 +37,6 @@ struct Given<'a> {
 }
 
 const USUAL: Given<'_> = Given { spool: "spool", keys: "unsubscribe.keys", disk_is_full: false, workers: 1 };
-
-fn program(name: &str) -> Option<PathBuf> {
-    let found = ["/usr/bin", "/usr/sbin"].iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
-    if found.is_none() {
-        eprintln!("left out: {name} is not installed");
-    }
-    found
-}
 
 /// Both pages, as far as they can be had here.
 fn pages(world: &World, given: &Given<'_>) -> Vec<Page> {
@@ -99,29 +65,8 @@ fn of_a_page(program: &Path, world: &World, given: &Given<'_>) -> Command {
     command
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Starts a server on a free port, which another may take before it does; then it is tried again.
-fn listening(start: impl Fn(u16) -> Process) -> (u16, Process) {
-    let patience = Instant::now() + PATIENCE;
-    loop {
-        let port = free_port();
-        let mut process = start(port);
-        while process.0.try_wait().unwrap().is_none() {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return (port, process);
-            }
-            assert!(Instant::now() < patience, "no server listens on port {port}");
-            thread::yield_now();
-        }
-        assert!(Instant::now() < patience, "the server does not start");
-    }
-}
-
 fn php(world: &World, given: &Given<'_>) -> Option<Page> {
-    let program = program("php")?;
+    let program = installed("php")?;
     let folder = world.path("php");
     fs::create_dir_all(&folder).unwrap();
     let (port, server) = listening(|port| {
@@ -136,7 +81,7 @@ fn php(world: &World, given: &Given<'_>) -> Option<Page> {
 }
 
 fn cgi(world: &World, given: &Given<'_>) -> Option<Page> {
-    let (nginx, fcgiwrap) = (program("nginx")?, program("fcgiwrap")?);
+    let (nginx, fcgiwrap) = (installed("nginx")?, installed("fcgiwrap")?);
     let folder = world.path("nginx");
     fs::create_dir_all(&folder).unwrap();
     let socket = folder.join("fcgiwrap.socket");
@@ -504,6 +449,6 @@ fn the_block_for_nginx_passes_its_own_check_also_with_its_limits_and_logs_no_tok
     let text = configuration(&page.folder, free_port(), &limited);
     let text = text.replace("    server {", &format!("    {zone}\n    server {{"));
     fs::write(page.folder.join("nginx.conf"), &text).unwrap();
-    let checked = nginx_command(&program("nginx").unwrap(), &page.folder).arg("-t").output().unwrap();
+    let checked = nginx_command(&installed("nginx").unwrap(), &page.folder).arg("-t").output().unwrap();
     assert!(checked.status.success(), "{}\n{text}", String::from_utf8_lossy(&checked.stderr));
 }
