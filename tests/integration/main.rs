@@ -4,6 +4,7 @@ mod add_index;
 mod audit;
 mod bad_rows;
 mod bounces;
+mod bounces_flood;
 mod bounces_postfix;
 mod campaign;
 mod campaign_trouble;
