@@ -443,8 +443,11 @@ pub enum Suppress {
     #[command(after_help = examples::SUPPRESS_REMOVE)]
     Remove {
         /// One or more addresses
-        #[arg(required = true, value_parser = Address::parse)]
+        #[arg(required_unless_present = "bounced_since", conflicts_with = "bounced_since", value_parser = Address::parse)]
         addresses: Vec<Address>,
+        /// All addresses that were found dead at or after this time, or as long ago at most: they were not
+        #[arg(long, value_name = "TIME", value_parser = parse_since)]
+        bounced_since: Option<Since>,
         /// Why; asked for where the person behind the address wanted no more mail, and kept
         #[arg(long, value_parser = parse_reason)]
         reason: Option<String>,
@@ -619,6 +622,10 @@ pub struct Doctor {
     /// How long ago the last good run may be
     #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = span::parse)]
     pub expect_every: Duration,
+    /// Look at a mail of mailonce as it arrived in a mailbox, and at nothing else: its signature, the ways to unsubscribe, what
+    /// the receiving server says of it; `-` reads it from stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "expect_every")]
+    pub received: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ mod mail;
 mod mail_log;
 mod output;
 mod progress;
+mod received;
 mod report;
 mod run;
 mod run_lock;

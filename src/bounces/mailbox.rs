@@ -420,11 +420,16 @@ pub fn one(mut reader: impl Read) -> Result<Item, Failure> {
     if mail.trim_ascii().is_empty() {
         return Err(Failure::data("there is no mail on stdin", "pipe one mail into it: `mailonce bounces - < FILE`"));
     }
-    if mail.starts_with(b"From ") {
-        let lines = mail.split_inclusive(|byte| *byte == b'\n').skip(1);
-        mail = lines.flat_map(|line| unquoted(line, true)).copied().collect();
+    Ok(Item { mail: out_of_mbox(mail), place: "stdin".into(), unread: None })
+}
+
+/// A mail as it was before it came into an mbox: without the line `From ` that it begins with then, and without its quotes.
+pub fn out_of_mbox(mail: Vec<u8>) -> Vec<u8> {
+    if !mail.starts_with(b"From ") {
+        return mail;
     }
-    Ok(Item { mail, place: "stdin".into(), unread: None })
+    let lines = mail.split_inclusive(|byte| *byte == b'\n').skip(1);
+    lines.flat_map(|line| unquoted(line, true)).copied().collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@
 //! without a word, since all that matters stands at the beginning.
 
 mod digest;
-mod fields;
+pub mod fields;
 mod mailbox;
 mod matcher;
 mod parts;
@@ -35,7 +35,7 @@ use crate::domain::bounce::{Class, Recipient};
 use crate::domain::instant::Instant;
 
 pub use digest::digest;
-pub use mailbox::{Item, maildir, mbox, one};
+pub use mailbox::{Item, maildir, mbox, one, out_of_mbox};
 pub use matcher::Matcher;
 pub use read::read;
 

@@ -136,7 +136,8 @@ Examples:
 pub const SUPPRESS_REMOVE: &str = "\
 Examples:
   mailonce suppress remove ada@example.com
-  mailonce suppress remove ada@example.com --reason \"asked for it in the shop\"";
+  mailonce suppress remove ada@example.com --reason \"asked for it in the shop\"
+  mailonce suppress remove --bounced-since 2h";
 
 pub const SUPPRESS_LIST: &str = "\
 Examples:
@@ -184,7 +185,8 @@ Examples:
 pub const DOCTOR: &str = "\
 Examples:
   mailonce doctor
-  mailonce doctor --expect-every 1h";
+  mailonce doctor --expect-every 1h
+  mailonce doctor --received arrived.eml       # a mail as it came";
 
 pub const PREVIEW: &str = "\
 Examples:

@@ -346,14 +346,6 @@ impl<'a> Hearing<'a> {
         if !stopped.is_empty() {
             self.ledger.notices().mark_told(self.now)?;
         }
-        let held = (self.told.held > 0).then(|| Notice {
-            key: HELD.into(),
-            line: format!(
-                "{} came back as unknown within a day, too many to be only that: they are still written to, until `mailonce \
-                 bounces --apply` says that they are dead",
-                count(self.told.held, "address")
-            ),
-        });
         let blocked = self.ledger.blocked_of_late()?;
         let blocked = (blocked.sent >= 20 && blocked.blocked * 20 > blocked.sent).then(|| Notice {
             key: BLOCKED.into(),
@@ -364,12 +356,26 @@ impl<'a> Hearing<'a> {
                 blocked.blocked
             ),
         });
-        for (kind, notice) in [(HELD, held), (BLOCKED, blocked)] {
-            let standing: Vec<Notice> = notice.into_iter().collect();
-            news.extend(self.ledger.notices().note(kind, &standing, self.now)?.new);
-        }
+        news.extend(tell_of_held(&mut self.ledger, self.now)?);
+        let standing: Vec<Notice> = blocked.into_iter().collect();
+        news.extend(self.ledger.notices().note(BLOCKED, &standing, self.now)?.new);
         Ok(news)
     }
+}
+
+/// What a person is told once of dead addresses that are so many that they are held.
+pub(super) fn tell_of_held(ledger: &mut Ledger, now: Instant) -> Result<Vec<String>, Failure> {
+    let held = ledger.count_held(now)?;
+    let standing = (held > 0).then(|| Notice {
+        key: HELD.into(),
+        line: format!(
+            "{} came back as unknown within a day, too many to be only that: they are still written to, until `mailonce \
+             bounces --apply` says that they are dead",
+            count(held, "address")
+        ),
+    });
+    let standing: Vec<Notice> = standing.into_iter().collect();
+    Ok(ledger.notices().note(HELD, &standing, now)?.new)
 }
 
 impl Told {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
+use super::bounces::tell_of_held;
 use crate::delivery::{Delivery, Feed, Summary};
 use crate::domain::span;
 use crate::domain::{address, instant};
@@ -110,7 +111,8 @@ impl<'a> Sending<'a> {
             let _ = run.end(&format!("failed: {what}"), false, report.delivered().armed);
             return Err(err);
         }
-        self.file_refusals(&mut run.ledger, first_try)?;
+        let held = self.file_refusals(&mut run.ledger, first_try)?;
+        report.delivered().news.extend(held);
         let idle = report.is_idle();
         let output = self.context.output;
         let delivered = report.delivered();
@@ -188,10 +190,11 @@ impl Sending<'_> {
     }
 
     /// Recipients that the server itself refused as unknown are dead addresses, too, once it has accepted others.
-    fn file_refusals(&self, books: &mut Ledger, first_try: i64) -> Result<(), Failure> {
+    /// Says what a person is told once.
+    fn file_refusals(&self, books: &mut Ledger, first_try: i64) -> Result<Vec<String>, Failure> {
         let refused = books.refused_as_unknown(first_try)?;
         if refused.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let now = self.context.clock.now();
         let dead = books.dead_of_late(now)?.with(refused.len() as u64);
@@ -199,7 +202,7 @@ impl Sending<'_> {
         books.reports().file(&reports, dead, now)?;
         let messages: Vec<i64> = refused.iter().map(|refused| refused.message).collect();
         books.reports().stop_campaigns(&messages, self.settings.bounces.stop_at, now)?;
-        Ok(())
+        tell_of_held(books, now)
     }
 
     /// A person is told once when nothing but deferrals came for an hour: each alone is no news, and all together are.

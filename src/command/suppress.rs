@@ -29,15 +29,21 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
                 addresses.len() as u64 - added
             ));
         }
-        Suppress::Remove { addresses, reason } => {
+        Suppress::Remove { addresses, reason, bounced_since } => {
             let mut ledger = context.ledger(&settings)?;
-            if reason.is_none() {
+            let found = match bounced_since {
+                Some(since) => ledger.found_dead_since(since.from(context.clock.now()))?,
+                None => addresses.clone(),
+            };
+            let addresses = found.as_slice();
+            if bounced_since.is_none() && reason.is_none() {
                 ask_for_a_reason(&ledger, addresses)?;
             }
             let why = reason.as_deref().unwrap_or("by hand");
             let mut removed = 0;
             for address in addresses {
-                removed += u64::from(ledger.suppressions().remove(address, why, context.clock.now())?);
+                let only = bounced_since.map(|_| Origin::Bounce);
+                removed += u64::from(ledger.suppressions().remove(address, only, why, context.clock.now())?);
             }
             let unknown = addresses.len() as u64 - removed;
             context.output.document(&json!({ "removed": removed, "not_listed": unknown }));

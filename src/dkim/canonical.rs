@@ -1,4 +1,5 @@
-//! Relaxed canonicalization (RFC 6376 §3.4.2, §3.4.4): what a relay may do to blanks and folds changes nothing.
+//! Relaxed canonicalization (RFC 6376 §3.4.2, §3.4.4): what a relay may do to blanks and folds changes nothing; and the
+//! simple one of bodies (§3.4.3), which is read only.
 //!
 //! Bytes, not text: an address that goes with SMTPUTF8 stands in its header as it is.
 
@@ -44,6 +45,15 @@ pub fn body(body: &[u8]) -> Vec<u8> {
     }
     canonical.truncate(end);
     canonical
+}
+
+/// A body in its simple form: as it stands, with one CRLF at its end, also when it is empty.
+pub fn simple_body(body: &[u8]) -> Vec<u8> {
+    let mut rest = body;
+    while let Some(shorter) = rest.strip_suffix(b"\r\n") {
+        rest = shorter;
+    }
+    [rest, b"\r\n"].concat()
 }
 
 /// A line with one space for each run of blanks, and none at its end.

@@ -10,8 +10,8 @@
 
 mod canonical;
 mod key;
-#[cfg_attr(not(test), expect(dead_code, reason = "signatures are read by the tests alone so far"))]
-pub mod tags;
+mod signature;
+mod tags;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 
 use crate::domain::instant::Instant;
+
+pub use signature::{Form, Signature};
 
 /// The headers that are signed, in the order of `h=`.
 const SIGNED: [&str; 12] = [
@@ -73,6 +75,16 @@ impl Signer {
         // Whether the parts of a key belong together shows only in a signature.
         signer.sign(b"", Instant::UNIX_EPOCH).map_err(|_| "holds an RSA key whose parts do not belong together")?;
         Ok(signer)
+    }
+
+    /// Who signs, in ASCII form.
+    pub fn domain(&self) -> &str {
+        &self.0.domain
+    }
+
+    /// Where the public key is published, in the DNS.
+    pub fn record_name(&self) -> String {
+        format!("{}._domainkey.{}", self.0.selector, self.0.domain)
     }
 
     /// Returns the header field `DKIM-Signature` of a message, folded, with its CRLF; it goes in front of the message.

@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod fate;
 pub mod filter;
 pub mod flow;
+pub mod free_mail;
 pub mod holdout;
 pub mod identity;
 pub mod instant;

@@ -61,6 +61,8 @@ pub struct InDoubt {
     pub attempts: Vec<Attempt>,
     /// Doubts about earlier tries of it, and how they were settled.
     pub resolutions: Vec<EarlierResolution>,
+    /// What came back about it.
+    pub reports: Vec<EarlierReport>,
 }
 
 impl InDoubt {
@@ -90,6 +92,16 @@ pub struct EarlierResolution {
     pub who: String,
     pub reason: String,
     pub evidence: Option<String>,
+}
+
+/// What came back about a message.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EarlierReport {
+    pub received_at: String,
+    pub class: String,
+    pub diagnostic: Option<String>,
+    /// It returns the message's own header: the server had taken it over, if only in an earlier try.
+    pub proves: bool,
 }
 
 /// What a message in doubt is taken for.

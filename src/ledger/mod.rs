@@ -37,8 +37,8 @@ mod sqlite;
 mod suppressions;
 
 pub use books::{
-    Armed, At, Attempt, Decision, Denied, EarlierResolution, InDoubt, Named, Outcome, PastRefusal, PlannedAgain,
-    Resolution, Resolved, Settled, Waiting, WaitingFor,
+    Armed, At, Attempt, Decision, Denied, EarlierReport, EarlierResolution, InDoubt, Named, Outcome, PastRefusal,
+    PlannedAgain, Resolution, Resolved, Settled, Waiting, WaitingFor,
 };
 pub use campaigns::{
     CampaignState, DueRecipient, ImportedCampaign, LastDecision, LastOpened, OccurrenceRow, OpenOccurrence,

@@ -93,21 +93,36 @@ impl CartLetters {
     /// Exit 78, naming the template and the line.
     pub fn load_and_try(settings: &Settings, now: Instant) -> Result<CartLetters, Failure> {
         let letters = CartLetters::load(settings)?;
+        letters.each_example(now, &mut |_, _, _| ())?;
+        Ok(letters)
+    }
+
+    /// Writes each kind of letter about an example, in each language, with and without a coupon, and has it looked at.
+    ///
+    /// # Errors
+    /// Exit 78: one cannot be written.
+    pub fn each_example(
+        &self,
+        now: Instant,
+        look: &mut dyn FnMut(&Occasion<'_>, &Outgoing, &Rendered),
+    ) -> Result<(), Failure> {
         let message_id =
-            message_key::message_id(&message_key::token("preview", "example"), settings.mail.from.address.domain());
-        let cart = template::example_cart(&settings.shop, now);
-        for kind in &letters.kinds {
+            message_key::message_id(&message_key::token("preview", "example"), self.mail.from.address.domain());
+        let cart = template::example_cart(&self.shop, now);
+        for kind in &self.kinds {
             let each_language = kind.templates.locales().chain(kind.subject.locales()).map(Some);
             for reads in std::iter::once(None).chain(each_language) {
                 for coupon in &kind.coupons {
                     let (step, variant) = (kind.step.as_deref(), kind.variant.as_deref());
                     let occasion = Occasion { step, variant, reads, coupon: coupon.as_ref() };
                     let known = Known { row: None, message_id: &message_id, date: now };
-                    letters.write(&occasion, &cart, known).map_err(|problem| cannot_be_written(kind, &problem))?;
+                    let written = self.write_and_show(&occasion, &cart, known);
+                    let (outgoing, rendered) = written.map_err(|problem| cannot_be_written(kind, &problem))?;
+                    look(&occasion, &outgoing, &rendered);
                 }
             }
         }
-        Ok(letters)
+        Ok(())
     }
 
     /// The language in which a letter is written; English where there is none of this kind.

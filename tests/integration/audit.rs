@@ -147,6 +147,12 @@ fn each_rule_finds_what_breaks_it() {
             "never_to_a_suppressed_address",
             "INSERT INTO suppression VALUES ('c1@example.com', 'x', '2026-03-01T11:00:00Z', 'x', '')".into(),
         ),
+        (
+            "report_is_of_its_message",
+            "INSERT INTO report (digest, received_at, message, folded_address, class)
+             VALUES (x'01', '2026-03-01T12:00:00Z', 1, 'else@example.com', 'hard')"
+                .into(),
+        ),
         ("epochs_only_rise", "UPDATE attempt SET epoch = 99".into()),
         (
             "runs_follow_each_other",

@@ -258,6 +258,7 @@ fn of_a_message_that_was_tried_twice_a_report_settles_nothing() {
     deliver(&world, "1", &FULL.of(&world, "r1@example.com"));
     world.ok(["bounces"]);
     world.has([("in_doubt", 1)]);
+    world.ok(["resolve"]).says("soft: smtp; 552 5.2.2 mailbox full; the server had taken it over, in one of its tries");
 }
 
 #[test]
@@ -274,6 +275,13 @@ fn many_dead_addresses_at_once_are_held_until_a_person_says_that_they_are_dead()
     let json = world.ok(["bounces", "--apply", "--json"]).json();
     assert_eq!((&json["suppressed"], &json["held"]), (&25.into(), &0.into()));
     assert_eq!(suppressed(&world).len(), 25);
+    // They were not, after all; who was found dead for good, and who asked for it, stays off.
+    world.ok(["suppress", "add", "r1@example.com", "--reason", "asked by phone"]);
+    world.set_now("2026-03-01T14:00:00Z");
+    deliver(&world, "26", &complaint(&world, "r2@example.com"));
+    world.ok(["bounces"]);
+    world.ok(["suppress", "remove", "--bounced-since", "3h"]).says("25 addresses removed");
+    assert_eq!(suppressed(&world), ["r1@example.com by hand", "r2@example.com complaint"]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ for file in files:
         print(problem)
 ";
 
-fn fixture(name: &str) -> PathBuf {
+pub fn fixture(name: &str) -> PathBuf {
     in_repository("tests/fixtures/dkim").join(name)
 }
 
@@ -37,7 +37,7 @@ fn record() -> String {
 }
 
 /// Whether there is a verifier; says so where there is none.
-fn can_be_verified() -> bool {
+pub fn can_be_verified() -> bool {
     let asked = Command::new(PYTHON).args(["-c", "import dkim"]).stderr(Stdio::null()).status();
     let is_there = asked.is_ok_and(|status| status.success());
     if !is_there {
@@ -85,7 +85,7 @@ fn written(world: &World) -> Vec<Vec<u8>> {
 
 /// The message with a text in place of another, which must be there.
 #[track_caller]
-fn changed(message: &[u8], from: &str, to: &str) -> Vec<u8> {
+pub fn changed(message: &[u8], from: &str, to: &str) -> Vec<u8> {
     let text = std::str::from_utf8(message).unwrap();
     assert!(text.contains(from), "no {from:?} in {text}");
     text.replacen(from, to, 1).into_bytes()

@@ -1,8 +1,12 @@
 //! `doctor`: what is wrong with a set-up, each with its remedy; it sends nothing and changes nothing.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Act, Cart, Kind, Plan, Ran, Server, Stage, World};
+use toml::Value;
+
+use crate::dkim::signing;
+use crate::support::{Act, Cart, Kind, Plan, Ran, Server, Stage, World, definition, header};
 
 fn accepting() -> Server {
     Server::start(Plan::accepting())
@@ -47,12 +51,11 @@ fn a_sound_set_up_fails_nothing_and_nothing_is_sent_or_written() {
     world.configure("mail.smtp.username", "shop");
     world.configure("mail.smtp.password_file", "password");
     world.configure("mail.smtp.host", "localhost");
-    world.configure("mail.envelope", "bounce+{token}@shop.example");
-    world.configure("mail.unsubscribe", "mailto:stop@shop.example");
+    let world = meeting_the_rules(world);
     world.configure("mail.limits.per_second", 10);
     world.configure("shop.name", "Lamps");
-    world.configure("shop.address", "Lamps\n1 Lamp Street\nLondon");
     world.configure("mail.from", "Lamps <lamps@shop.example>");
+    world.ok(["unsubscribe", "rotate"]);
     world.ok(["detect"]);
     let before = (world.report_of_ledger(), server.accepted().len(), server.reached(Stage::Mail));
     let ran = world.ok(["doctor"]);
@@ -120,7 +123,6 @@ fn each_hole_in_the_set_up_is_named_with_its_remedy() {
     let server = accepting();
     let world = sound(&server);
     finds(&world, "warn", "mail", "share one envelope sender");
-    finds(&world, "warn", "mail", "List-Unsubscribe");
     finds(&world, "warn", "mail", "no limit is set");
 
     std::fs::set_permissions(world.ledger_file(), PermissionsExt::from_mode(0o644)).unwrap();
@@ -266,4 +268,202 @@ fn a_shop_of_which_no_row_can_be_used_is_found_with_the_first() {
     world.write("mailonce.toml", &text.replace("1 AS consent", "'ja' AS consent"));
     let what = "none can be used: 1 bad row, the first: the consent \"ja\" is neither true nor false (write 1 or 0)";
     finds(&world, "warn", "carts", what);
+}
+
+const PAGE: &str = "https://shop.example/u?a=1&t={unsubscribe}";
+const MAILBOX: &str = "mailto:stop@shop.example?subject={unsubscribe}";
+
+/// With all that large providers ask for, as far as a configuration has it.
+fn meeting_the_rules(world: World) -> World {
+    for folder in ["spool", "bounces"] {
+        std::fs::create_dir(world.path(folder)).unwrap();
+    }
+    signing(world, "test_key.pem")
+        .set("mail.unsubscribe", Value::from(vec![PAGE, MAILBOX]))
+        .set("mail.envelope", "bounce+{id}-{token}@shop.example")
+        .set("mail.feedback_sender", "shopexample")
+        .set("unsubscribe.spool", "spool")
+        .set("bounces.maildir", "bounces")
+        .set("shop.address", "Lamps & Co\n1 Lamp Street\nLondon")
+}
+
+/// The rules for bulk senders: how each stands, at which level, and why.
+fn rules(ran: &Ran) -> BTreeMap<String, (String, String, String)> {
+    let json = ran.json();
+    let text = |rule: &serde_json::Value, key: &str| rule[key].as_str().unwrap_or_default().to_owned();
+    let rules = json["bulk_senders"].as_array().unwrap().iter();
+    let rules = rules.map(|rule| {
+        let stands = text(rule, "stands");
+        assert!(["met", "not met", "not visible from here"].contains(&stands.as_str()), "{rule}");
+        assert_eq!(["warn", "fail"].contains(&&*text(rule, "level")), !text(rule, "remedy").is_empty(), "{rule}");
+        (text(rule, "rule"), (stands, text(rule, "level"), text(rule, "detail")))
+    });
+    rules.collect()
+}
+
+/// A rule stands so, in JSON and in prose.
+#[track_caller]
+fn stands(world: &World, rule: &str, stands: &str, level: &str, detail: &str) {
+    let all = rules(&world.run(["doctor", "--json"]));
+    let found = all.get(rule).unwrap_or_else(|| panic!("no {rule} in {all:#?}"));
+    assert!(found.0 == stands && found.1 == level && found.2.contains(detail), "{rule}: {found:?}");
+    let word = if level == "fail" { "FAIL" } else { level };
+    world.run(["doctor"]).says(&format!("{word:<4}  {stands:<21}  {rule}: {}", found.2));
+}
+
+#[test]
+fn what_large_providers_ask_for_stands_rule_by_rule() {
+    let server = Server::start(Plan::accepting().starttls());
+    let world = meeting_the_rules(World::new().smtp(&server)).set("mail.smtp.host", "localhost").init();
+    let met = [
+        "DKIM signature",
+        "own domain",
+        "answers",
+        "one-click unsubscribe",
+        "unsubscribe by mail",
+        "unsubscribes are heard",
+        "unsubscribe link in the message",
+        "postal address",
+        "List-Id",
+        "form of messages",
+        "Feedback-ID",
+        "bounces and complaints are heard",
+        "TLS",
+    ];
+    let found = rules(&world.ok(["doctor", "--json"]));
+    for (rule, (stands, level, _)) in &found {
+        let expected = if met.contains(&rule.as_str()) { ("met", "ok") } else { ("not visible from here", "") };
+        assert_eq!((stands.as_str(), level.as_str()), expected, "{rule}");
+    }
+    let not_visible = [
+        ("SPF", "of shop.example"),
+        ("DMARC policy", "_dmarc.shop.example"),
+        ("spam rate", "0 complaints of 0 messages"),
+        ("name of the sending server", "PTR"),
+    ];
+    assert_eq!(found.len(), met.len() + not_visible.len(), "{found:#?}");
+    for (rule, detail) in
+        not_visible.into_iter().chain([("DKIM signature", "the TXT record m1._domainkey.shop.example")])
+    {
+        assert!(found[rule].2.contains(detail), "{rule}: {found:#?}");
+    }
+    let ran = world.ok(["doctor"]);
+    ran.says("bulk senders: what Gmail").says("`mailonce doctor --received FILE`");
+    let warned = |world: &World| world.ok(["doctor", "--json"]).json()["warned"].as_u64().unwrap();
+    let before = warned(&world);
+
+    for (links, stand, level, detail) in [
+        (vec![], "not met", "warn", "no List-Unsubscribe"),
+        (vec![MAILBOX], "not met", "warn", "but no page"),
+        (vec!["http://shop.example/u?t={unsubscribe}"], "not met", "warn", "not https"),
+        (vec!["https://shop.example/u?t={email}", MAILBOX], "not met", "warn", "holds the address"),
+        (vec!["https://shop.example/u?t={token}", MAILBOX], "met", "warn", "not signed"),
+        (vec!["https://shop.example/u", MAILBOX], "not met", "warn", "the same for everyone"),
+    ] {
+        world.configure("mail.unsubscribe", links.clone());
+        stands(&world, "one-click unsubscribe", stand, level, detail);
+        let by_mail = if links.contains(&MAILBOX) { ("met", "ok") } else { ("not met", "warn") };
+        stands(&world, "unsubscribe by mail", by_mail.0, by_mail.1, "mailbox");
+    }
+    assert_eq!(warned(&world), before + 1);
+    world.configure("mail.unsubscribe", Value::from(Vec::<String>::new()));
+    stands(&world, "unsubscribe link in the message", "not met", "warn", "no link");
+
+    let heard = "unsubscribes are heard";
+    world.configure("mail.unsubscribe", vec![MAILBOX]);
+    let world = world.unset("unsubscribe.spool");
+    stands(&world, heard, "met", "ok", "mailonce bounces");
+    let world = world.unset("bounces.maildir");
+    stands(&world, heard, "not met", "warn", "a person must");
+    stands(&world, "bounces and complaints are heard", "not met", "warn", "nothing reads them");
+    world.configure("mail.unsubscribe", vec![PAGE, MAILBOX]);
+    stands(&world, heard, "not met", "warn", "nothing hears the clicks");
+    world.configure("unsubscribe.file", "opt-outs.csv");
+    stands(&world, heard, "met", "ok", "the shop's own list");
+    world.configure("unsubscribe.spool", "no-spool");
+    stands(&world, heard, "not met", "warn", "there is no folder no-spool");
+    world.configure("bounces.maildir", "no-maildir");
+    stands(&world, "bounces and complaints are heard", "not met", "warn", "there is no Maildir no-maildir");
+    world.configure("bounces.maildir", "bounces");
+    let world = world.unset("mail.envelope");
+    stands(&world, "bounces and complaints are heard", "not met", "warn", "without [mail] envelope");
+}
+
+#[test]
+fn who_sends_and_what_is_seen_is_held_against_the_rules() {
+    let partner = "at = \"2026-03-05 09:00\"\nfrom = \"Partner <no-reply@partner.example>\"";
+    let world = meeting_the_rules(World::with_campaigns("")).init();
+    let visible = "unsubscribe link in the message";
+    stands(&world, visible, "met", "ok", "");
+    world.write("plain.html", "<p>Hello</p><a href=\"{{ recovery_url }}\">cart</a>");
+    world.configure("detect.template", "plain.html");
+    stands(&world, visible, "not met", "warn", "not in the cart message");
+    stands(&world, "postal address", "not met", "warn", "does not stand in the cart message");
+    let link = "<p>{{ shop.address }}</p><a href=\"{{ unsubscribe_url }}\">Unsubscribe</a>";
+    world.write("plain.html", link);
+    stands(&world, visible, "met", "ok", "");
+    stands(&world, "postal address", "met", "ok", "");
+    world.write("plain.html", "{{ broken");
+    for rule in [visible, "postal address", "List-Id", "form of messages"] {
+        stands(&world, rule, "not visible from here", "", "no message can be written");
+    }
+    world.write("plain.html", link);
+    let world = world.unset("shop.address");
+    stands(&world, "postal address", "not met", "warn", "messages name no postal address");
+
+    stands(&world, "TLS", "not visible from here", "", "files");
+    stands(&world, "DKIM signature", "met", "ok", "signed here");
+    stands(&world, "answers", "met", "ok", "");
+    world.write("letter.html", "<p>Hello {{ email }}</p>");
+    world.define(&definition("spring", partner));
+    stands(&world, visible, "not met", "warn", "not in campaign spring");
+    stands(
+        &world,
+        "DKIM signature",
+        "not met",
+        "warn",
+        "shop.example does not count for the sender of campaign spring",
+    );
+    stands(&world, "answers", "not met", "warn", "campaign spring says that nobody reads answers");
+    world.configure("mail.reply_to", "hello@shop.example");
+    stands(&world, "answers", "met", "ok", "");
+    world.define("");
+
+    let world = world.unset("mail.dkim").unset("mail.feedback_sender");
+    stands(&world, "DKIM signature", "not visible from here", "", "the mail server must sign");
+    stands(&world, "Feedback-ID", "not met", "warn", "optional");
+    world.ok(["doctor"]);
+    for (domain, is_free) in [("gmail.com", true), ("yahoo.co.uk", true), ("gmx.de", true), ("mygmail.example", false)]
+    {
+        world.configure("mail.from", format!("Lamps <lamps@{domain}>"));
+        match is_free {
+            true => stands(&world, "own domain", "not met", "fail", domain),
+            false => stands(&world, "own domain", "met", "ok", domain),
+        }
+        world.exits(i32::from(is_free), ["doctor"]);
+    }
+}
+
+#[test]
+fn complaints_count_against_the_rule_once_there_is_enough_mail() {
+    let server = accepting();
+    let world = meeting_the_rules(World::new().cart(Cart::of("c1")).smtp(&server)).init();
+    world.ok(["detect"]);
+    stands(&world, "spam rate", "not visible from here", "", "0 complaints of 1 message in 30 days say too little");
+    stands(&world, "TLS", "not visible from here", "", "on this machine");
+    world.configure("bounces.limits_after", 1);
+    stands(&world, "spam rate", "met", "ok", "0 complaints of 1 message");
+    let id = header(&server.accepted()[0].bytes, "Message-ID").unwrap();
+    let complaint = format!(
+        "From fbl@provider.example Sun Mar  1 12:00:00 2026\nFrom: fbl@provider.example\nTo: fbl@shop.example\nSubject: complaint\n\
+         MIME-Version: 1.0\nContent-Type: multipart/report; report-type=feedback-report; boundary=x\n\n--x\n\nA complaint.\n--x\n\
+         Content-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: x/1\nVersion: 1\n\n--x\n\
+         Content-Type: text/rfc822-headers\n\nMessage-ID: {id}\n--x--\n"
+    );
+    world.write("complaints", &complaint);
+    world.ok(["bounces", "--mbox", "complaints"]);
+    stands(&world, "spam rate", "not met", "warn", "1 complaint of 1 message in 30 days; from 0.3 %");
+    // Longer ago, it is over.
+    world.set_now("2026-04-15T12:00:00Z");
+    stands(&world, "spam rate", "not visible from here", "", "0 complaints of 0 messages");
 }

@@ -37,6 +37,7 @@ mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod proof;
 mod readers;
+mod received;
 mod recovery;
 mod resolve;
 mod run_campaigns;

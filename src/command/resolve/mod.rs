@@ -134,6 +134,11 @@ fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
             earlier.decided_at, earlier.who, earlier.armed_at, earlier.decision, earlier.reason
         ));
     }
+    for report in &message.reports {
+        let said = report.diagnostic.as_deref().map_or_else(String::new, |said| format!(": {said}"));
+        let taken = if report.proves { "; the server had taken it over, in one of its tries" } else { "" };
+        out(format!("  report    {} {}{said}{taken}", report.received_at, report.class));
+    }
     let from = message.armed_at + MAY_STILL_ARRIVE;
     if from > now {
         out(format!("  resend    from {} on: until then it may still arrive", instant::text(from)));
@@ -182,7 +187,7 @@ fn hold_back(context: &Context<'_>, lock: &RunLock, mut ledger: Ledger) -> Resul
         "{} held back (skipped: held_back) for good; carts touched before now are left alone; runs go on from here",
         count(held, "planned message")
     ));
-    context.output.print(format!("{} of the suppression list since the copy was made", count(wishes, "change")));
+    context.output.print(format!("{} of the suppression list brought back", count(wishes, "change")));
     say_what_is_lost(context, copy_of);
     Ok(Exit::Done)
 }

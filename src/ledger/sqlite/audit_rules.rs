@@ -223,6 +223,15 @@ pub(super) const RULES: &[(&str, &str)] = &[
                   ELSE (SELECT coalesce(o.list, 'news') FROM campaign_occurrence AS o WHERE o.id = occurrence) END)",
     ),
     (
+        "report_is_of_its_message",
+        "SELECT 'a report of ' || received_at || ' is not of the address that ' || message_id || ' went to'
+         FROM report AS r JOIN message AS m ON m.id = r.message WHERE r.folded_address <> m.folded_address
+         UNION ALL
+         SELECT 'a report of ' || received_at || ' is about ' || message_id || ', of which no body was ever begun'
+         FROM report AS r JOIN message AS m ON m.id = r.message WHERE m.armed_at IS NULL AND m.state <> 'refused'
+             AND NOT EXISTS (SELECT 1 FROM attempt AS a WHERE a.message = m.id)",
+    ),
+    (
         "epochs_only_rise",
         "SELECT 'run ' || newest || ' is newer than the ledger, which stands at run ' || ledger.epoch
          FROM ledger, (SELECT max(epoch) AS newest FROM (

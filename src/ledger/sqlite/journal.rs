@@ -21,6 +21,9 @@ struct Line {
     /// Why it was taken off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removed: Option<String>,
+    /// Only what was of this origin was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    only: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +64,7 @@ impl Ledger {
                         address: row.get("folded_address")?,
                         added: Some(added),
                         removed: None,
+                        only: None,
                     })
                 })?
                 .collect::<rusqlite::Result<Vec<_>>>()
@@ -94,9 +98,20 @@ impl Ledger {
 
 impl Suppressions<'_> {
     /// Writes down that addresses were taken off the list.
-    pub(super) fn write_down_removal(&mut self, address: &str, why: &str, at: &str) -> Result<(), Failure> {
-        let line = Line { at: at.to_owned(), address: address.to_owned(), added: None, removed: Some(why.to_owned()) };
-        self.0.write_down(&[line])
+    pub(super) fn write_down_removal(
+        &mut self,
+        address: &str,
+        only: Option<&str>,
+        why: &str,
+        at: &str,
+    ) -> Result<(), Failure> {
+        self.0.write_down(&[Line {
+            at: at.to_owned(),
+            address: address.to_owned(),
+            added: None,
+            removed: Some(why.to_owned()),
+            only: only.map(str::to_owned),
+        }])
     }
 
     /// Does again what was written down and this ledger, an old copy, does not know. Says how many it added and took off.
@@ -117,7 +132,7 @@ impl Suppressions<'_> {
         let lines: Vec<Line> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         self.0.write(Durability::Full, |tx| {
             let mut changed = 0;
-            for Line { at, address, added, removed } in &lines {
+            for Line { at, address, added, removed, only } in &lines {
                 if let Some(Added { list, reason, origin }) = added {
                     changed += tx
                         .prepare_cached(
@@ -132,10 +147,13 @@ impl Suppressions<'_> {
                         .prepare_cached(
                             "INSERT INTO removed_suppression (folded_address, reason, added_at, origin, list, removed_at, removed_why)
                              SELECT folded_address, reason, added_at, origin, list, ?2, ?3 FROM suppression
-                             WHERE folded_address = ?1 AND added_at <= ?2",
+                             WHERE folded_address = ?1 AND added_at <= ?2 AND (?4 IS NULL OR origin = ?4)",
                         )?
-                        .execute((address, at, why))?;
-                    tx.execute("DELETE FROM suppression WHERE folded_address = ?1 AND added_at <= ?2", (address, at))?;
+                        .execute((address, at, why, only))?;
+                    tx.execute(
+                        "DELETE FROM suppression WHERE folded_address = ?1 AND added_at <= ?2 AND (?3 IS NULL OR origin = ?3)",
+                        (address, at, only),
+                    )?;
                     changed += taken_off;
                 }
             }

@@ -138,12 +138,7 @@ impl Deref for Ledger {
 }
 
 impl Records {
-    /// The random name of this ledger, 32 hex digits.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// What stands for that name in outputs: whoever knows the name itself could make the tokens of all messages.
+    /// What stands for this ledger's random name in outputs: whoever knows that could make the tokens of all messages.
     pub fn shown_id(&self) -> String {
         shown(&self.id)
     }

@@ -388,11 +388,25 @@ fn file_one(tx: &Connection, report: &Report, dead: DeadAddresses, now: &str) ->
 /// an alias.
 fn is_elsewhere(sent: &Sent, about: &[String]) -> bool {
     let own = Address::parse(&sent.recipient).map(|address| address.folded().to_owned());
-    let is_own = |address: &String| {
+    let is_own = |address: &str| {
         let address = Address::parse(address);
         address.is_ok_and(|it| it.folded() == sent.folded_address || own.as_ref().is_ok_and(|own| own == it.folded()))
     };
-    !about.is_empty() && !about.iter().any(is_own)
+    !about.is_empty() && !about.iter().any(|address| is_own(address) || is_own(&without_xtext(address)))
+}
+
+/// An address as some servers repeat it from ORCPT: `ada+2Btag@example.com` is `ada+tag@example.com` (RFC 3461 §4).
+fn without_xtext(address: &str) -> String {
+    let mut pieces = address.split('+');
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let code = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii_graphic);
+        match code {
+            Some(code) => plain.extend([char::from(code).to_string().as_str(), &piece[2..]]),
+            None => plain.extend(["+", piece]),
+        }
+    }
+    plain
 }
 
 /// Takes an address off the list that is dead, unless someone took it back after the message left.
@@ -456,5 +470,24 @@ impl Records {
     pub fn count_held(&self, now: Instant) -> Result<u64, Failure> {
         let since = instant::text(now - HELD_FOR);
         self.read(|conn| Ok(held(conn, &since)?.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_xtext;
+
+    #[test]
+    fn an_address_is_known_also_as_its_server_repeats_it() {
+        for (given, plain) in [
+            ("ada+2Btag@example.com", "ada+tag@example.com"),
+            ("a+3Db@example.com", "a=b@example.com"),
+            ("ada+tag@example.com", "ada+tag@example.com"),
+            ("ada@example.com", "ada@example.com"),
+            ("ada+2@example.com", "ada+2@example.com"),
+            ("ada+é@example.com", "ada+é@example.com"),
+        ] {
+            assert_eq!(without_xtext(given), plain);
+        }
     }
 }

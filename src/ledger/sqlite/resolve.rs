@@ -7,7 +7,9 @@ use super::{Books, Durability, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::domain::message_key;
 use crate::failure::Failure;
-use crate::ledger::{Attempt, Decision, EarlierResolution, InDoubt, Named, PlannedAgain, Resolution, Resolved};
+use crate::ledger::{
+    Attempt, Decision, EarlierReport, EarlierResolution, InDoubt, Named, PlannedAgain, Resolution, Resolved,
+};
 impl Records {
     /// Every message in doubt, oldest first.
     pub fn in_doubt(&self) -> Result<Vec<InDoubt>, Failure> {
@@ -34,12 +36,14 @@ impl Records {
                     last_reply: row.get("last_reply")?,
                     attempts: Vec::new(),
                     resolutions: Vec::new(),
+                    reports: Vec::new(),
                 })
             })?;
             let mut messages = messages.collect::<rusqlite::Result<Vec<_>>>()?;
             for message in &mut messages {
                 message.attempts = attempts(conn, message.id)?;
                 message.resolutions = resolutions(conn, message.id)?;
+                message.reports = reports(conn, message.id)?;
             }
             Ok(messages)
         })
@@ -246,6 +250,20 @@ fn resolutions(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<Earlier
             who: row.get("who")?,
             reason: row.get("reason")?,
             evidence: row.get("evidence")?,
+        })
+    })?
+    .collect()
+}
+
+fn reports(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<EarlierReport>> {
+    let mut rows = conn
+        .prepare_cached("SELECT received_at, class, diagnostic, proves FROM report WHERE message = ?1 ORDER BY id")?;
+    rows.query_map([message], |row| {
+        Ok(EarlierReport {
+            received_at: row.get("received_at")?,
+            class: row.get("class")?,
+            diagnostic: row.get("diagnostic")?,
+            proves: row.get("proves")?,
         })
     })?
     .collect()

@@ -73,6 +73,17 @@ impl Records {
         })
     }
 
+    /// Addresses that are on the list because they were found dead since then, and for nothing that came before.
+    pub fn found_dead_since(&self, since: Instant) -> Result<Vec<Address>, Failure> {
+        let found: Vec<String> = self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT DISTINCT folded_address FROM suppression WHERE origin = 'bounce' AND added_at >= ?1 ORDER BY 1",
+            )?;
+            rows.query_map([instant::text(since)], |row| row.get(0))?.collect()
+        })?;
+        Ok(found.iter().filter_map(|address| Address::parse(address).ok()).collect())
+    }
+
     /// How many addresses there are messages to.
     pub fn count_addresses(&self) -> Result<u64, Failure> {
         self.read(|conn| conn.query_row("SELECT count(DISTINCT folded_address) FROM message", [], |row| row.get(0)))
@@ -134,21 +145,30 @@ impl Suppressions<'_> {
         })
     }
 
-    /// Takes an address off the list, for all kinds of mail; says whether it was on it. What stood there is kept, with `why`.
-    pub fn remove(&mut self, address: &Address, why: &str, now: Instant) -> Result<bool, Failure> {
-        let now = instant::text(now);
+    /// Takes an address off the list, for all kinds of mail, or only what is of one origin; says whether it was on it. What stood
+    /// there is kept, with `why`.
+    pub fn remove(
+        &mut self,
+        address: &Address,
+        only: Option<Origin>,
+        why: &str,
+        now: Instant,
+    ) -> Result<bool, Failure> {
+        let (now, only) = (instant::text(now), only.map(Origin::word));
         let removed = self.0.write(Durability::Full, |tx| {
             let [name, former] = names_of(address);
             tx.execute(
                 "INSERT INTO removed_suppression (folded_address, reason, added_at, origin, list, removed_at, removed_why)
-                 SELECT folded_address, reason, added_at, origin, list, ?3, ?4 FROM suppression WHERE folded_address IN (?1, ?2)",
-                (name, former, &now, why),
+                 SELECT folded_address, reason, added_at, origin, list, ?3, ?4 FROM suppression
+                 WHERE folded_address IN (?1, ?2) AND (?5 IS NULL OR origin = ?5)",
+                (name, former, &now, why, only),
             )?;
-            Ok(tx.execute("DELETE FROM suppression WHERE folded_address IN (?1, ?2)", [name, former])? > 0)
+            let gone = "DELETE FROM suppression WHERE folded_address IN (?1, ?2) AND (?3 IS NULL OR origin = ?3)";
+            Ok(tx.execute(gone, (name, former, only))? > 0)
         })?;
         if removed {
             for name in names_of(address) {
-                self.write_down_removal(name, why, &now)?;
+                self.write_down_removal(name, only, why, &now)?;
             }
         }
         Ok(removed)
@@ -157,8 +177,8 @@ impl Suppressions<'_> {
 
 /// Puts an address on the list within a transaction; says whether that is news.
 ///
-/// A wish is news unless there is one already for as much; anything else, unless anything is. So a wish outlives the bounce
-/// that was there before it.
+/// A wish is news unless there is one already for as much, what a person listed unless a person did, and a bounce unless anything
+/// is there. So what people want outlives the bounce that was there before it.
 pub(super) fn suppress(
     tx: &Connection,
     folded_address: &str,
@@ -171,7 +191,8 @@ pub(super) fn suppress(
         .prepare_cached(
             "INSERT INTO suppression (folded_address, list, reason, added_at, origin) SELECT ?1, ?2, ?3, ?4, ?5
              WHERE NOT EXISTS (SELECT 1 FROM suppression WHERE folded_address = ?1 AND (list = '' OR list = ?2)
-                               AND (NOT ?6 OR origin IN ('one-click', 'mail', 'source', 'complaint')))",
+                               AND CASE WHEN ?6 THEN origin IN ('one-click', 'mail', 'source', 'complaint')
+                                   ELSE ?5 = 'bounce' OR origin <> 'bounce' END)",
         )?
         .execute((folded_address, list, reason, now, origin.word(), origin.is_a_wish()))?;
     Ok(added > 0)
