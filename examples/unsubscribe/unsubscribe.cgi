@@ -14,17 +14,21 @@ say() {
 }
 
 incomplete() {
-    say 404 '<p>This link is not complete. Write to us, and we take you off the list.</p>'
+    say '404 Not Found' '<p>This link is not complete. Write to us, and we take you off the list.</p>'
 }
 
 token=${QUERY_STRING#t=}
 # What link trackers add.
 token=${token%%&*}
-case $token in *[!0-9a-z.]* | *.*.* | .* | *. | '') incomplete ;; 1*.*) ;; *) incomplete ;; esac
-[ ${#token} -ge 56 ] && [ ${#token} -le 68 ] || incomplete
-[ "$REQUEST_METHOD" = POST ] ||
-    say 200 '<form method="post"><p>Do you want no more mail from us?</p><button>Unsubscribe</button></form>'
-# Under another name first: a file that is there is whole.
+# Exactly what mailonce reads: any other file would stay in the spool for ever.
+expr "x$token" : 'x1[0-9a-z][0-9a-f]\{32\}[0-9a-z]\{1,13\}\.[0-9a-f]\{20\}$' > /dev/null || incomplete
+case $REQUEST_METHOD in
+POST) ;;
+GET | HEAD) say '200 OK' '<form method="post"><p>Do you want no more mail from us?</p><button>Unsubscribe</button></form>' ;;
+*) say '405 Method Not Allowed' '<p>This page is for reading and for the button.</p>' ;;
+esac
+# Under another name first: a file that is there is whole, and of two clicks at once one finds it there.
 { date -u +%Y-%m-%dT%H:%M:%SZ > "$spool/.$token" && mv "$spool/.$token" "$spool/$token"; } 2> /dev/null ||
-    say 503 '<p>Please try again in a moment.</p>'
-say 200 '<p>You are unsubscribed.</p>'
+    [ -f "$spool/$token" ] ||
+    say '503 Service Unavailable' '<p>Please try again in a moment.</p>'
+say '200 OK' '<p>You are unsubscribed.</p>'

@@ -33,9 +33,14 @@ if (isset($keys[$part[2]])) {
         page(404, '<p>This link is not complete. Write to us, and we take you off the list.</p>');
     }
 }
-if ($_SERVER['REQUEST_METHOD'] !== 'POST') {
+$method = $_SERVER['REQUEST_METHOD'];
+if ($method === 'GET' || $method === 'HEAD') {
     page(200, '<form method="post"><p>Do you want no more mail from us?</p><button>Unsubscribe</button></form>');
 }
-// Under another name first: a file that is there is whole.
+if ($method !== 'POST') {
+    header('Allow: GET, HEAD, POST');
+    page(405, '<p>This page is for reading and for the button.</p>');
+}
+// Under another name first: a file that is there is whole, and of two clicks at once one finds it there.
 $made = @file_put_contents("$spool/.$token", gmdate('Y-m-d\TH:i:s\Z') . "\n") && @rename("$spool/.$token", "$spool/$token");
-$made ? page(200, '<p>You are unsubscribed.</p>') : page(503, '<p>Please try again in a moment.</p>');
+$made || is_file("$spool/$token") ? page(200, '<p>You are unsubscribed.</p>') : page(503, '<p>Please try again in a moment.</p>');

@@ -28,6 +28,8 @@ use crate::wishes;
 
 /// So many mails are looked at together: one look through the ledger finds the messages of all of them.
 const BATCH: usize = 10_000;
+/// Or so many bytes of mails: what is kept of one is no longer than it was.
+const BATCH_BYTES: usize = 256 * 1024 * 1024;
 /// So many reports share a commit: a run beside waits no longer than for one.
 const OF_A_COMMIT: usize = 500;
 /// So many mails are read in one run.
@@ -87,7 +89,7 @@ pub fn run(context: &Context<'_>, args: &cli::Bounces) -> Result<Exit> {
 fn hear_one(context: &Context<'_>, args: &cli::Bounces, item: Item) -> Result<Exit> {
     let settings = context.settings_without_secrets()?;
     let mut hearing = Hearing::begin(context, &settings, args)?;
-    hearing.hear(vec![item])?;
+    hearing.hear(item)?;
     hearing.end()
 }
 
@@ -106,10 +108,9 @@ fn hear(context: &Context<'_>, args: &cli::Bounces) -> Result<Exit> {
     };
     let mut hearing = Hearing::begin(context, &settings, args)?;
     let bar = progress::bar("reading", None, context.output.json);
-    let mut batch = Vec::new();
     for item in items.take(MOST_MAILS) {
         match item {
-            Ok(item) => batch.push(item),
+            Ok(item) => hearing.hear(item)?,
             // One mail alone.
             Err(failure) => {
                 hearing.trouble += 1;
@@ -117,11 +118,7 @@ fn hear(context: &Context<'_>, args: &cli::Bounces) -> Result<Exit> {
             }
         }
         bar.inc(1);
-        if batch.len() == BATCH {
-            hearing.hear(std::mem::take(&mut batch))?;
-        }
     }
-    hearing.hear(batch)?;
     bar.finish_and_clear();
     hearing.end()
 }
@@ -135,6 +132,9 @@ struct Hearing<'a> {
     is_pipe: bool,
     now: Instant,
     told: Told,
+    /// Read, and not in the ledger yet.
+    unfiled: Vec<Mail>,
+    unfiled_bytes: usize,
     /// Messages of which a complaint or a dead address came back.
     counted: Vec<i64>,
     trouble: u64,
@@ -151,29 +151,34 @@ impl<'a> Hearing<'a> {
             is_pipe: args.pipe.is_some(),
             now: context.clock.now(),
             told: Told::default(),
+            unfiled: Vec::new(),
+            unfiled_bytes: 0,
             counted: Vec::new(),
             trouble: 0,
         })
     }
 
-    /// Takes some mails into the ledger, and marks them as read.
-    fn hear(&mut self, items: Vec<Item>) -> Result<(), Failure> {
-        let mut mails = Vec::new();
-        for mut item in items {
-            self.told.read += 1;
-            let digest = bounces::digest(&item.mail);
-            if self.ledger.knows_report(&digest)? {
-                self.told.known += 1;
-                item.done()?;
-                continue;
-            }
-            let heard = bounces::read(&item.mail, &self.matcher);
-            if self.is_pipe && heard.kind == Kind::Unreadable {
-                keep_unread(&self.settings.folder, &digest, &item.mail)?;
-            }
-            item.mail = Vec::new();
-            mails.push(Mail { item, digest, heard, message: None });
+    /// Reads a mail, and keeps what it says until it is filed with others. The mail itself is not kept: it may be long.
+    fn hear(&mut self, mut item: Item) -> Result<(), Failure> {
+        self.told.read += 1;
+        let digest = bounces::digest(&item.mail);
+        if self.ledger.knows_report(&digest)? {
+            self.told.known += 1;
+            return item.done();
         }
+        let heard = bounces::read(&item.mail, &self.matcher);
+        if self.is_pipe && heard.kind == Kind::Unreadable {
+            keep_unread(&self.settings.folder, &digest, &item.mail)?;
+        }
+        self.unfiled_bytes += std::mem::take(&mut item.mail).len();
+        self.unfiled.push(Mail { item, digest, heard, message: None });
+        if self.unfiled.len() == BATCH || self.unfiled_bytes >= BATCH_BYTES { self.file_all() } else { Ok(()) }
+    }
+
+    /// Takes what was read into the ledger, and marks the mails as read.
+    fn file_all(&mut self) -> Result<(), Failure> {
+        let mut mails = std::mem::take(&mut self.unfiled);
+        self.unfiled_bytes = 0;
         self.find_messages(&mut mails)?;
         let is_hard = |mail: &&Mail| mail.message.is_some() && mail.heard.class == Class::Hard;
         let hard = mails.iter().filter(is_hard).count();
@@ -294,6 +299,7 @@ impl<'a> Hearing<'a> {
     }
 
     fn end(mut self) -> Result<Exit> {
+        self.file_all()?;
         if self.apply {
             self.told.suppressed += self.ledger.reports().apply_held(self.now)?;
         }

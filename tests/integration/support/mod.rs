@@ -6,6 +6,8 @@ pub mod campaigns;
 pub mod certificates;
 pub mod database;
 pub mod old_log;
+pub mod postfix;
+pub mod process;
 pub mod shop;
 pub mod smtp;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -17,6 +19,8 @@ use tempfile::TempDir;
 pub use campaigns::{definition, people};
 pub use database::{Database, DatabaseServer, Engine};
 pub use old_log::PLAIN;
+pub use postfix::Postfix;
+pub use process::{Process, free_port, installed, listening, wait_until};
 pub use shop::{Cart, Kind, Spelling};
 pub use smtp::{Act, Plan, Server, Stage, Tls, header};
 pub use world::{Ran, Running, World};
