@@ -4,6 +4,7 @@ use anyhow::Result;
 use rusqlite::Row;
 
 use super::copied::Copied;
+use super::query::OPT_OUTS_KEY;
 use super::raw::{RawField, is_absent, printable};
 use super::stored::field;
 use super::{server, sqlite, suppressions};
@@ -12,11 +13,6 @@ use crate::domain::column;
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
 use crate::settings::{OptOuts, SourceKind, SourceSettings};
-
-/// What the key of the query is called.
-pub(super) const KEY: &str = "unsubscribe.source";
-/// Its parameters.
-pub(super) const PARAMETERS: [&str; 2] = [":since", ":since_unix"];
 
 /// One who wants no mail: by address, or by the token of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +76,7 @@ pub fn read(
     let at = |wanted: &[&str]| column::place(names.iter().map(String::as_str), wanted);
     let (email, token, changed_at) = (at(column::ADDRESS), at(&["token"]), at(&["changed_at"]));
     if email.is_none() && token.is_none() {
-        let what = format!("the query `{KEY}` on {name} gives no column `email` and none `token`");
+        let what = format!("the query `{OPT_OUTS_KEY}` on {name} gives no column `email` and none `token`");
         return Err(Failure::config(what, "write for example SELECT email, changed_at FROM …").into());
     }
     hand_out(&copied, &name, [email, token, changed_at], zone, each)

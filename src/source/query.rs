@@ -6,7 +6,11 @@ use crate::failure::Failure;
 pub(super) const OF_CARTS: [&str; 4] = [":idle_before", ":not_before", ":idle_before_unix", ":not_before_unix"];
 pub(super) const OF_CART: [&str; 1] = [":cart_id"];
 pub(super) const OF_ORDERS: [&str; 2] = [":since", ":since_unix"];
+pub(super) const OF_OPT_OUTS: [&str; 2] = OF_ORDERS;
 pub(super) const OF_ORDERED: [&str; 5] = [":cart_id", ":user_id", ":email", ":since", ":since_unix"];
+
+/// What the key of the query for the shop's own opt-outs is called.
+pub(super) const OPT_OUTS_KEY: &str = "unsubscribe.source";
 
 /// Before and after every time that a shop keeps, in Unix seconds: the years 0 and 9999.
 pub(super) const EARLIEST_UNIX: i64 = -62_167_219_200;

@@ -55,12 +55,16 @@ fn the_example_configuration_and_shop_work() {
 
 #[test]
 fn each_line_of_the_crontab_runs_from_crons_environment() {
-    let world = World::new().without_now().set("detect.max_age", "87600h").cart(Cart::of("c1")).init();
+    let world = World::new().without_now().set("detect.max_age", "87600h").set("bounces.maildir", "Maildir");
+    let world = world.cart(Cart::of("c1")).init();
+    for folder in ["new", "cur", "tmp"] {
+        std::fs::create_dir_all(world.path("Maildir").join(folder)).unwrap();
+    }
     std::fs::write(world.path("mail.log"), "Mar  1 06:25:00 mx postfix/smtpd[1]: connect from localhost[127.0.0.1]\n")
         .unwrap();
     let mut environment = Vec::new();
     let mut commands = 0;
-    // The line that is to be turned on where there is a local mail server is tried too.
+    // The lines that are to be turned on where there is a local mail server, or a mailbox for what comes back, are tried too.
     let turned_on = |line: &'static str| line.strip_prefix("# ").filter(|line| line.starts_with("*/")).unwrap_or(line);
     for line in CRONTAB.lines().map(turned_on).filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         if let Some((name, value)) =
@@ -94,7 +98,7 @@ fn each_line_of_the_crontab_runs_from_crons_environment() {
         assert_eq!(ended.stdout.is_empty(), command[1] != "status", "{line}");
         commands += 1;
     }
-    assert_eq!(commands, 4);
+    assert_eq!(commands, 5);
     let names: Vec<&str> = environment.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["MAILTO", "PATH", "MAILONCE_CONFIG"]);
     world.has([("sent", 1)]);

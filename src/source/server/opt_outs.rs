@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use super::super::as_the_earliest_text;
 use super::super::copied::Copied;
-use super::super::opt_outs::{KEY, PARAMETERS};
+use super::super::query::{OF_OPT_OUTS, OPT_OUTS_KEY as KEY};
 use super::{Link, Question, queries};
 use crate::domain::instant::Instant;
 use crate::settings::ServerSettings;
@@ -21,7 +21,7 @@ pub fn copied(
     zone: Tz,
 ) -> Result<(String, Vec<String>, Copied)> {
     let mut link = Link::to(settings);
-    let (query, found) = queries::checked(&mut link, KEY, text, &PARAMETERS)?;
+    let (query, found) = queries::checked(&mut link, KEY, text, &OF_OPT_OUTS)?;
     let names = found.iter().map(|column| column.name.clone()).collect();
     let values = [(":since", as_the_earliest_text(since, zone)), (":since_unix", since.timestamp().to_string())];
     let copied = link.copy(&Question { query: &query, columns: &found, values: &values });

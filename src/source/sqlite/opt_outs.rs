@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use super::super::as_the_earliest_text;
 use super::super::copied::Copied;
 use super::super::file::{file_name, require_file};
-use super::super::opt_outs::{KEY, PARAMETERS};
+use super::super::query::{OF_OPT_OUTS, OPT_OUTS_KEY as KEY};
 use super::queries::{bound, checked, copied as copied_rows, prepare, query_failed};
 use super::{Stored, connect};
 use crate::domain::instant::Instant;
@@ -21,7 +21,7 @@ pub fn copied(path: &Path, text: &str, since: Instant, zone: Tz) -> Result<(Stri
     require_file(path)?;
     let name = file_name(path);
     let shop = connect(path, &name)?;
-    let text = checked(&shop, &name, KEY, text, &PARAMETERS)?;
+    let text = checked(&shop, &name, KEY, text, &OF_OPT_OUTS)?;
     let mut statement = prepare(&shop, &name, KEY, &format!("SELECT * FROM (\n{text}\n)"))?;
     let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let values = [
