@@ -251,10 +251,12 @@ fn read_regular(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(err) if err.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
         file => file?,
     };
-    if !file.metadata()?.is_file() {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
         return Ok(None);
     }
-    let mut mail = Vec::new();
+    // With the byte more that the end is found by.
+    let mut mail = Vec::with_capacity(meta.len().min(MOST_OF_A_MAIL as u64) as usize + 1);
     file.take(MOST_OF_A_MAIL as u64).read_to_end(&mut mail)?;
     Ok(Some(mail))
 }

@@ -190,7 +190,10 @@ impl Reports<'_> {
     pub fn file(&mut self, reports: &[Report], dead: DeadAddresses, now: Instant) -> Result<Vec<Filed>, Failure> {
         let at = instant::text(now);
         self.0.journaled(|ledger| {
-            ledger.write(Durability::Full, |tx| reports.iter().map(|report| file_one(tx, report, dead, &at)).collect())
+            ledger.write(Durability::Full, |tx| {
+                let mut unmatched = Unmatched::default();
+                reports.iter().map(|report| file_one(tx, report, dead, &mut unmatched, &at)).collect()
+            })
         })
     }
 
@@ -328,7 +331,29 @@ fn sent_message(tx: &Connection, message: i64) -> rusqlite::Result<Option<Sent>>
     .optional()
 }
 
-fn file_one(tx: &Connection, report: &Report, dead: DeadAddresses, now: &str) -> rusqlite::Result<Filed> {
+/// How many reports match no message, counted once a commit: no index has them, and a mailbox gets any amount of them.
+#[derive(Default)]
+struct Unmatched(Option<u32>);
+
+impl Unmatched {
+    /// Up to [`MOST_UNMATCHED`].
+    fn number(&mut self, tx: &Connection) -> rusqlite::Result<u32> {
+        if let Some(number) = self.0 {
+            return Ok(number);
+        }
+        let count = format!("SELECT count(*) FROM (SELECT 1 FROM report WHERE message IS NULL LIMIT {MOST_UNMATCHED})");
+        let number = tx.prepare_cached(&count)?.query_row([], |row| row.get(0))?;
+        Ok(*self.0.insert(number))
+    }
+}
+
+fn file_one(
+    tx: &Connection,
+    report: &Report,
+    dead: DeadAddresses,
+    unmatched: &mut Unmatched,
+    now: &str,
+) -> rusqlite::Result<Filed> {
     if tx.prepare_cached("SELECT 1 FROM report WHERE digest = ?1")?.exists([&report.digest])? {
         return Ok(Filed::Known);
     }
@@ -336,19 +361,22 @@ fn file_one(tx: &Connection, report: &Report, dead: DeadAddresses, now: &str) ->
         Some(message) => sent_message(tx, message)?,
         None => None,
     };
-    let (which, most) = match &sent {
-        Some(sent) => (format!("message = {}", sent.id), MOST_OF_A_MESSAGE),
-        None => ("message IS NULL".to_owned(), MOST_UNMATCHED),
+    let is_full = match &sent {
+        Some(sent) => {
+            // The limit as a number: SQLite compiles a statement anew for each value that is bound to one.
+            let count =
+                format!("SELECT count(*) FROM (SELECT 1 FROM report WHERE message = ?1 LIMIT {MOST_OF_A_MESSAGE})");
+            let known: u32 = tx.prepare_cached(&count)?.query_row([sent.id], |row| row.get(0))?;
+            known >= MOST_OF_A_MESSAGE
+        }
+        None => unmatched.number(tx)? >= MOST_UNMATCHED,
     };
-    let known: u32 = tx
-        .prepare_cached(&format!("SELECT count(*) FROM (SELECT 1 FROM report WHERE {which} LIMIT {most})"))?
-        .query_row([], |row| row.get(0))?;
     let class = match (&sent, report.class) {
         (Some(sent), Class::Hard | Class::Soft | Class::Other) if is_elsewhere(sent, &report.about) => Class::Elsewhere,
         (_, class) => class,
     };
-    // A wish is heard however many reports there are.
-    if known >= most && class != Class::Complaint {
+    // A wish is heard however many reports there are, if it is known whose it is.
+    if is_full && (class != Class::Complaint || sent.is_none()) {
         return Ok(Filed::Known);
     }
     tx.prepare_cached(
@@ -367,7 +395,10 @@ fn file_one(tx: &Connection, report: &Report, dead: DeadAddresses, now: &str) ->
         &report.reporter,
         report.proves && sent.is_some(),
     ))?;
-    let Some(sent) = sent else { return Ok(Filed::Unmatched) };
+    let Some(sent) = sent else {
+        unmatched.0 = unmatched.0.map(|number| number + 1);
+        return Ok(Filed::Unmatched);
+    };
     let said = report.diagnostic.as_deref().or(report.status.as_deref()).unwrap_or("no reason given");
     let said: String = said.chars().take(120).collect();
     let suppressed = match class {
@@ -424,13 +455,13 @@ fn suppress_dead(tx: &Connection, sent: &Sent, reason: &str, now: &str) -> rusql
 /// last of them none that did not come back.
 fn row_of_bounces(tx: &Connection, sent: &Sent) -> rusqlite::Result<bool> {
     let armed: Vec<String> = tx
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT m.armed_at FROM message AS m WHERE m.id IN (
                  SELECT message FROM report WHERE folded_address = ?1 AND class IN ('soft', 'other', 'hard'))
                  AND m.armed_at > coalesce((SELECT max(removed_at) FROM removed_suppression WHERE folded_address = ?1), '')
-             ORDER BY m.armed_at DESC LIMIT ?2",
-        )?
-        .query_map((&sent.folded_address, SOFT_IN_A_ROW as i64), |row| row.get(0))?
+             ORDER BY m.armed_at DESC LIMIT {SOFT_IN_A_ROW}"
+        ))?
+        .query_map([&sent.folded_address], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let (Some(last), Some(first), true) = (armed.first(), armed.last(), armed.len() == SOFT_IN_A_ROW) else {
         return Ok(false);
