@@ -462,7 +462,7 @@ pub struct Bounces {
     /// One mail from stdin, as a mail server's pipe hands it over
     #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["maildir", "mbox", "again"])]
     pub pipe: Option<String>,
-    /// The Maildir to read, instead of [bounces] maildir; a mail that is done with moves from new/ to cur/
+    /// The Maildir to read, instead of the configuration's; a mail that is done with moves from new/ to cur/
     #[arg(long, value_name = "DIR", conflicts_with = "mbox")]
     pub maildir: Option<PathBuf>,
     /// An mbox to read; it is not changed
