@@ -411,3 +411,18 @@ fn nobodys_wish_is_lost_with_an_old_copy_of_the_ledger() {
     world.set_now("2026-03-01T12:02:00Z");
     world.ok(["detect"]);
 }
+
+/// As after an old copy of the ledger was put back, in which the row is another message's.
+#[test]
+fn the_message_decides_and_not_the_row() {
+    let world =
+        world().carts([Cart::of("c1").email("ada@example.com"), Cart::of("c2").email("bob@example.com")]).init();
+    world.ok(["detect"]);
+    let keys = std::fs::read_to_string(world.path("unsubscribe.keys")).unwrap();
+    let message =
+        world.rows("SELECT substr(message_id, 2, 32) AS token FROM message WHERE recipient = 'ada@example.com'");
+    let row = world.number("SELECT id FROM message WHERE recipient = 'bob@example.com'");
+    let token = signed(&keys, message[0]["token"].as_deref().unwrap(), row);
+    world.ok(["unsubscribe", &token]);
+    assert_eq!(suppressed(&world), [all_mail("ada@example.com")]);
+}
