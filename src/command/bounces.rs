@@ -69,6 +69,16 @@ struct Mail {
     message: Option<i64>,
 }
 
+impl Mail {
+    /// What it means, unless it is a wish: what is no report a person must read.
+    fn class(&self) -> Class {
+        match self.heard.kind {
+            Kind::Request | Kind::Unreadable => Class::Unread,
+            _ => self.heard.class,
+        }
+    }
+}
+
 pub fn run(context: &Context<'_>, args: &cli::Bounces) -> Result<Exit> {
     if args.pipe.is_none() {
         return hear(context, args);
@@ -218,16 +228,16 @@ impl<'a> Hearing<'a> {
     fn file(&mut self, mails: Vec<Mail>, dead: DeadAddresses) -> Result<(), Failure> {
         let (mut reports, mut of) = (Vec::new(), Vec::new());
         for mail in &mails {
-            if mail.heard.kind == Kind::Request && self.wish(&mail.heard)? {
-                *self.told.by_class.entry(Class::Unsubscribe.word()).or_default() += 1;
-                continue;
-            }
-            reports.push(report(mail));
-            of.push(mail);
+            // Recorded as well: read again, it is no new wish of someone who was taken back since.
+            let is_wish = mail.heard.kind == Kind::Request && self.wish(&mail.heard)?;
+            let class = if is_wish { Class::Unsubscribe } else { mail.class() };
+            reports.push(Report { class, ..report(mail) });
+            of.push((mail, is_wish));
         }
         let filed = self.ledger.reports().file(&reports, dead, self.now)?;
-        for (mail, filed) in of.into_iter().zip(filed) {
+        for ((mail, is_wish), filed) in of.into_iter().zip(filed) {
             match filed {
+                _ if is_wish => *self.told.by_class.entry(Class::Unsubscribe.word()).or_default() += 1,
                 Filed::Known => self.told.known += 1,
                 Filed::Unmatched if matches!(mail.heard.kind, Kind::Request | Kind::Unreadable) => {
                     self.told.unread += 1;
@@ -407,7 +417,7 @@ fn report(mail: &Mail) -> Report {
     Report {
         digest: mail.digest,
         message: mail.message.filter(|_| !asks),
-        class: if asks { Class::Unread } else { *class },
+        class: mail.class(),
         about: recipients.iter().filter_map(|one| one.original.clone().or_else(|| one.final_.clone())).collect(),
         action: recipient.and_then(|one| one.action.clone()),
         status: recipient.and_then(|one| one.status.clone()),

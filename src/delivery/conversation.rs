@@ -8,8 +8,7 @@ use super::orders::{Answer, Event, Order, Then};
 use crate::domain::fate::{Extent, Fate, Unusable};
 use crate::mail::session::{Next, Outgoing, Session};
 
-/// How the reply of a message that could not be made begins, in the place of a server's.
-/// What the reply begins with of a message that was refused because it could not be written.
+/// What the reply begins with, in the place of a server's, of a message that was refused because it could not be written.
 pub const CANNOT_BE_RENDERED: &str = "cannot be rendered";
 
 /// What is said on one connection.

@@ -417,6 +417,10 @@ fn who_asks_by_mail_is_taken_off_by_token_or_if_our_own_server_says_that_it_was_
     world.ok(["bounces"]);
     assert_eq!(suppressed(&world).len(), 2);
     world.exits(2, ["suppress", "remove", "ada@example.com"]).says("(mail)");
+    // Taken back with a reason, who wrote before that stays so, also when the mailbox is read again.
+    world.ok(["suppress", "remove", "ada@example.com", &to, "--reason", "asked for it again"]);
+    world.ok(["bounces", "--again"]);
+    assert_eq!(suppressed(&world), Vec::<String>::new());
 }
 
 #[test]

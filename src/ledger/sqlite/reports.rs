@@ -138,7 +138,7 @@ impl Records {
     pub fn unmatched_reports(&self, limit: u32) -> Result<Vec<UnmatchedReport>, Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare(
-                "SELECT received_at, class, diagnostic, reporter FROM report WHERE message IS NULL ORDER BY id DESC LIMIT ?1",
+                "SELECT received_at, class, diagnostic, reporter FROM report WHERE message IS NULL AND class <> 'unsubscribe' ORDER BY id DESC LIMIT ?1",
             )?;
             rows.query_map([limit], |row| {
                 Ok(UnmatchedReport {

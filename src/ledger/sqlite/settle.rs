@@ -96,7 +96,6 @@ impl Books<'_> {
     }
 }
 
-/// Records one outcome within a transaction, at an instant given also as its text.
 /// The condition on messages, with `?2` for the campaign.
 fn which_waits(what: WaitingFor<'_>) -> (&'static str, Option<&str>) {
     match what {
@@ -133,6 +132,7 @@ impl Records {
     }
 }
 
+/// Records one outcome within a transaction, at an instant given also as its text.
 fn settle_one(
     tx: &Connection,
     epoch: Epoch,
