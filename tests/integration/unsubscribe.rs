@@ -228,8 +228,10 @@ fn a_click_takes_effect_on_a_run_under_way() {
     let (row, message) = (row["id"].clone().unwrap().parse().unwrap(), row["message"].clone().unwrap());
     let token = signed(&keys, &message, row);
     click(&world, &token);
+    let began = std::time::Instant::now();
     while world.path("spool").join(&token).exists() {
-        std::thread::yield_now();
+        assert!(began.elapsed().as_secs() < 60, "the run under way does not hear of it");
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
     server.release();
     world.check(first.wait(), 0);
