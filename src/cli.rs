@@ -93,6 +93,15 @@ pub enum Command {
     /// Keep the list of addresses that are never written to
     #[command(subcommand, after_help = examples::SUPPRESS)]
     Suppress(Suppress),
+    /// Take all that tells who a person is out of the ledger, and never write to them again
+    ///
+    /// Every row that names the address names a keyed hash instead: that a message was sent stays known, and the opt-out. It
+    /// cannot be undone; `suppress remove` lets a person be written to again about what comes after.
+    #[command(after_help = examples::FORGET)]
+    Forget(Forget),
+    /// Delete what was settled long ago; the counts of it stay
+    #[command(after_help = examples::PRUNE)]
+    Prune(Prune),
     /// Take those off the list of recipients whose unsubscribe links carry these tokens
     ///
     /// For a shop's own page behind the link. It can be repeated. Without a web server's help: `[unsubscribe] spool` is a folder
@@ -455,6 +464,23 @@ pub enum Suppress {
     /// List the addresses
     #[command(after_help = examples::SUPPRESS_LIST)]
     List,
+}
+
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// One or more addresses
+    #[arg(required = true, value_parser = Address::parse)]
+    pub addresses: Vec<Address>,
+}
+
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Delete what was settled longer ago than this; 90 days at least, and no less than any window or cap
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    pub older_than: Duration,
+    /// Only say how much that would be
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

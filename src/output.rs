@@ -197,7 +197,7 @@ pub fn inert(field: &str) -> Cow<'_, str> {
 }
 
 /// What is counted: one of it, and several. [`count`] knows no other, so that none is spelt by chance.
-const NOUNS: [(&str, &str); 40] = [
+const NOUNS: [(&str, &str); 42] = [
     ("address", "addresses"),
     ("bad definition", "bad definitions"),
     ("bad row", "bad rows"),
@@ -212,6 +212,7 @@ const NOUNS: [(&str, &str); 40] = [
     ("complaint", "complaints"),
     ("connection", "connections"),
     ("coupon code", "coupon codes"),
+    ("day", "days"),
     ("dead address", "dead addresses"),
     ("duplicate", "duplicates"),
     ("event", "events"),
@@ -229,6 +230,7 @@ const NOUNS: [(&str, &str); 40] = [
     ("refused message", "refused messages"),
     ("removed duplicate", "removed duplicates"),
     ("repeated address", "repeated addresses"),
+    ("report", "reports"),
     ("row", "rows"),
     ("run", "runs"),
     ("second", "seconds"),

@@ -128,6 +128,15 @@ Examples:
   mailonce suppress add ada@example.com
   mailonce suppress list";
 
+pub const FORGET: &str = "\
+Examples:
+  mailonce forget ada@example.com";
+
+pub const PRUNE: &str = "\
+Examples:
+  mailonce prune --older-than 2y --dry-run
+  mailonce prune --older-than 2y";
+
 pub const SUPPRESS_ADD: &str = "\
 Examples:
   mailonce suppress add ada@example.com bob@example.com \\

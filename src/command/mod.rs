@@ -9,11 +9,13 @@ mod coupons;
 mod demo;
 mod detect;
 mod doctor;
+mod forget;
 mod holds;
 mod import;
 mod init;
 mod log;
 mod preview;
+mod prune;
 mod rates;
 mod recovered;
 mod resolve;
@@ -134,6 +136,8 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Recovered(args) => recovered::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
+        Command::Forget(args) => forget::run(&context, args),
+        Command::Prune(args) => prune::run(&context, args),
         Command::Unsubscribe(args) => unsubscribe::run(&context, args),
         Command::Bounces(args) => bounces::run(&context, args),
         Command::Rates(args) => rates::run(&context, args),

@@ -28,6 +28,7 @@
 mod books;
 mod campaigns;
 mod coupons;
+mod erasures;
 mod plans;
 mod records;
 mod recoveries;
@@ -45,6 +46,7 @@ pub use campaigns::{
     RecipientFate, Resumed, Retemplated,
 };
 pub use coupons::{CodeFor, ImportedCodes, PoolState};
+pub use erasures::{Forgotten, Pruned};
 pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
@@ -56,8 +58,8 @@ pub use reports::{
 };
 pub use runs::{Access, Epoch, Kind, Recovered};
 pub use sqlite::{
-    Adopted, Adoption, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, NOT_IDLE_YET, OldLog, Place, Records, Restored,
-    Rules, Survey, Take, no_zone, span,
+    Adopted, Adoption, Counted, EVENT_KINDS, ImportedRows, Ledger, MOST_KEPT, Memory, NOT_IDLE_YET, OldLog, Place,
+    Records, Restored, Rules, Survey, Take, no_zone, span,
 };
 pub use suppressions::{ListedOptOut, Suppression, Wish};
 

@@ -305,6 +305,10 @@ fn of_messages() -> Vec<Case> {
              DROP TRIGGER message_is_itself;
              UPDATE message SET folded_address = 'c5@example.com' WHERE recipient = 'r1'",
         ),
+        case("taken_over_already", Name, ARM_C5).after(
+            "INSERT INTO report (digest, received_at, message, class, proves)
+             SELECT x'01', '2026-03-01T12:05:00Z', id, 'hard', 1 FROM message WHERE recipient = 'c5@example.com'",
+        ),
         case("window_on_arming", Name, ARM_C5)
             .after(old_row(&[("identity", "(SELECT identity FROM message WHERE cart_id = 'c5')")])),
     ]
@@ -466,6 +470,45 @@ fn of_campaigns() -> Vec<Case> {
     ]
 }
 
+/// Changes that a trigger counts, each with what keeps a guard from forbidding it.
+fn counted() -> Vec<(&'static str, String)> {
+    let pruning = "UPDATE ledger SET pruned_to = '2030-01-01T00:00:00Z'";
+    vec![
+        ("tally_message", cart_message(&[])),
+        ("tally_move", skip_c5("expired")),
+        ("tally_attempt", attempt(&[])),
+        ("tally_report", "INSERT INTO report (digest, received_at, class) VALUES (x'01', 'x', 'soft')".into()),
+        ("tally_suppression", "INSERT INTO suppression VALUES ('y@example.com', 'x', 'x', 'by hand', '')".into()),
+        ("tally_suppression_removed", "DELETE FROM suppression".into()),
+        ("tally_recovery", recovery(&[("value", "'1.50'"), ("currency", "'EUR'")])),
+        ("tally_pruned_message", format!("{pruning}; DELETE FROM message WHERE state = 'sent'")),
+        ("tally_pruned_attempt", format!("{pruning}; DELETE FROM attempt WHERE outcome = 'sent'")),
+        ("tally_pruned_report", format!("{pruning}; DELETE FROM report")),
+    ]
+}
+
+/// Triggers that forbid nothing.
+#[test]
+fn what_happens_is_counted_by_the_trigger_that_is_there_for_it() {
+    const COUNTS: &str =
+        "SELECT group_concat(occurrence || state || reason || messages || ' ' || pruned) FROM message_tally
+        UNION ALL SELECT group_concat(counted || part || number || ' ' || pruned) FROM tally";
+    let world = world();
+    let ledger = world.ledger();
+    let counts = |copy: &Connection| -> Vec<String> {
+        copy.prepare(COUNTS).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    for (trigger, change) in counted() {
+        let (with, without) = (copy(&ledger), copy(&ledger));
+        let before = counts(&with);
+        with.execute_batch(&change).unwrap_or_else(|err| panic!("{trigger}: {err} in {change}"));
+        assert_ne!(counts(&with), before, "{trigger}");
+        take_away(&without, trigger);
+        without.execute_batch(&change).unwrap_or_else(|err| panic!("{trigger}: {err} in {change}"));
+        assert_eq!(counts(&without), before, "without {trigger}");
+    }
+}
+
 /// A copy in memory, opened as any other program would: without the foreign keys that mailonce's connections keep.
 fn copy(ledger: &Connection) -> Connection {
     let mut copy = Connection::open_in_memory().unwrap();
@@ -597,6 +640,8 @@ fn no_guard_of_the_schema_goes_untried_and_none_is_without_a_name() {
     }
     let mut tried: Vec<&str> =
         cases().iter().map(|case| case.guard).chain(["coupon_is_free_again", "planned_again_runs_again"]).collect();
+    let counted = counted();
+    tried.extend(counted.iter().map(|(trigger, _)| *trigger));
     tried.sort_unstable();
     assert_eq!(tried, named.into_iter().collect::<Vec<_>>(), "the cases, and what the schema names");
 }

@@ -17,6 +17,7 @@ mod detect;
 mod dkim;
 mod docs;
 mod doctor;
+mod erasures;
 mod exactly_once;
 mod examples;
 mod expiry;

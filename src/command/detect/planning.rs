@@ -11,7 +11,8 @@ use crate::domain::flow::{Flow, Next};
 use crate::domain::instant::{self, Instant};
 use crate::domain::span;
 use crate::domain::standing::Standing;
-use crate::ledger::{Candidate, Judged, Ledger, MOST_KEPT, NOT_IDLE_YET, Notice, PlanRules, Records};
+use crate::failure::Failure;
+use crate::ledger::{Candidate, Judged, Ledger, MOST_KEPT, Memory, NOT_IDLE_YET, Notice, PlanRules, Records};
 use crate::output::Output;
 use crate::settings::Settings;
 use crate::source::{self, Row, Source, Touched};
@@ -71,6 +72,7 @@ impl Look<'_> {
         };
         let touched = Touched { not_before, idle_before, fresh_until };
         let mut found = Found::default();
+        let forgets = ledger.forgets_someone()?;
         ledger.begin_candidates()?;
         let read = source.read_carts(&touched, &mut |row| {
             match row {
@@ -92,7 +94,11 @@ impl Look<'_> {
                     if let Some(odd) = &cart.odd_timezone {
                         found.first_odd_timezone.get_or_insert_with(|| odd_timezone(&cart.cart_id, odd));
                     }
-                    let (reach, itself) = (self.out_of_reach(&cart, since), self.left_out_at_once(&cart));
+                    let by_itself = match self.left_out_at_once(&cart) {
+                        None if forgets => forgotten(ledger, &cart)?,
+                        found => found,
+                    };
+                    let (reach, itself) = (self.out_of_reach(&cart, since), by_itself);
                     // Another cart of that shopper waits for one that is not idle yet, unless that gets no mail anyway.
                     let is_waited_for = itself.is_none() && matches!(reach, Some((NOT_IDLE_YET, _)));
                     match reach.or(itself) {
@@ -407,6 +413,15 @@ fn named_step(flow: &Flow, rules: &PlanRules) -> String {
         Next::Due { step, .. } => format!(" {}", rules.steps[*step].name),
         _ => String::new(),
     }
+}
+
+/// Whether its owner is forgotten, or was when the cart was touched.
+fn forgotten(ledger: &Records, cart: &Cart) -> Result<Option<Verdict>, Failure> {
+    Ok(match ledger.memory_of(&cart.email)? {
+        Memory::Known => None,
+        Memory::Since(at) if cart.updated_at > at => None,
+        Memory::Forgotten | Memory::Since(_) => Some(("suppressed", "forgotten".into())),
+    })
 }
 
 /// The same by the names under which an older version knew the shopper.

@@ -4,9 +4,11 @@ use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::caps::{cap_frees_at, gap_ends_at};
+use super::notices::{Event, record_event};
 use super::suppressions::IS_SUPPRESSED;
 use super::{Books, Durability, Reading, Records};
 use crate::domain::instant::{self, Instant};
+use crate::domain::message_key;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{Armed, At, Denied, Epoch};
 
@@ -97,6 +99,10 @@ fn arm_one(tx: &Connection, epoch: Epoch, id: i64, (now, at): (Instant, &str)) -
                     let at = cap_frees_at(&Reading(tx), &address_of(tx, id)?, now)?;
                     ("a cap is reached", at.unwrap_or(now + LOOK_AGAIN_AFTER))
                 }
+                Some("taken_over_already") => {
+                    record_taken_over(tx, id, at)?;
+                    ("a report shows that a mail server took it over", now + LOOK_AGAIN_AFTER)
+                }
                 _ => return Ok(Armed::Denied(Denied::Forbidden(words))),
             };
             tx.prepare_cached("UPDATE message SET not_before = ?2, last_reply = ?3 WHERE id = ?1")?.execute((
@@ -108,6 +114,18 @@ fn arm_one(tx: &Connection, epoch: Epoch, id: i64, (now, at): (Instant, &str)) -
         }
         Err(err) => Err(err),
     }
+}
+
+/// Nobody would hear of it else: the message is as good as sent, and not counted so.
+fn record_taken_over(tx: &Connection, id: i64, at: &str) -> rusqlite::Result<()> {
+    let message_id: String =
+        tx.prepare_cached("SELECT message_id FROM message WHERE id = ?1")?.query_row([id], |row| row.get(0))?;
+    let line = format!(
+        "message {message_id} is not tried again: a report shows that a mail server took it over, although it said no. \
+         `mailonce explain {message_id}` shows it"
+    );
+    let key = format!("taken over:{}", message_key::short_id(&message_id));
+    record_event(tx, &Event { kind: "taken over", key, line, at })
 }
 
 fn address_of(tx: &Connection, id: i64) -> rusqlite::Result<String> {

@@ -3,7 +3,7 @@
 use super::coupons::give_each;
 use super::missed::{record_missed, record_short_audience, settle_missed};
 use super::transaction::Undone;
-use super::{Durability, Plans, Records};
+use super::{Durability, Memory, Plans, Records};
 use crate::domain::address::Address;
 use crate::domain::coupon::Pool;
 use crate::domain::instant::{self, Instant};
@@ -40,13 +40,23 @@ impl Records {
         row_values: &str,
         place: impl FnOnce(&str) -> Instant,
     ) -> Result<bool, Failure> {
-        let key = message_key::campaign(opening.campaign_id, opening.planned_at, address.folded());
+        // Whoever is forgotten stays so, and is left out where the others are sent.
+        let hidden = match self.forgets_someone()? && self.memory_of(address)? == Memory::Forgotten {
+            true => Some(self.pseudonym_of(address.folded())),
+            false => None,
+        };
+        let (folded, recipient) = match &hidden {
+            Some(hidden) => (hidden.as_str(), hidden.clone()),
+            None => (address.folded(), address.envelope()),
+        };
+        let row_values = if hidden.is_some() { "{}" } else { row_values };
+        let key = message_key::campaign(opening.campaign_id, opening.planned_at, folded);
         let message_id = message_key::message_id(&message_key::token(&self.id, &key), opening.sender_domain);
         let not_before = instant::text(place(&key));
-        let is_held_out = opening.holdout.is_some_and(|holdout| holdout.holds(address.folded()));
+        let is_held_out = hidden.is_none() && opening.holdout.is_some_and(|holdout| holdout.holds(folded));
         self.scratch(|conn| {
             conn.prepare_cached("INSERT INTO temp.audience VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING")?
-                .execute((address.folded(), address.envelope(), &key, message_id, not_before, row_values, is_held_out))
+                .execute((folded, recipient, &key, message_id, not_before, row_values, is_held_out))
                 .map(|rows| rows == 1)
         })
     }

@@ -109,7 +109,27 @@ pub(super) const RULES: &[(&str, &str)] = &[
         "SELECT 'the opening ' || o.campaign_id || ' ' || o.planned_at || ' counts recipients: ' || o.recipients
              || ', but has messages: ' || count(m.id)
          FROM campaign_occurrence AS o LEFT JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id
-         WHERE o.state = 'opened' GROUP BY o.id HAVING count(m.id) <> o.recipients",
+         WHERE o.state = 'opened' GROUP BY o.id
+         HAVING count(m.id) + (SELECT coalesce(sum(pruned), 0) FROM message_tally AS t WHERE t.occurrence = o.id) <> o.recipients",
+    ),
+    (
+        "tally",
+        "SELECT coalesce(t.messages, 0) || ' messages are counted as ' || coalesce(t.state, c.state) || ' ' || coalesce(t.reason, c.reason)
+             || ', ' || coalesce(t.pruned, 0) || ' of them pruned, but there are ' || coalesce(c.messages, 0)
+             || iif(coalesce(t.occurrence, c.occurrence) = 0, '', ' in the opening ' || coalesce(t.occurrence, c.occurrence))
+         FROM message_tally AS t FULL JOIN (
+             SELECT coalesce(occurrence, 0) AS occurrence, state, coalesce(reason, '') AS reason, count(*) AS messages FROM message
+             GROUP BY 1, 2, 3) AS c ON c.occurrence = t.occurrence AND c.state = t.state AND c.reason = t.reason
+         WHERE coalesce(t.messages, 0) - coalesce(t.pruned, 0) <> coalesce(c.messages, 0)
+         UNION ALL
+         SELECT coalesce(t.number, 0) || ' rows are counted as ' || coalesce(t.counted, c.counted) || ' ' || coalesce(t.part, c.part)
+             || ', ' || coalesce(t.pruned, 0) || ' of them pruned, but there are ' || coalesce(c.number, 0)
+         FROM (SELECT * FROM tally WHERE counted IN ('attempt', 'report', 'suppressed address')) AS t FULL JOIN (
+             SELECT 'attempt' AS counted, outcome AS part, count(*) AS number FROM attempt GROUP BY outcome
+             UNION ALL SELECT 'report', class, count(*) FROM report GROUP BY class
+             UNION ALL SELECT 'suppressed address', '', count(DISTINCT folded_address) FROM suppression) AS c
+             ON c.counted = t.counted AND c.part = t.part
+         WHERE coalesce(t.number, 0) - coalesce(t.pruned, 0) <> coalesce(c.number, 0)",
     ),
     (
         "total_runs",

@@ -1,13 +1,15 @@
 //! What is added to the suppression list and taken off it, written down beside the ledger too: when an old copy of the ledger
 //! is put back, nobody's wish is lost with what the copy does not know.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use fs2::FileExt;
 use serde::{Deserialize, Serialize};
 
+use super::open::folder_of;
 use super::{Durability, Ledger, Suppressions};
 use crate::failure::Failure;
 
@@ -21,6 +23,9 @@ struct Line {
     /// Why it was taken off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removed: Option<String>,
+    /// Whoever had this address is forgotten, and it is a pseudonym.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    forgotten: bool,
     /// Only what was of this origin was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     only: Option<String>,
@@ -64,6 +69,7 @@ impl Ledger {
                         address: row.get("folded_address")?,
                         added: Some(added),
                         removed: None,
+                        forgotten: false,
                         only: None,
                     })
                 })?
@@ -82,7 +88,14 @@ impl Ledger {
                 serde_json::to_writer(&mut text, line)?;
                 text.push(b'\n');
             }
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            // Written anew meanwhile, it is another file.
+            let mut file = loop {
+                let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+                file.lock_exclusive()?;
+                if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|mine| mine.ino() == now.ino())) {
+                    break file;
+                }
+            };
             file.write_all(&text)?;
             file.sync_all()
         };
@@ -110,8 +123,54 @@ impl Suppressions<'_> {
             address: address.to_owned(),
             added: None,
             removed: Some(why.to_owned()),
+            forgotten: false,
             only: only.map(str::to_owned),
         }])
+    }
+
+    /// Has what is written down name a pseudonym in the place of an address, and say that its owner is forgotten.
+    pub(super) fn forget_in_journal(&mut self, names: [&str; 2], pseudonym: &str, at: &str) -> Result<(), Failure> {
+        self.0.write_down(&[Line {
+            at: at.to_owned(),
+            address: pseudonym.to_owned(),
+            added: None,
+            removed: None,
+            forgotten: true,
+            only: None,
+        }])?;
+        let path = path_of(self.0.path());
+        let failed = |err: std::io::Error| {
+            Failure::ledger(
+                format!("could not write {} anew: {err}", path.display()),
+                "make room, or let this user write there; then start the same command again",
+            )
+            .kept("the ledger itself has forgotten; this file still names the address")
+        };
+        let rewrite = || -> std::io::Result<()> {
+            let file = match File::open(&path) {
+                Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                file => file?,
+            };
+            file.lock_exclusive()?;
+            let mut anew = tempfile::Builder::new()
+                .permissions(fs::Permissions::from_mode(0o600))
+                .tempfile_in(folder_of(&path))?;
+            for line in BufReader::new(&file).lines() {
+                let line = line?;
+                let Ok(mut known) = serde_json::from_str::<Line>(&line) else { continue };
+                if names.contains(&known.address.as_str()) {
+                    known.address = pseudonym.to_owned();
+                    known.added.iter_mut().for_each(|added| added.reason = "forgotten".into());
+                    known.removed.iter_mut().for_each(|why| *why = "forgotten".into());
+                }
+                serde_json::to_writer(&mut anew, &known)?;
+                anew.write_all(b"\n")?;
+            }
+            anew.as_file().sync_all()?;
+            anew.persist(&path)?;
+            File::open(folder_of(&path))?.sync_all()
+        };
+        rewrite().map_err(failed)
     }
 
     /// Does again what was written down and this ledger, an old copy, does not know. Says how many it added and took off.
@@ -130,9 +189,15 @@ impl Suppressions<'_> {
         let lines = BufReader::new(file).lines().collect::<std::io::Result<Vec<String>>>().map_err(unreadable)?;
         // A line that was cut off by a loss of power was never answered for.
         let lines: Vec<Line> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        self.0.write(Durability::Full, |tx| {
+        let changed = self.0.write(Durability::Full, |tx| {
             let mut changed = 0;
-            for Line { at, address, added, removed, only } in &lines {
+            for Line { at, address, added, removed, forgotten, only } in &lines {
+                if *forgotten {
+                    tx.execute(
+                        "INSERT INTO forgotten (pseudonym, forgotten_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                        (address, at),
+                    )?;
+                }
                 if let Some(Added { list, reason, origin }) = added {
                     changed += tx
                         .prepare_cached(
@@ -158,6 +223,8 @@ impl Suppressions<'_> {
                 }
             }
             Ok(changed as u64)
-        })
+        })?;
+        self.0.erasures().forget_again()?;
+        Ok(changed)
     }
 }

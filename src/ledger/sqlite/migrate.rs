@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::older::show_as_it_is;
 use super::open::{self, SCHEMA};
 use super::parts::{SCHEMA_SQL, drop_part, makes_the_same, parts, parts_of_a_ledger};
-use super::{Durability, Ledger, Records};
+use super::{Durability, Ledger, Records, tally};
 use crate::failure::Failure;
 use crate::output::count;
 
@@ -70,6 +70,7 @@ impl Ledger {
         self.write(Durability::Full, |tx| {
             let expected = parts_of_a_ledger()?;
             let listed = take_out_suppressions(tx)?;
+            let counts = !stored_columns(tx, "message_tally")?.is_empty();
             change_tables(tx, &expected)?;
             if listed {
                 tx.execute_batch(
@@ -91,6 +92,10 @@ impl Ledger {
                 "UPDATE scheduled_campaign SET cancelled_at = (SELECT newest_at FROM ledger) WHERE status = 'cancelled'",
                 [],
             )?;
+            // Before schema 11 what is counted was counted when it was asked for.
+            if !counts {
+                tally::recount(tx)?;
+            }
             tx.pragma_update(None, "user_version", SCHEMA)
         })?;
         self.records.schema = SCHEMA;

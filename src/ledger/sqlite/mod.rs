@@ -19,6 +19,7 @@ mod columns;
 mod coupons;
 mod expire;
 mod flows;
+mod forget;
 mod guards;
 mod journal;
 mod migrate;
@@ -31,6 +32,7 @@ mod parts;
 mod pauses;
 mod place;
 mod plan;
+mod prune;
 mod recover;
 mod recoveries;
 mod report;
@@ -42,6 +44,7 @@ mod runs;
 mod settle;
 mod streak;
 mod suppressions;
+mod tally;
 mod transaction;
 
 use std::cell::Cell;
@@ -52,8 +55,10 @@ use rusqlite::Connection;
 
 pub use adoption::{Adopted, Adoption, ImportedRows, OldLog, Restored, Rules, Survey, Take, no_zone, span};
 pub use candidates::NOT_IDLE_YET;
+pub use forget::Memory;
 pub use notices::{EVENT_KINDS, MOST_KEPT};
 pub use place::Place;
+pub use tally::Counted;
 
 use self::transaction::{Durability, Reading, Undone, unusable};
 use crate::domain::message_key;
@@ -125,6 +130,10 @@ pub struct Suppressions<'a>(&'a mut Ledger);
 #[derive(Debug)]
 pub struct Reports<'a>(&'a mut Ledger);
 
+/// What is taken out for good: pruned, or forgotten.
+#[derive(Debug)]
+pub struct Erasures<'a>(&'a mut Ledger);
+
 /// The coupon codes.
 #[derive(Debug)]
 pub struct Coupons<'a>(&'a mut Ledger);
@@ -188,6 +197,10 @@ impl Ledger {
 
     pub fn reports(&mut self) -> Reports<'_> {
         Reports(self)
+    }
+
+    pub fn erasures(&mut self) -> Erasures<'_> {
+        Erasures(self)
     }
 
     pub fn suppressions(&mut self) -> Suppressions<'_> {

@@ -1,7 +1,7 @@
 //! Occurrences as people look at them: each with what became of its messages.
 
 use super::Records;
-use super::report::count_states;
+use super::tally;
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
@@ -67,8 +67,7 @@ impl Records {
             })?;
             let mut occurrences = occurrences.collect::<rusqlite::Result<Vec<_>>>()?;
             for occurrence in &mut occurrences {
-                let counts =
-                    count_states(conn, "occurrence = ?1", "kind = 'campaign' AND occurrence = ?1", [occurrence.id])?;
+                let counts = tally::of_occurrence(conn, occurrence.id)?;
                 let named = |(state, reason, messages): (State, Option<Reason>, u64)| match reason {
                     Some(reason) => (format!("{state}: {reason}"), messages),
                     None => (state.word().to_owned(), messages),

@@ -4,9 +4,13 @@
 use rusqlite::Connection;
 
 use super::parts::{SCHEMA_SQL, quoted};
+use super::tally::{MESSAGES_COUNTED, REST_COUNTED};
 
 /// What the columns read as that have no default of their own: table, column, expression. Any other is NULL.
 const MADE_OF: [(&str, &str, &str); 1] = [("message", "episode", "CASE WHEN kind = 'cart' THEN message_key END")];
+
+/// Tables whose rows are counts of others.
+const COUNTED: [(&str, &str); 2] = [("message_tally", MESSAGES_COUNTED), ("tally", REST_COUNTED)];
 
 /// Puts a temporary view before each table that lacks a column, or is not there at all.
 pub(super) fn show_as_today(conn: &Connection) -> rusqlite::Result<()> {
@@ -18,7 +22,9 @@ pub(super) fn show_as_today(conn: &Connection) -> rusqlite::Result<()> {
         let shown: Vec<String> = missing.map(|(name, default)| shown(&table, name, default)).collect();
         let name = quoted(&table);
         if found.is_empty() {
-            conn.execute_batch(&format!("CREATE TEMP VIEW {name} AS SELECT {} WHERE 0", shown.join(", ")))?;
+            let counted = COUNTED.iter().find(|(of, _)| *of == table).map(|(_, counted)| (*counted).to_owned());
+            let rows = counted.unwrap_or_else(|| format!("SELECT {} WHERE 0", shown.join(", ")));
+            conn.execute_batch(&format!("CREATE TEMP VIEW {name} AS {rows}"))?;
         } else if !shown.is_empty() {
             let shown = shown.join(", ");
             conn.execute_batch(&format!("CREATE TEMP VIEW {name} AS SELECT *, {shown} FROM main.{name}"))?;

@@ -20,7 +20,7 @@ use crate::run_lock::{Found, RunLock};
 use crate::user::{self, Right};
 
 /// `user_version` of the schema this program writes.
-pub(super) const SCHEMA: i64 = 10;
+pub(super) const SCHEMA: i64 = 11;
 /// The oldest that it reads, and that a command with the run lock brings up to date.
 const OLDEST_SCHEMA: i64 = 1;
 /// `application_id`: "MONC".

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::{Durability, Ledger, Reading, Records};
+use super::{Durability, Ledger, Reading, Records, tally};
 use crate::failure::Failure;
 use crate::output::count;
 
@@ -82,7 +82,7 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 impl Ledger {
-    /// Makes the indexes and triggers that this ledger lacks, in one transaction; says which.
+    /// Makes the indexes and triggers that this ledger lacks, and counts anew what they keep counted, in one transaction; says which.
     ///
     /// # Errors
     /// Exit 65 when rows are there twice, so that a unique index cannot be made.
@@ -107,6 +107,7 @@ impl Ledger {
             for (_, sql) in &missing {
                 tx.execute_batch(sql)?;
             }
+            tally::recount(tx)?;
             Ok(missing.into_iter().map(|(name, _)| name).collect())
         })
     }

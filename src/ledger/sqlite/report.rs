@@ -4,34 +4,12 @@ use std::collections::BTreeMap;
 
 use rusqlite::types::Value;
 
-use super::{Reading, Records};
+use super::Records;
 use crate::domain::instant::{self, Instant};
-use crate::domain::state::{Reason, State};
 use crate::failure::Failure;
-use crate::ledger::{EpisodeRow, IdleRow, LogFilter, MessageRow, RunRow, StateCount};
+use crate::ledger::{EpisodeRow, IdleRow, LogFilter, MessageRow, RunRow};
 
 impl Records {
-    /// Messages by kind, state and reason.
-    pub fn count_by_state(&self) -> Result<Vec<StateCount>, Failure> {
-        self.read(|conn| {
-            let mut counts = Vec::new();
-            for (kind, which, all) in [
-                ("campaign", "occurrence IS NOT NULL", "kind = 'campaign'"),
-                ("cart", "occurrence IS NULL", "cart_id IS NOT NULL"),
-            ] {
-                counts.extend(
-                    count_states(conn, which, all, [])?.into_iter().map(|(state, reason, messages)| StateCount {
-                        kind: kind.to_owned(),
-                        state,
-                        reason,
-                        messages,
-                    }),
-                );
-            }
-            Ok(counts)
-        })
-    }
-
     /// The newest runs that did something, newest first.
     pub fn newest_runs(&self, limit: u32) -> Result<Vec<RunRow>, Failure> {
         self.read(|conn| {
@@ -141,36 +119,6 @@ impl Records {
             .collect()
         })
     }
-}
-
-/// Messages by state and reason: those that `which` narrows to. `all` says the same as an index over all of them does.
-///
-/// No index holds the sent ones, so that settling a message moves it in none: they are what remains of all.
-pub(super) fn count_states(
-    conn: &Reading<'_>,
-    which: &str,
-    all: &str,
-    values: impl rusqlite::Params,
-) -> rusqlite::Result<Vec<(State, Option<Reason>, u64)>> {
-    // One statement, so that a run under way moves no message between the counts.
-    let mut rows = conn.prepare_cached(&format!(
-        "SELECT 'armed', NULL, count(*) FROM message WHERE state = 'armed' AND {which}
-         UNION ALL SELECT 'in_doubt', NULL, count(*) FROM message WHERE state = 'in_doubt' AND {which}
-         UNION ALL SELECT 'planned', NULL, count(*) FROM message WHERE state = 'planned' AND {which}
-         UNION ALL SELECT 'refused', NULL, count(*) FROM message WHERE state = 'refused' AND {which}
-         UNION ALL SELECT 'sent', NULL, count(*) FROM message WHERE {all}
-         UNION ALL SELECT 'skipped', reason, count(*) FROM message WHERE state = 'skipped' AND {which} GROUP BY reason"
-    ))?;
-    let rows = rows.query_map(values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let mut counts = rows.collect::<rusqlite::Result<Vec<(State, Option<Reason>, u64)>>>()?;
-    let others: u64 = counts.iter().filter(|(state, ..)| *state != State::Sent).map(|(.., messages)| messages).sum();
-    for (state, _, messages) in &mut counts {
-        if *state == State::Sent {
-            *messages -= others;
-        }
-    }
-    counts.retain(|(.., messages)| *messages > 0);
-    Ok(counts)
 }
 
 /// The columns of a [`MessageRow`] under names that an episode's do not have.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::notices::{Event, record_event};
 use super::suppressions::suppress;
-use super::{Durability, Reading, Records, Reports, report};
+use super::{Durability, Reading, Records, Reports, tally};
 use crate::domain::address::Address;
 use crate::domain::bounce::{Class, StopAt, is_hard_code};
 use crate::domain::instant::{self, Instant};
@@ -270,8 +270,7 @@ impl Reports<'_> {
     fn stop_if_passed(&mut self, occurrence: i64, at: StopAt, now: Instant) -> Result<Option<Stopped>, Failure> {
         let when = instant::text(now);
         self.0.write(Durability::Full, |tx| {
-            let all = "occurrence = ?1 AND kind = 'campaign'";
-            let counts = report::count_states(&Reading(tx), "occurrence = ?1", all, [occurrence])?;
+            let counts = tally::of_occurrence(&Reading(tx), occurrence)?;
             let of = |state: State| -> u64 { counts.iter().filter(|(of, ..)| *of == state).map(|(.., number)| number).sum() };
             let came_back = |class: &str| -> rusqlite::Result<u64> {
                 tx.prepare_cached(

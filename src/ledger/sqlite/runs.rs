@@ -142,11 +142,14 @@ impl Records {
         })
     }
 
-    /// Carts touched before this are left alone: the ledger's birth, or when an old copy of it was put back.
+    /// Carts touched before this are left alone: the ledger's birth, when an old copy of it was put back, or up to when it was
+    /// pruned.
     pub fn carts_count_from(&self, configured: Option<Instant>) -> Result<Instant, Failure> {
         let held_back = self.held_back_at()?;
         let since = configured.map_or_else(|| self.born_at(), Ok)?;
-        Ok(held_back.map_or(since, |held_back| since.max(held_back)))
+        let pruned_to: Option<Instant> =
+            self.read(|conn| conn.query_row("SELECT pruned_to FROM ledger", [], |row| optional_instant_at(row, 0)))?;
+        Ok([held_back, pruned_to].into_iter().flatten().fold(since, Instant::max))
     }
 
     /// When an old copy of this ledger was put back and a person went on with it: what went out before is not all known.

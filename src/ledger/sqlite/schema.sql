@@ -1,4 +1,4 @@
--- The ledger, schema 10. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
+-- The ledger, schema 11. The constraints and triggers repeat the promise: a slip in the code meets one of these by name.
 -- What is looked at for every message is a chain of OR: SQLite makes a table for each IN of three or more, each time.
 
 CREATE TABLE ledger (
@@ -29,7 +29,9 @@ CREATE TABLE ledger (
     orders_all_from  TEXT,
     orders_count_for INTEGER,
     -- Up to when the shop's own list of those who want no mail was read.
-    opt_outs_read_to TEXT
+    opt_outs_read_to TEXT,
+    -- What was settled before this may be deleted, and no cart touched before it is written to.
+    pruned_to TEXT
 ) STRICT;
 
 CREATE TRIGGER ledger_is_kept BEFORE DELETE ON ledger
@@ -251,6 +253,37 @@ CREATE INDEX report_of_message ON report (message) WHERE message IS NOT NULL;
 CREATE INDEX report_of_address ON report (folded_address) WHERE folded_address IS NOT NULL;
 CREATE INDEX report_by_time ON report (received_at);
 
+-- How many messages are in each state, kept by the triggers below. Occurrence 0: carts. Reason '': none. `entered`: how often
+-- one came to be so, which never falls. `pruned` of them have no row any more.
+CREATE TABLE message_tally (
+    occurrence INTEGER NOT NULL,
+    state      TEXT NOT NULL,
+    reason     TEXT NOT NULL,
+    messages   INTEGER NOT NULL,
+    entered    INTEGER NOT NULL,
+    pruned     INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (occurrence, state, reason)
+) STRICT, WITHOUT ROWID;
+
+-- The same of all else that is counted for people and their monitoring: 'attempt' by outcome, 'report' by class, 'suppressed' by
+-- origin (how often) and 'suppressed address' (how many now), 'order' by step and 'order value' by step and currency, as first
+-- recorded, in ten thousandths.
+CREATE TABLE tally (
+    counted TEXT NOT NULL,
+    part    TEXT NOT NULL,
+    number  INTEGER NOT NULL,
+    pruned  INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (counted, part)
+) STRICT, WITHOUT ROWID;
+
+-- People who are forgotten: a keyed hash stands where their address stood. One who was taken back is written to about what
+-- came after.
+CREATE TABLE forgotten (
+    pseudonym     TEXT PRIMARY KEY,
+    forgotten_at  TEXT NOT NULL,
+    taken_back_at TEXT
+) STRICT, WITHOUT ROWID;
+
 -- No more than so many bodies are begun to one address within so many seconds, since then. As the configuration says.
 CREATE TABLE cap (
     seconds  INTEGER PRIMARY KEY,
@@ -389,11 +422,14 @@ BEGIN
 END;
 
 CREATE TRIGGER resolution_is_kept BEFORE DELETE ON resolution
+WHEN NOT EXISTS (SELECT 1 FROM message AS m, ledger WHERE m.id = OLD.message AND m.state IN ('sent', 'refused', 'skipped') AND m.settled_at < pruned_to)
 BEGIN
     SELECT RAISE(ABORT, 'resolution_is_kept: resolutions are never deleted');
 END;
 
 CREATE TRIGGER resolution_stands BEFORE UPDATE ON resolution
+WHEN NOT EXISTS (SELECT 1 FROM message AS m JOIN forgotten ON pseudonym = m.folded_address WHERE m.id = OLD.message)
+    OR (NEW.id, NEW.message, NEW.armed_at, NEW.decided_at, NEW.decision, NEW.who) IS NOT (OLD.id, OLD.message, OLD.armed_at, OLD.decided_at, OLD.decision, OLD.who)
 BEGIN
     SELECT RAISE(ABORT, 'resolution_stands: a resolution is never changed');
 END;
@@ -481,11 +517,15 @@ BEGIN
 END;
 
 CREATE TRIGGER attempt_is_kept BEFORE DELETE ON attempt
+WHEN NOT EXISTS (SELECT 1 FROM message AS m, ledger WHERE m.id = OLD.message AND m.state IN ('sent', 'refused', 'skipped') AND m.settled_at < pruned_to)
 BEGIN
     SELECT RAISE(ABORT, 'attempt_is_kept: tries are never deleted');
 END;
 
+-- The words of a server may hold the address of someone who is forgotten.
 CREATE TRIGGER attempt_stands BEFORE UPDATE ON attempt
+WHEN NOT EXISTS (SELECT 1 FROM message AS m JOIN forgotten ON pseudonym = m.folded_address WHERE m.id = OLD.message)
+    OR (NEW.id, NEW.message, NEW.epoch, NEW.armed_at, NEW.ended_at, NEW.outcome) IS NOT (OLD.id, OLD.message, OLD.epoch, OLD.armed_at, OLD.ended_at, OLD.outcome)
 BEGIN
     SELECT RAISE(ABORT, 'attempt_stands: a try is never changed');
 END;
@@ -507,17 +547,20 @@ BEGIN
     SELECT RAISE(ABORT, 'episode_is_not_replaced: there is a row with this id, or of this shopper, cart and second');
 END;
 
-CREATE TRIGGER episode_is_kept BEFORE DELETE ON cart_abandonment_log WHEN OLD.message_key IS NOT NULL
+CREATE TRIGGER episode_is_kept BEFORE DELETE ON cart_abandonment_log
+WHEN OLD.message_key IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM message AS m, ledger WHERE m.message_key = OLD.message_key AND m.state IN ('sent', 'refused', 'skipped') AND m.settled_at < pruned_to)
 BEGIN
     SELECT RAISE(ABORT, 'episode_is_kept: the row of a message is never deleted');
 END;
 
 CREATE TRIGGER episode_is_itself BEFORE UPDATE OF id, identity, user_id, cart_id, cart_hash, created_at, message_key ON cart_abandonment_log
-WHEN OLD.message_key IS NOT NULL OR NEW.message_key IS NOT NULL
+WHEN (OLD.message_key IS NOT NULL OR NEW.message_key IS NOT NULL
     OR EXISTS (SELECT 1 FROM cart_abandonment_log AS other WHERE other.id <> OLD.id AND (other.id = NEW.id
                OR (other.user_id = NEW.user_id AND other.cart_hash = NEW.cart_hash AND other.created_at = NEW.created_at)))
     OR EXISTS (SELECT 1 FROM cart_abandonment_log AS other WHERE other.id <> OLD.id
-               AND other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.created_at = NEW.created_at)
+               AND other.identity = NEW.identity AND other.cart_hash = NEW.cart_hash AND other.created_at = NEW.created_at))
+    AND NOT (EXISTS (SELECT 1 FROM forgotten WHERE pseudonym = NEW.email) AND (NEW.id, NEW.cart_hash, NEW.created_at) IS (OLD.id, OLD.cart_hash, OLD.created_at))
 BEGIN
     SELECT RAISE(ABORT, 'episode_is_itself: what identifies the row of a message never changes, and none takes the place of another');
 END;
@@ -529,6 +572,7 @@ BEGIN
 END;
 
 CREATE TRIGGER suppression_is_itself BEFORE UPDATE OF folded_address, list, origin ON suppression
+WHEN NOT EXISTS (SELECT 1 FROM forgotten WHERE pseudonym = NEW.folded_address) OR (NEW.list, NEW.origin) IS NOT (OLD.list, OLD.origin)
 BEGIN
     SELECT RAISE(ABORT, 'suppression_is_itself: remove the address and add the other');
 END;
@@ -540,11 +584,15 @@ BEGIN
 END;
 
 CREATE TRIGGER report_stands BEFORE UPDATE ON report
+WHEN NOT EXISTS (SELECT 1 FROM forgotten WHERE pseudonym = NEW.folded_address)
+    OR (NEW.id, NEW.digest, NEW.received_at, NEW.message, NEW.class, NEW.proves) IS NOT (OLD.id, OLD.digest, OLD.received_at, OLD.message, OLD.class, OLD.proves)
 BEGIN
     SELECT RAISE(ABORT, 'report_stands: a report is never changed');
 END;
 
 CREATE TRIGGER report_is_kept BEFORE DELETE ON report
+WHEN OLD.received_at >= (SELECT coalesce(pruned_to, '') FROM ledger)
+    OR (OLD.message IS NOT NULL AND NOT EXISTS (SELECT 1 FROM message AS m, ledger WHERE m.id = OLD.message AND m.state IN ('sent', 'refused', 'skipped') AND m.settled_at < pruned_to))
 BEGIN
     SELECT RAISE(ABORT, 'report_is_kept: reports are never deleted');
 END;
@@ -607,12 +655,17 @@ BEGIN
     SELECT RAISE(ABORT, 'occurrence_is_not_replaced: something was decided about this occurrence already');
 END;
 
+-- What goes with a message goes before it, and only when that may be pruned.
 CREATE TRIGGER message_is_kept BEFORE DELETE ON message
+WHEN OLD.state NOT IN ('sent', 'refused', 'skipped') OR OLD.settled_at >= (SELECT coalesce(pruned_to, '') FROM ledger)
 BEGIN
-    SELECT RAISE(ABORT, 'message_is_kept: messages are never deleted');
+    SELECT RAISE(ABORT, 'message_is_kept: messages are never deleted but by pruning what was settled long ago');
 END;
 
 CREATE TRIGGER message_is_itself BEFORE UPDATE OF id, message_key, kind, message_id, identity, cart_hash, folded_address, occurrence, episode, step, step_after, variant ON message
+WHEN NOT EXISTS (SELECT 1 FROM forgotten WHERE pseudonym = NEW.folded_address)
+    OR (NEW.id, NEW.kind, NEW.message_id, NEW.cart_hash, NEW.occurrence, NEW.step, NEW.step_after, NEW.variant)
+        IS NOT (OLD.id, OLD.kind, OLD.message_id, OLD.cart_hash, OLD.occurrence, OLD.step, OLD.step_after, OLD.variant)
 BEGIN
     SELECT RAISE(ABORT, 'message_is_itself: what identifies a message never changes');
 END;
@@ -777,11 +830,14 @@ BEGIN
 END;
 
 CREATE TRIGGER recovery_stands BEFORE UPDATE OF order_id, message, how, ordered_at, window_seconds, recorded_at ON recovery
+WHEN NOT EXISTS (SELECT 1 FROM message AS m JOIN forgotten ON pseudonym = m.folded_address WHERE m.id = OLD.message)
+    OR (NEW.message, NEW.how, NEW.ordered_at, NEW.window_seconds, NEW.recorded_at) IS NOT (OLD.message, OLD.how, OLD.ordered_at, OLD.window_seconds, OLD.recorded_at)
 BEGIN
     SELECT RAISE(ABORT, 'recovery_stands: an order counts for one message for good; only its value and status change');
 END;
 
 CREATE TRIGGER recovery_is_kept BEFORE DELETE ON recovery
+WHEN NOT EXISTS (SELECT 1 FROM message AS m, ledger WHERE m.id = OLD.message AND m.state IN ('sent', 'refused', 'skipped') AND m.settled_at < pruned_to)
 BEGIN
     SELECT RAISE(ABORT, 'recovery_is_kept: an order that was cancelled is marked, not deleted');
 END;
@@ -798,6 +854,85 @@ CREATE TABLE episode_order (
 CREATE INDEX episode_order_by_order ON episode_order (order_id);
 
 CREATE TRIGGER episode_order_is_kept BEFORE DELETE ON episode_order
+WHEN NOT EXISTS (SELECT 1 FROM message AS m, ledger WHERE m.id = OLD.message AND m.state IN ('sent', 'refused', 'skipped') AND m.settled_at < pruned_to)
 BEGIN
     SELECT RAISE(ABORT, 'episode_order_is_kept: an order that was cancelled is marked, not deleted');
+END;
+
+-- A report that returns its header proves that a server took it over, whatever that said to the dot.
+CREATE TRIGGER taken_over_already BEFORE UPDATE OF state ON message
+WHEN NEW.state = 'armed' AND EXISTS (
+    SELECT 1 FROM report WHERE report.message = NEW.id AND proves = 1
+        AND NOT EXISTS (SELECT 1 FROM resolution AS r WHERE r.message = NEW.id AND r.decision = 'planned' AND r.decided_at >= received_at))
+BEGIN
+    SELECT RAISE(ABORT, 'taken_over_already: a report shows that a mail server has taken this message over');
+END;
+
+CREATE TRIGGER tally_message AFTER INSERT ON message
+BEGIN
+    INSERT INTO message_tally (occurrence, state, reason, messages, entered)
+    VALUES (coalesce(NEW.occurrence, 0), NEW.state, coalesce(NEW.reason, ''), 1, 1)
+    ON CONFLICT DO UPDATE SET messages = messages + 1, entered = entered + 1;
+END;
+
+CREATE TRIGGER tally_move AFTER UPDATE OF state, reason ON message
+WHEN NEW.state <> OLD.state OR NEW.reason IS NOT OLD.reason
+BEGIN
+    UPDATE message_tally SET messages = messages - 1
+    WHERE occurrence = coalesce(OLD.occurrence, 0) AND state = OLD.state AND reason = coalesce(OLD.reason, '');
+    INSERT INTO message_tally (occurrence, state, reason, messages, entered)
+    VALUES (coalesce(NEW.occurrence, 0), NEW.state, coalesce(NEW.reason, ''), 1, 1)
+    ON CONFLICT DO UPDATE SET messages = messages + 1, entered = entered + 1;
+END;
+
+CREATE TRIGGER tally_pruned_message AFTER DELETE ON message
+BEGIN
+    UPDATE message_tally SET pruned = pruned + 1
+    WHERE occurrence = coalesce(OLD.occurrence, 0) AND state = OLD.state AND reason = coalesce(OLD.reason, '');
+END;
+
+CREATE TRIGGER tally_attempt AFTER INSERT ON attempt
+BEGIN
+    INSERT INTO tally (counted, part, number) VALUES ('attempt', NEW.outcome, 1) ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+
+CREATE TRIGGER tally_pruned_attempt AFTER DELETE ON attempt
+BEGIN
+    UPDATE tally SET pruned = pruned + 1 WHERE counted = 'attempt' AND part = OLD.outcome;
+END;
+
+CREATE TRIGGER tally_report AFTER INSERT ON report
+BEGIN
+    INSERT INTO tally (counted, part, number) VALUES ('report', NEW.class, 1) ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+
+CREATE TRIGGER tally_pruned_report AFTER DELETE ON report
+BEGIN
+    UPDATE tally SET pruned = pruned + 1 WHERE counted = 'report' AND part = OLD.class;
+END;
+
+CREATE TRIGGER tally_suppression AFTER INSERT ON suppression
+BEGIN
+    INSERT INTO tally (counted, part, number) VALUES ('suppressed', NEW.origin, 1) ON CONFLICT DO UPDATE SET number = number + 1;
+    INSERT INTO tally (counted, part, number)
+    SELECT 'suppressed address', '', 1
+    WHERE (SELECT count(*) FROM (SELECT 1 FROM suppression WHERE folded_address = NEW.folded_address LIMIT 2)) = 1
+    ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+
+CREATE TRIGGER tally_suppression_removed AFTER DELETE ON suppression
+WHEN NOT EXISTS (SELECT 1 FROM suppression WHERE folded_address = OLD.folded_address)
+BEGIN
+    UPDATE tally SET number = number - 1 WHERE counted = 'suppressed address';
+END;
+
+CREATE TRIGGER tally_recovery AFTER INSERT ON recovery WHEN NEW.status = 'placed'
+BEGIN
+    INSERT INTO tally (counted, part, number)
+    SELECT 'order', coalesce(step, ''), 1 FROM message WHERE id = NEW.message
+    ON CONFLICT DO UPDATE SET number = number + 1;
+    INSERT INTO tally (counted, part, number)
+    SELECT 'order value', coalesce(step, '') || ' ' || coalesce(NEW.currency, ''), CAST(round(NEW.value * 10000) AS INTEGER)
+    FROM message WHERE id = NEW.message AND NEW.value IS NOT NULL
+    ON CONFLICT DO UPDATE SET number = number + excluded.number;
 END;

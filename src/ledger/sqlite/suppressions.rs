@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Durability, Records, Suppressions};
+use super::{Durability, Memory, Records, Suppressions};
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
 use crate::domain::list;
@@ -27,11 +27,6 @@ impl Records {
             conn.prepare_cached("SELECT 1 FROM suppression WHERE folded_address = ?1 AND (list = '' OR list = ?2)")?
                 .exists([folded_address, list])
         })
-    }
-
-    /// How many addresses are on the list.
-    pub fn count_suppressed(&self) -> Result<u64, Failure> {
-        self.read(|conn| conn.query_row("SELECT count(DISTINCT folded_address) FROM suppression", [], |row| row.get(0)))
     }
 
     /// What is known of an address on the list, all mail first.
@@ -101,11 +96,21 @@ impl Suppressions<'_> {
     /// Adds addresses, for all mail; says how many were new. One that is listed keeps its first reason and date.
     pub fn add(&mut self, addresses: &[(Address, String)], origin: Origin, now: Instant) -> Result<u64, Failure> {
         let now = instant::text(now);
+        let forgets = self.0.forgets_someone()?;
+        let known = addresses
+            .iter()
+            .map(|(address, reason)| {
+                let is_forgotten = forgets && self.0.memory_of(address)? == Memory::Forgotten;
+                let name =
+                    if is_forgotten { self.0.pseudonym_of(address.folded()) } else { address.folded().to_owned() };
+                Ok((name, reason))
+            })
+            .collect::<Result<Vec<_>, Failure>>()?;
         self.0.journaled(|ledger| {
             ledger.write(Durability::Full, |tx| {
                 let mut added = 0;
-                for (address, reason) in addresses {
-                    added += u64::from(suppress(tx, address.folded(), list::ALL, reason, origin, &now)?);
+                for (address, reason) in &known {
+                    added += u64::from(suppress(tx, address, list::ALL, reason, origin, &now)?);
                 }
                 Ok(added)
             })
@@ -155,6 +160,7 @@ impl Suppressions<'_> {
         now: Instant,
     ) -> Result<bool, Failure> {
         let (now, only) = (instant::text(now), only.map(Origin::word));
+        let hidden = names_of(address).map(|name| self.0.pseudonym_of(name));
         let removed = self.0.write(Durability::Full, |tx| {
             let [name, former] = names_of(address);
             tx.execute(
@@ -164,7 +170,12 @@ impl Suppressions<'_> {
                 (name, former, &now, why, only),
             )?;
             let gone = "DELETE FROM suppression WHERE folded_address IN (?1, ?2) AND (?3 IS NULL OR origin = ?3)";
-            Ok(tx.execute(gone, (name, former, only))? > 0)
+            let removed = tx.execute(gone, (name, former, only))? > 0;
+            let taken_back = tx.execute(
+                "UPDATE forgotten SET taken_back_at = ?3 WHERE pseudonym IN (?1, ?2) AND taken_back_at IS NULL AND ?4 IS NULL",
+                (&hidden[0], &hidden[1], &now, only),
+            )?;
+            Ok(removed || taken_back > 0)
         })?;
         if removed {
             for name in names_of(address) {
@@ -236,7 +247,7 @@ fn digest_of(token: &Token) -> Vec<u8> {
     Sha256::digest(format!("unsubscribe {}", token.message)).to_vec()
 }
 
-fn names_of(address: &Address) -> [&str; 2] {
+pub(super) fn names_of(address: &Address) -> [&str; 2] {
     [address.folded(), address.formerly_folded().unwrap_or(address.folded())]
 }
 

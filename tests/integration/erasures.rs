@@ -1,0 +1,187 @@
+//! `forget` and `prune`: what goes from a ledger, what stays, and that nobody is written to because of it.
+
+use std::fs;
+
+use crate::support::{Act, Cart, Plan, Ran, Server, Stage, World, definition};
+
+/// Carts of Ada (a user) and of a guest, and a campaign to both and to Bob: sent, refused, in doubt, planned.
+fn world(server: &Server) -> World {
+    let world = World::with_campaigns(&definition("spring", "at = \"2026-03-01 12:30\"")).smtp(server);
+    world.audience("audience.csv", "email,name\nada@lovelace.name,Ada\nbob@example.com,Bob\n");
+    let ada = |id: &str, sku: &str| {
+        Cart::of(id).item(sku, "x", 1, "1").user("user-1815").email("ada@lovelace.name").name("Ada Byron")
+    };
+    let world = world.carts([ada("basket-a", "A"), Cart::of("c2").email("bob@example.com").user("u2")]).init();
+    world.run(["detect"]);
+    world.set_now("2026-03-01T12:30:00Z");
+    world.run(["run-campaigns"]);
+    world
+}
+
+/// What the ledger's files hold, byte by byte.
+fn bytes(world: &World) -> Vec<u8> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(world.ledger_file().parent().unwrap()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("mailonce.db") {
+            all.extend(fs::read(&path).unwrap());
+        }
+    }
+    all.make_ascii_lowercase();
+    all
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+fn around(bytes: &[u8], text: &str) -> String {
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 200).min(bytes.len())]).into_owned()
+}
+
+fn forget(world: &World) -> Ran {
+    world.ok(["forget", "Ada@Lovelace.name"])
+}
+
+#[test]
+fn nothing_in_the_ledgers_files_tells_who_it_was_and_the_books_balance() {
+    let plan = Plan::accepting().for_recipient(
+        "ada@",
+        Stage::Rcpt,
+        Act::Reply("550 5.1.1 <ada@lovelace.name> is unknown here"),
+    );
+    let world = world(&Server::start(plan));
+    world.ok(["suppress", "add", "ada@lovelace.name", "--reason", "Ada Byron asked by telephone"]);
+    let told = ["ada@lovelace.name", "lovelace", "byron", "user-1815", "basket-a"];
+    for text in told {
+        assert!(holds(&bytes(&world), text), "{text} is not there before");
+    }
+    let before = world.ok(["status", "--json"]).json();
+    forget(&world).says("forgotten: 2 messages").says("1 row of the log of carts");
+    for text in told {
+        assert!(!holds(&bytes(&world), text), "{text} is still there: {}", around(&bytes(&world), text));
+    }
+    assert_eq!(world.ok(["status", "--json"]).json()["states"], before["states"]);
+    world.ok(["audit"]).is_silent();
+    world.ok(["campaign", "show", "spring"]);
+    world.ok(["log"]).says("@forgotten.invalid");
+    // It can be repeated, and nobody else is touched.
+    forget(&world).says("forgotten: 0 messages");
+    assert_eq!(world.number("SELECT count(*) FROM message WHERE recipient = 'bob@example.com'"), 2);
+}
+
+#[test]
+fn whoever_is_forgotten_gets_nothing_more_until_taken_back_and_then_only_about_what_came_after() {
+    let server = Server::start(Plan::accepting());
+    let world = world(&server);
+    let to_ada = || server.recipients().iter().filter(|to| to.starts_with("ada@")).count();
+    assert_eq!(to_ada(), 2);
+    forget(&world);
+    let at = |cart: &str, updated: &str| {
+        Cart::of(cart).item(cart, "x", 1, "1").user("user-1815").email("ada@lovelace.name").updated(updated)
+    };
+    world.put(at("b", "2026-03-05T08:00:00Z"));
+    world.define(&definition("summer", "at = \"2026-03-05 12:00\""));
+    world.campaigns_at("2026-03-05T12:00:00Z", 0);
+    world.ok(["detect"]);
+    assert_eq!(to_ada(), 2, "a person who is forgotten was written to");
+    assert_eq!(world.number("SELECT count(*) FROM message WHERE reason = 'suppressed'"), 1, "the campaign's");
+    world.ok(["audit"]).is_silent();
+    // Also where the shop lists her again.
+    world.ok(["suppress", "add", "ada@lovelace.name"]);
+    assert!(!holds(&bytes(&world), "lovelace"), "the address is back");
+
+    world.set_now("2026-03-05T13:00:00Z");
+    world.ok(["suppress", "remove", "ada@lovelace.name", "--reason", "she wants mail again"]);
+    world.set_now("2026-03-05T18:00:00Z");
+    world.ok(["detect"]);
+    assert_eq!(to_ada(), 2, "about a cart from before");
+    world.put(at("c", "2026-03-05T14:00:00Z"));
+    world.ok(["detect"]);
+    assert_eq!(to_ada(), 3);
+    world.ok(["audit"]).is_silent();
+}
+
+#[test]
+fn a_copy_that_is_put_back_forgets_again() {
+    let server = Server::start(Plan::accepting());
+    let world = world(&server);
+    world.ledger().execute("VACUUM INTO ?1", [world.path("copy").to_str().unwrap()]).unwrap();
+    world.set_now("2026-03-01T13:00:00Z");
+    forget(&world);
+    world.ok(["detect"]);
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{end}", world.ledger_file().display()));
+    }
+    fs::rename(world.path("copy"), world.ledger_file()).unwrap();
+    assert!(holds(&bytes(&world), "lovelace"));
+    world.exits(74, ["detect"]);
+    world.ok(["resolve", "--restored", "--hold-back"]);
+    assert!(!holds(&bytes(&world), "lovelace"), "the copy knows her again");
+    world.ok(["audit"]).is_silent();
+}
+
+#[test]
+fn what_is_planned_to_a_person_who_is_forgotten_is_not_sent() {
+    let server = Server::start(Plan::accepting().for_recipient("ada@", Stage::Rcpt, Act::Reply("451 4.3.0 later")));
+    let world = world(&server);
+    assert_eq!(world.states()["planned"], 2);
+    forget(&world).says("2 of them planned");
+    world.set_now("2026-03-01T14:00:00Z");
+    let second = Server::start(Plan::accepting());
+    world.send_to(&second);
+    world.ok(["detect"]);
+    world.ok(["run-campaigns"]);
+    assert_eq!(second.accepted().len(), 0);
+    world.ok(["audit"]).is_silent();
+}
+
+#[test]
+fn pruning_deletes_what_is_settled_and_keeps_the_counts_and_the_promise() {
+    let server = Server::start(Plan::accepting());
+    let world = world(&server);
+    let counts = |world: &World| {
+        let status = world.ok(["status", "--json"]).json();
+        let shown = world.ok(["campaign", "show", "spring", "--json"]).json();
+        (status["states"].clone(), status["by_reason"].clone(), shown["occurrences"][0]["messages"].clone())
+    };
+    let before = counts(&world);
+    world.exits(2, ["prune", "--older-than", "89d"]).says("90 days at least");
+    world.set_now("2026-05-01T12:00:00Z");
+    world.ok(["prune", "--older-than", "90d"]).says("0 messages deleted");
+    world.set_now("2026-07-01T12:00:00Z");
+    // The lock file remembers what the newest run began.
+    world.ok(["prune", "--older-than", "90d", "--dry-run"]).says("2 messages would be deleted").says("2 messages kept");
+    world.ok(["detect"]);
+    world.ok(["prune", "--older-than", "90d", "--dry-run"]).says("4 messages would be deleted");
+    assert_eq!(world.number("SELECT count(*) FROM message"), 4);
+    world.ok(["prune", "--older-than", "90d"]).says("4 messages deleted");
+    for table in ["message", "attempt", "cart_abandonment_log", "report"] {
+        assert_eq!(world.number(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+    }
+    assert_eq!(counts(&world), before);
+    world.ok(["audit"]).is_silent();
+    // Not even a rule that reaches back for years finds the carts again.
+    world.configure("detect.max_age", "3650d");
+    world.configure("detect.since", "2020-01-01T00:00:00Z");
+    world.ok(["detect"]);
+    world.ok(["run-campaigns"]);
+    assert_eq!(server.accepted().len(), 4);
+    world.ok(["audit"]).is_silent();
+}
+
+#[test]
+fn pruning_that_is_killed_goes_on_and_what_is_open_stays() {
+    let plan = Plan::accepting().for_recipient("ada@", Stage::Taken, Act::Close);
+    let world = world(&Server::start(plan));
+    world.has([("in_doubt", 2), ("sent", 2)]);
+    world.set_now("2026-07-01T12:00:00Z");
+    world.run(["detect"]);
+    // As a kill after the first commit leaves it.
+    world.by_hand("UPDATE ledger SET pruned_to = '2026-04-02T12:00:00Z'");
+    world.ok(["audit"]).is_silent();
+    world.ok(["prune", "--older-than", "90d"]).says("2 messages deleted");
+    world.has([("in_doubt", 2)]);
+    world.ok(["audit"]).is_silent();
+}
