@@ -76,6 +76,11 @@ pub enum Command {
     /// Show open issues, counts by state, what is due, what is in doubt, the last runs
     #[command(after_help = examples::STATUS)]
     Status,
+    /// Print numbers for monitoring, as Prometheus reads them
+    ///
+    /// `[metrics] file` has every run write them for node_exporter's textfile collector.
+    #[command(after_help = examples::METRICS)]
+    Metrics,
     /// List episodes and messages
     #[command(after_help = examples::LOG)]
     Log(Log),

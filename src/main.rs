@@ -9,6 +9,8 @@ mod delivery;
 mod dkim;
 mod domain;
 mod failure;
+#[cfg(feature = "heartbeat")]
+mod heartbeat;
 mod host;
 mod language;
 mod ledger;

@@ -103,6 +103,10 @@ Examples:
   mailonce status
   mailonce status --json";
 
+pub const METRICS: &str = "\
+Examples:
+  mailonce metrics";
+
 pub const LOG: &str = "\
 Examples:
   mailonce log --state refused --since 24h

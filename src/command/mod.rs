@@ -14,6 +14,8 @@ mod holds;
 mod import;
 mod init;
 mod log;
+mod metrics;
+mod monitored;
 mod preview;
 mod prune;
 mod rates;
@@ -126,12 +128,15 @@ pub fn run(cli: &Cli) -> Result<Exit> {
     match &cli.command {
         Command::Demo(args) => demo::run(&context, args),
         Command::Init(args) => init::run(&context, args),
-        Command::Detect(args) => detect::run(&context, args),
-        Command::RunCampaigns(args) => run_campaigns::run(&context, args),
+        Command::Detect(args) if args.dry_run => detect::run(&context, args),
+        Command::Detect(args) => monitored::run(&context, "detect", || detect::run(&context, args)),
+        Command::RunCampaigns(args) if args.dry_run => run_campaigns::run(&context, args),
+        Command::RunCampaigns(args) => monitored::run(&context, "run-campaigns", || run_campaigns::run(&context, args)),
         Command::Campaign(args) => campaign::run(&context, args),
         Command::CleanupDuplicates(args) => cleanup_duplicates::run(&context, args),
         Command::AddIndex(args) => add_index::run(&context, args),
         Command::Status => status::run(&context),
+        Command::Metrics => metrics::run(&context),
         Command::Log(args) => log::run(&context, args),
         Command::Recovered(args) => recovered::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),
@@ -139,7 +144,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Forget(args) => forget::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
         Command::Unsubscribe(args) => unsubscribe::run(&context, args),
-        Command::Bounces(args) => bounces::run(&context, args),
+        Command::Bounces(args) => monitored::run(&context, "bounces", || bounces::run(&context, args)),
         Command::Rates(args) => rates::run(&context, args),
         Command::Coupon(args) => coupons::run(&context, args),
         Command::Import(args) => import::run(&context, args),

@@ -1,6 +1,7 @@
 //! Values that are gathered once and shown in several ways: as prose, as JSON, on a page.
 
 pub mod brought;
+pub mod metrics;
 mod status;
 
 pub use status::{PoolLeft, Status, Verdict};

@@ -10,6 +10,7 @@ use super::bounds::{CapsTable, CouponTable, SendWindowTable};
 use super::checker::{Checker, NEXT, Span, Zone, not_read};
 use super::detect::Detect;
 use super::dkim::DkimTable;
+use super::monitoring::{HeartbeatTable, MetricsTable};
 use super::recovery::{AttributionTable, HoldoutTable};
 use super::unsubscribe::{Links, UnsubscribeTable};
 use super::*;
@@ -30,6 +31,10 @@ struct File {
     unsubscribe: UnsubscribeTable,
     #[serde(default)]
     bounces: BouncesTable,
+    #[serde(default)]
+    metrics: MetricsTable,
+    #[serde(default)]
+    heartbeat: HeartbeatTable,
     #[serde(default)]
     detect: Detect,
     holdout: Option<HoldoutTable>,
@@ -217,6 +222,8 @@ impl Checker<'_> {
             mail: self.mail(file.mail, &unsubscribe)?,
             unsubscribe,
             bounces: self.bounces(file.bounces)?,
+            metrics: self.metrics(file.metrics)?,
+            heartbeat: self.heartbeat(file.heartbeat)?,
         })
     }
 

@@ -7,6 +7,7 @@ mod checker;
 mod detect;
 mod dkim;
 mod file;
+mod monitoring;
 mod preset;
 mod recovery;
 mod server;
@@ -51,6 +52,9 @@ pub struct Settings {
     pub mail: MailSettings,
     pub unsubscribe: UnsubscribeSettings,
     pub bounces: BouncesSettings,
+    /// `[metrics]`; `None`: none are written.
+    pub metrics: Option<MetricsSettings>,
+    pub heartbeat: HeartbeatSettings,
     pub transport: TransportSettings,
     pub limits: Limits,
     pub detect: DetectSettings,
@@ -144,6 +148,21 @@ pub struct MailSettings {
     pub envelope: Option<String>,
     /// `[mail.dkim]`; `None`: the relay signs, or who asks may not read the key.
     pub dkim: Option<Signer>,
+}
+
+/// `[metrics]`: where the numbers for monitoring are written after each run.
+#[derive(Debug, Clone)]
+pub struct MetricsSettings {
+    pub file: PathBuf,
+    /// What the label `ledger` of each says; without, they have none.
+    pub ledger: Option<String>,
+}
+
+/// `[heartbeat]`: what is called when a run begins and ends.
+#[derive(Debug, Clone, Default)]
+pub struct HeartbeatSettings {
+    /// By the command. Whoever knows one can pretend that the runs take place: they are shown nowhere.
+    pub urls: std::collections::BTreeMap<&'static str, String>,
 }
 
 /// `[bounces]`: what comes back about messages.

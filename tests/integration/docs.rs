@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Cart, Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 20] = [
+const PAGES: [&str; 21] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -24,6 +24,7 @@ const PAGES: [&str; 20] = [
     "docs/glossary.md",
     "docs/guide.md",
     "docs/ledger.md",
+    "docs/monitoring.md",
     "docs/proof.md",
     "docs/recovery.md",
     "docs/sending.md",

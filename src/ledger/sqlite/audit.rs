@@ -81,7 +81,9 @@ impl Records {
     fn message_ids(&self, conn: &Connection, each: &mut dyn FnMut(Violation)) -> rusqlite::Result<u64> {
         let mut messages = 0;
         // Whoever is forgotten has another key since.
-        let mut rows = conn.prepare("SELECT message_key, message_id, folded_address IN (SELECT pseudonym FROM forgotten) FROM message")?;
+        let mut rows = conn.prepare(
+            "SELECT message_key, message_id, folded_address IN (SELECT pseudonym FROM forgotten) FROM message",
+        )?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let (key, message_id) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);

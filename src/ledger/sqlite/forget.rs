@@ -112,7 +112,9 @@ impl Erasures<'_> {
                 conn.execute_batch("VACUUM")?;
                 conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             })
-            .map_err(|failure| failure.kept("nobody who is forgotten is written to; traces of them are left in the file"))
+            .map_err(|failure| {
+                failure.kept("nobody who is forgotten is written to; traces of them are left in the file")
+            })
     }
 }
 

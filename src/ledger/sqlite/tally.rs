@@ -114,7 +114,8 @@ impl Records {
     pub fn oldest_in_doubt(&self) -> Result<[Option<Instant>; 2], Failure> {
         self.read(|conn| {
             let oldest = |which: &str| {
-                let sql = format!("SELECT min(armed_at) FROM message WHERE state = 'in_doubt' AND occurrence IS {which}");
+                let sql =
+                    format!("SELECT min(armed_at) FROM message WHERE state = 'in_doubt' AND occurrence IS {which}");
                 conn.query_row(&sql, [], |row| optional_instant_at(row, 0))
             };
             Ok([oldest("NULL")?, oldest("NOT NULL")?])

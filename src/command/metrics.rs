@@ -1,0 +1,17 @@
+//! `metrics`: the numbers for monitoring, on stdout.
+
+use anyhow::Result;
+
+use super::{Context, monitored};
+use crate::failure::Exit;
+use crate::ledger::Records;
+
+pub fn run(context: &Context<'_>) -> Result<Exit> {
+    let settings = context.settings_without_secrets()?;
+    let records = Records::open(settings.place())?;
+    let text = monitored::current(context, &settings, &records, None)?;
+    for line in text.lines() {
+        context.output.print(line);
+    }
+    Ok(Exit::Done)
+}
