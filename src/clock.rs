@@ -3,7 +3,7 @@
 use crate::domain::instant::{self, Instant};
 
 /// The instant of every record and due rule. Limits, budgets, timeouts and file ages use the real clock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Clock {
     frozen: Option<Instant>,
 }

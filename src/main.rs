@@ -64,7 +64,15 @@ fn main() -> ExitCode {
 /// Prints the help, the version, or what is wrong with the command line.
 fn show(asked: &clap::Error) -> Exit {
     match (asked.use_stderr(), asked.print()) {
-        (true, _) => Exit::Usage,
+        (true, _) => {
+            if std::env::args_os().any(|argument| argument == "--json") {
+                let problem = asked.to_string();
+                let what = problem.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                let output = output::Output { json: true, ..output::Output::default() };
+                output.problem(&Failure::usage(what, "`mailonce --help` lists commands and options"));
+            }
+            Exit::Usage
+        }
         (false, Err(err)) if err.kind() != std::io::ErrorKind::BrokenPipe => {
             eprintln!("{}", Failure::ledger(format!("could not write to stdout: {err}"), "make room, then ask again"));
             Exit::LedgerOrDisk

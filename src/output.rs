@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::clock::Clock;
 use crate::domain::instant;
 use crate::failure::Failure;
 
@@ -88,6 +90,8 @@ pub struct Output {
     pub json: bool,
     pub verbose: bool,
     pub log_format: LogFormat,
+    /// What a document was made at.
+    pub clock: Clock,
 }
 
 /// How lines on stderr look.
@@ -113,6 +117,30 @@ struct Line<'a> {
     next: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<u8>,
+}
+
+/// Of every document: it rises when a field is renamed, taken away or becomes of another type.
+const VERSION_OF_SCHEMAS: u32 = 1;
+
+/// Whether the document was printed: there is one, also where an error follows.
+static DOCUMENTED: AtomicBool = AtomicBool::new(false);
+
+/// What every document begins with.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: String,
+    made_at: String,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+/// Why a command ended, as a document.
+#[derive(Serialize)]
+struct Problem<'a> {
+    exit: u8,
+    problem: &'a str,
+    kept: Option<&'a str>,
+    next: &'a str,
 }
 
 impl Output {
@@ -147,7 +175,15 @@ impl Output {
         self.line("warning", line.as_ref());
     }
 
-    /// Why a command ended.
+    /// Why a command ended, with `--json`: the document, unless there is one.
+    pub fn problem(&self, failure: &Failure) {
+        let Failure { exit, what, kept, next, .. } = failure;
+        let (problem, kept, next) = (&completed(what), &completed(kept), &completed(next));
+        let kept = Some(&**kept).filter(|kept| !kept.is_empty());
+        self.document("error", &Problem { exit: *exit as u8, problem, kept, next });
+    }
+
+    /// Why a command ended, or could not do one thing of several: on stderr.
     pub fn failure(&self, failure: &Failure) {
         let Failure { exit, what, kept, next, .. } = failure;
         let (what, kept, next) = (&completed(what), &completed(kept), &completed(next));
@@ -176,11 +212,17 @@ impl Output {
         }
     }
 
-    /// The one JSON document, with `--json`.
-    pub fn document(&self, value: &impl Serialize) {
-        if self.json {
+    /// The one JSON document, with `--json`: what `docs/schema/<name>.json` describes. The value is an object; the names of its
+    /// fields are kept, and a field without a value is null, as scripts rely on them.
+    pub fn document(&self, name: &str, value: &impl Serialize) {
+        if self.json && !DOCUMENTED.swap(true, Ordering::Relaxed) {
+            let document = Document {
+                schema: format!("mailonce/{name}/{VERSION_OF_SCHEMAS}"),
+                made_at: instant::text(self.clock.now()),
+                value,
+            };
             let mut stdout = io::stdout().lock();
-            let written = serde_json::to_writer_pretty(&mut stdout, value).map_err(io::Error::from);
+            let written = serde_json::to_writer_pretty(&mut stdout, &document).map_err(io::Error::from);
             note_lost(written.and_then(|()| writeln!(stdout)));
         }
     }

@@ -59,7 +59,7 @@ fn adopt(
     let Some(lock) = lock else {
         let survey = old.check_adoption(&adoption)?;
         bar.finish_and_clear();
-        context.output.document(&json!({ "dry_run": true, "would_take_over": survey.usable() }));
+        context.output.document("add-index-dry-run", &json!({ "dry_run": true, "would_take_over": survey.usable() }));
         context.output.print(format!(
             "would turn {} into a {} ledger: columns, indexes, constraints and triggers, with {} taken over",
             settings.ledger.display(),
@@ -84,11 +84,14 @@ fn adopt(
 fn say_adopted(context: &Context<'_>, ledger: &Records, adopted: &Adopted) -> Result<Exit> {
     let (plan, uses_index) = ledger.duplicate_check()?;
     let output = context.output;
-    output.document(&json!({
-        "adopted": adopted,
-        "kind": ledger.kind().word(),
-        "duplicate_check": { "uses_index": uses_index, "plan": plan },
-    }));
+    output.document(
+        "add-index-adopted",
+        &json!({
+            "adopted": adopted,
+            "kind": ledger.kind().word(),
+            "duplicate_check": { "uses_index": uses_index, "plan": plan },
+        }),
+    );
     output.print(format!("{} is a {} ledger now", ledger.path().display(), ledger.kind().word()));
     output.print(format!(
         "taken over: {}, {}; the table as it was stays beside them as old_log",
@@ -146,12 +149,15 @@ fn refuse_another_kind(args: &cli::AddIndex, ledger: &Records) -> Result<(), Fai
 
 fn say_completed(context: &Context<'_>, args: &cli::AddIndex, ledger: &Records, added: &[String]) -> Result<Exit> {
     let (plan, uses_index) = ledger.duplicate_check()?;
-    context.output.document(&json!({
-        "dry_run": args.dry_run,
-        "added": added,
-        "kind": ledger.kind().word(),
-        "duplicate_check": { "uses_index": uses_index, "plan": plan },
-    }));
+    context.output.document(
+        "add-index",
+        &json!({
+            "dry_run": args.dry_run,
+            "added": added,
+            "kind": ledger.kind().word(),
+            "duplicate_check": { "uses_index": uses_index, "plan": plan },
+        }),
+    );
     context.output.print(match (added.is_empty(), args.dry_run) {
         (true, _) => "already in place: columns, indexes, constraints and triggers".to_owned(),
         (false, true) => format!("would add: {}", added.join(", ")),

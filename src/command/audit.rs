@@ -83,13 +83,16 @@ pub fn run(context: &Context<'_>, args: &cli::Audit) -> Result<Exit> {
     }
     let violations: u64 = by_rule.values().sum();
     let span = |at: Option<Instant>| at.map(instant::text);
-    context.output.document(&json!({
-        "violations": violations,
-        "by_rule": by_rule,
-        "listed": listed,
-        "audited": audited,
-        "log": covered.map(|log| json!({ "begins": span(log.begins), "ends": span(log.ends), "lines": log.lines })),
-    }));
+    context.output.document(
+        "audit",
+        &json!({
+            "violations": violations,
+            "by_rule": by_rule,
+            "listed": listed,
+            "audited": audited,
+            "log": covered.map(|log| json!({ "begins": span(log.begins), "ends": span(log.ends), "lines": log.lines })),
+        }),
+    );
     let looked = format!("{}, {}", count(audited.messages, "message"), count(audited.attempts, "try"));
     let log = audited.accepted_in_log.map_or_else(String::new, |number| format!("; {number} of them in the mail log"));
     if violations == 0 {

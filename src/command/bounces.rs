@@ -319,7 +319,7 @@ impl<'a> Hearing<'a> {
         self.told.held = self.ledger.count_held(self.now)?;
         let news = self.news(&stopped)?;
         let output = self.context.output;
-        output.document(&self.told);
+        output.document("bounces", &self.told);
         output.tell(self.told.line());
         news.iter().for_each(|line| output.alarm(line));
         Ok(if news.is_empty() && self.trouble == 0 { Exit::Done } else { Exit::NeedsAPerson })

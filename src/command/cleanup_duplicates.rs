@@ -56,7 +56,9 @@ fn restore(context: &Context<'_>, old: Option<OldLog>) -> Result<Exit> {
         .into());
     };
     let Restored { rows, written_since } = old.restore()?;
-    context.output.document(&json!({ "restored": rows, "written_since": written_since }));
+    context
+        .output
+        .document("cleanup-duplicates-restored", &json!({ "restored": rows, "written_since": written_since }));
     context.output.print(match (rows, written_since) {
         (0, _) => "nothing to restore".to_owned(),
         (_, 0) => format!("{} put back; the table is as it was before cleanup-duplicates", count(rows, "row")),
@@ -80,13 +82,16 @@ fn say(context: &Context<'_>, args: &cli::CleanupDuplicates, rules: &Rules, surv
         (true, _) => format!("mailonce add-index{}", rules.flags()),
         (false, _) => "mailonce detect --dry-run".to_owned(),
     };
-    output.document(&json!({
-        "dry_run": args.dry_run,
-        "window_in_seconds": args.window.as_secs(),
-        "moved": if args.dry_run { 0 } else { survey.duplicates },
-        "found": survey,
-        "next": next,
-    }));
+    output.document(
+        "cleanup-duplicates",
+        &json!({
+            "dry_run": args.dry_run,
+            "window_in_seconds": args.window.as_secs(),
+            "moved": if args.dry_run { 0 } else { survey.duplicates },
+            "found": survey,
+            "next": next,
+        }),
+    );
     output.print(format!("{} looked at", count(survey.rows, "row")));
     if survey.duplicates == 0 {
         output.print(format!("no duplicates: no two rows of one shopper and cart less than {window} apart"));

@@ -60,7 +60,7 @@ fn import(context: &Context<'_>, settings: &Settings, pool: &Pool, file: &Path) 
     let mut imported = ledger.coupons().import(&pool.name, &codes, now)?;
     imported.repeated += repeated;
     let free = ledger.free_codes(pool, now, u64::MAX >> 1)?;
-    context.output.document(&json!({
+    context.output.document("coupon-import", &json!({
         "pool": pool.name, "added": imported.added, "repeated": imported.repeated, "ended": ended, "bad_rows": bad, "free": free,
     }));
     context.output.print(format!(
@@ -85,7 +85,7 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
             state.free = ledger.free_codes(pool, now, u64::MAX >> 1)?;
         }
     }
-    context.output.document(&pools);
+    context.output.document("coupon-list", &json!({ "pools": pools }));
     if pools.is_empty() && settings.pools.is_empty() {
         context.output.print("no pool; next: add [[coupon]] with a name to the configuration");
         return Ok(Exit::Done);
@@ -126,7 +126,7 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
 
 fn release(context: &Context<'_>, settings: &Settings, pool: &str) -> Result<Exit> {
     let released = context.ledger(settings)?.coupons().release(pool)?;
-    context.output.document(&json!({ "pool": pool, "released": released }));
+    context.output.document("coupon-release", &json!({ "pool": pool, "released": released }));
     context.output.print(format!("{} released", count(released, "code")));
     Ok(Exit::Done)
 }

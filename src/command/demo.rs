@@ -59,7 +59,7 @@ pub fn run(context: &Context<'_>, args: &cli::Demo) -> Result<Exit> {
         quoted(&config.to_string_lossy()),
         quoted(&folder.join("preview").to_string_lossy())
     ));
-    context.output.document(&serde_json::json!({ "folder": folder, "config": config, "messages": mails }));
+    context.output.document("demo", &serde_json::json!({ "folder": folder, "config": config, "messages": mails }));
     Ok(Exit::Done)
 }
 

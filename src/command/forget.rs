@@ -39,7 +39,7 @@ pub fn run(context: &Context<'_>, args: &cli::Forget) -> Result<Exit> {
     for what in &elsewhere {
         context.output.print(format!("  {what}"));
     }
-    context.output.document(&json!({ "forgotten": all, "elsewhere": elsewhere }));
+    context.output.document("forget", &json!({ "forgotten": all, "elsewhere": elsewhere }));
     Ok(Exit::Done)
 }
 

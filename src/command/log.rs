@@ -26,7 +26,7 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
     };
     let episodes = ledger.episodes(&filter)?;
     let messages = ledger.messages(&filter)?;
-    context.output.document(&json!({ "episodes": episodes, "messages": messages }));
+    context.output.document("log", &json!({ "episodes": episodes, "messages": messages }));
     let mut table = Table::new();
     table.load_style(NOTHING).set_header([
         "id",

@@ -166,7 +166,7 @@ pub fn output(cli: &Cli) -> Output {
         let commands = <Cli as clap::CommandFactory>::command();
         crate::output::show_commands_with(config, commands.get_subcommands().map(|known| known.get_name().to_owned()));
     }
-    Output { json, verbose, log_format }
+    Output { json, verbose, log_format, clock: Clock::new(cli.global.now) }
 }
 
 /// Prints why a command ended, and returns its exit code.
@@ -175,6 +175,7 @@ pub fn explain(output: Output, err: &anyhow::Error) -> Exit {
         Some(failure) => failure,
         None => &Failure::internal(format!("{err:#}")),
     };
+    output.problem(failure);
     if !failure.quiet {
         output.failure(failure);
     }

@@ -121,7 +121,10 @@ fn show(context: &Context<'_>, args: &cli::Preview, shown: &Shown<'_>, message: 
     files.extend(message.map(|bytes| ("message.eml", bytes)));
     let written: Vec<_> = files.iter().map(|(name, bytes)| write(&args.out, name, bytes)).collect::<Result<_, _>>()?;
     let locale = locale.to_string();
-    context.output.document(&json!({ of: id, "subject": rendered.subject, "locale": locale, "files": written }));
+    let [cart_id, campaign_id] = ["cart_id", "campaign_id"].map(|key| (key == of).then_some(id));
+    context
+        .output
+        .document("preview", &json!({ "cart_id": cart_id, "campaign_id": campaign_id, "subject": rendered.subject, "locale": locale, "files": written }));
     context.output.print(format!("Subject: {}", rendered.subject));
     if let Some(wanted) = args.locale.map(|wanted| wanted.to_string()).filter(|wanted| *wanted != locale) {
         context.output.print(format!("there is no message in {wanted}: this one is in {locale}"));

@@ -41,7 +41,10 @@ fn check_age(ledger: &Records, args: &cli::Prune) -> Result<(), Failure> {
 }
 
 fn tell(context: &Context<'_>, what: &str, pruned: &Pruned, cutoff: crate::domain::instant::Instant) -> Exit {
-    context.output.document(&json!({ "before": instant::text(cutoff), what.replace(' ', "_"): pruned }));
+    let dry_run = what != "deleted";
+    context
+        .output
+        .document("prune", &json!({ "before": instant::text(cutoff), "dry_run": dry_run, "deleted": pruned }));
     let Pruned { messages, older_rows, kept } = *pruned;
     context.output.print(format!(
         "settled before {}: {} {what}, {} of an older system",

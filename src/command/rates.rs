@@ -16,7 +16,7 @@ pub fn run(context: &Context<'_>, args: &cli::Rates) -> Result<Exit> {
     let returned = ledger.returned(since)?;
     let unmatched = ledger.unmatched_reports(100)?;
     let rows: Vec<serde_json::Value> = returned.iter().map(document).collect();
-    context.output.document(&json!({ "since": instant::text(since), "rates": rows, "unmatched": unmatched }));
+    context.output.document("rates", &json!({ "since": instant::text(since), "rates": rows, "unmatched": unmatched }));
     if context.output.json {
         return Ok(Exit::Done);
     }

@@ -35,7 +35,7 @@ pub fn run(context: &Context<'_>, args: &cli::Recovered) -> Result<Exit> {
         note_lost(write_csv(&orders));
         return Ok(Exit::Done);
     }
-    context.output.document(&json!({ "recovered": brought, "orders": orders }));
+    context.output.document("recovered", &json!({ "recovered": brought, "orders": orders }));
     if !orders.is_empty() {
         context.output.print(table(&orders).trim_fmt());
     }

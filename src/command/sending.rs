@@ -123,7 +123,7 @@ impl<'a> Sending<'a> {
             run.ledger.notices().mark_told(self.context.clock.now())?;
         }
         run.end(&delivered.ending(), idle, delivered.armed)?;
-        output.document(&report);
+        output.document(self.command, &report);
         report.tell(output, self.transport.past_tense());
         Ok(if needs_a_person { Exit::NeedsAPerson } else { Exit::Done })
     }

@@ -42,7 +42,10 @@ fn queries(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
             Failure::config("no query is configured: the tables carts, cart_items and orders are read", next).into()
         );
     }
-    context.output.document(&in_force.iter().copied().collect::<std::collections::BTreeMap<_, _>>());
+    context.output.document(
+        "source-queries",
+        &serde_json::json!({ "queries": in_force.iter().copied().collect::<std::collections::BTreeMap<_, _>>() }),
+    );
     for (key, query) in in_force {
         let query = query.trim_end();
         context.output.print(match key {
@@ -97,7 +100,7 @@ fn carts(context: &Context<'_>, settings: &Settings, limit: usize, cart_id: Opti
             Row::Cart(cart) => shown.push(show(context, settings, source.as_mut(), &cart)?),
         }
     }
-    context.output.document(&serde_json::json!({ "carts": shown, "bad_rows": bad_rows }));
+    context.output.document("source-carts", &serde_json::json!({ "carts": shown, "bad_rows": bad_rows }));
     for cart in &shown {
         print(context, cart);
     }

@@ -17,7 +17,7 @@ pub fn run(context: &Context<'_>) -> Result<Exit> {
     let steps: Vec<&str> = settings.detect.steps.iter().map(|step| step.step.name.as_str()).collect();
     let ledger = Records::open(settings.place())?;
     let status = Status::read(&ledger, &steps, &settings.pools, context.clock.now())?;
-    context.output.document(&status);
+    context.output.document("status", &status);
     let sent = if matches!(settings.transport, TransportSettings::File { .. }) { "written" } else { "sent" };
     for line in prose(&status, sent) {
         context.output.print(line);

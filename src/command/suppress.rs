@@ -22,7 +22,9 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
             let mut ledger = context.ledger(&settings)?;
             let rows: Vec<_> = addresses.iter().map(|address| (address.clone(), reason.clone())).collect();
             let added = ledger.suppressions().add(&rows, Origin::ByHand, context.clock.now())?;
-            context.output.document(&json!({ "added": added, "already_listed": addresses.len() as u64 - added }));
+            context
+                .output
+                .document("suppress-add", &json!({ "added": added, "already_listed": addresses.len() as u64 - added }));
             context.output.print(format!(
                 "{} added, {} listed already",
                 count(added, "address"),
@@ -46,7 +48,7 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
                 removed += u64::from(ledger.suppressions().remove(address, only, why, context.clock.now())?);
             }
             let unknown = addresses.len() as u64 - removed;
-            context.output.document(&json!({ "removed": removed, "not_listed": unknown }));
+            context.output.document("suppress-remove", &json!({ "removed": removed, "not_listed": unknown }));
             context.output.print(format!("{} removed, {unknown} not on the list", count(removed, "address")));
         }
         Suppress::List => {
@@ -69,7 +71,7 @@ pub fn run(context: &Context<'_>, args: &Suppress) -> Result<Exit> {
             if listed == 0 {
                 context.output.print("the list is empty");
             }
-            context.output.document(&all);
+            context.output.document("suppress-list", &json!({ "suppressions": all }));
         }
     }
     Ok(Exit::Done)

@@ -151,6 +151,7 @@ fn send(context: &Context<'_>, settings: &Settings, ledger: &Records, outgoing: 
     let to = outgoing.recipient.to_string();
     let (reply, past_tense) = (fate.reply(), transport.past_tense());
     context.output.document(
+        "trial",
         &json!({ "to": to, "outcome": fate.word(), "reply": reply, "at": instant::text(context.clock.now()) }),
     );
     match &fate {

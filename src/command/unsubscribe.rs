@@ -42,7 +42,7 @@ fn read_source(context: &Context<'_>, allow: Option<u64>) -> Result<Exit> {
     for line in &heard.news {
         context.output.alarm(line);
     }
-    context.output.document(&json!({ "new": heard.new }));
+    context.output.document("unsubscribe-source", &json!({ "new": heard.new }));
     context.output.print(format!("{} new on the shop's own list", count(heard.new, "person")));
     Ok(Exit::Done)
 }
@@ -87,7 +87,7 @@ fn take(context: &Context<'_>, settings: &Settings, given: &[String]) -> Result<
             }
         }
     }
-    context.output.document(&documents);
+    context.output.document("unsubscribe", &json!({ "tokens": documents }));
     if unknown > 0 {
         return Err(Failure::data(
             format!("{}: genuine, but of no message that this ledger knows", count(unknown, "token")),
@@ -155,7 +155,7 @@ fn rotate(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
         })?,
     };
     write(file, &keys)?;
-    context.output.document(&json!({ "file": file, "is_new_file": known.is_none() }));
+    context.output.document("unsubscribe-rotate", &json!({ "file": file, "is_new_file": known.is_none() }));
     context.output.print(match known {
         None => format!("made {}: keep it with the ledger's backup", file.display()),
         Some(_) => format!("{} signs with a new key; links that are out stay good", file.display()),

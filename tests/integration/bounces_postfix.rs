@@ -41,7 +41,7 @@ fn bounces(world: &World, maildir: &Path, more: &[&str]) -> serde_json::Value {
 }
 
 fn suppressed(world: &World) -> Vec<String> {
-    let list = world.ok(["suppress", "list", "--json"]).json();
+    let list = world.ok(["suppress", "list", "--json"]).json()["suppressions"].clone();
     let row =
         |row: &serde_json::Value| format!("{} {}", row["address"].as_str().unwrap(), row["origin"].as_str().unwrap());
     list.as_array().unwrap().iter().map(row).collect()

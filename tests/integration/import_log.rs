@@ -105,7 +105,9 @@ fn a_table_of_an_sqlite_file() {
     assert_eq!(world.number("SELECT count(*) FROM cart_abandonment_log"), 0);
     command.extend(["--timezone", "Europe/Berlin"]);
     // Two of the four copies of one user were made in the same second as another.
-    let json = world.ok([&command[..], &["--json"]].concat()).json();
+    let mut json = world.ok([&command[..], &["--json"]].concat()).json();
+    // What every document begins with.
+    json.as_object_mut().unwrap().retain(|name, _| name != "schema" && name != "made_at");
     assert_eq!(
         json,
         json!({"dry_run": false, "strict": false, "rows": 14, "bad_rows": 0, "without_shopper": 1,

@@ -11,7 +11,7 @@ fn import(world: &World, code: i32, bytes: impl AsRef<[u8]>) -> Ran {
 
 /// The list as `address reason`.
 fn listed(world: &World) -> Vec<String> {
-    let list = world.ok(["suppress", "list", "--json"]).json();
+    let list = world.ok(["suppress", "list", "--json"]).json()["suppressions"].clone();
     let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap().to_owned();
     list.as_array().unwrap().iter().map(|row| format!("{} {}", text(row, "address"), text(row, "reason"))).collect()
 }
@@ -24,7 +24,7 @@ fn a_plain_list_may_repeat_itself_and_hold_blank_lines() {
     assert_eq!(listed(&world), ["ada@example.com imported", "bob@example.com imported"]);
     std::fs::write(world.path("list"), "eve@example.com\n").unwrap();
     let json = world.ok(["import", "suppressions", "list", "--reason", "gone", "--json"]).json();
-    assert_eq!(json, serde_json::json!({ "rows": 1, "added": 1, "already_listed": 0, "bad_rows": 0 }));
+    assert_eq!((&json["rows"], &json["added"], &json["bad_rows"]), (&1.into(), &1.into(), &0.into()));
     assert!(listed(&world).contains(&"eve@example.com gone".to_owned()));
 }
 

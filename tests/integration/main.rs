@@ -28,6 +28,7 @@ mod import_log;
 mod import_schedules;
 mod import_suppressions;
 mod init;
+mod json;
 mod judged;
 mod languages;
 mod ledger_place;

@@ -205,7 +205,7 @@ fn emptied(world: &World) {
 }
 
 fn suppressed(world: &World) -> Vec<String> {
-    let list = world.ok(["suppress", "list", "--json"]).json();
+    let list = world.ok(["suppress", "list", "--json"]).json()["suppressions"].clone();
     list.as_array().unwrap().iter().map(|row| row["address"].as_str().unwrap().to_owned()).collect()
 }
 

@@ -100,6 +100,7 @@ pub(super) fn add(context: &Context<'_>, settings: &Settings, args: &cli::Campai
     replace(&file, &after)?;
     see(context, &mut ledger, campaign)?;
     context.output.document(
+        "campaign-add",
         &json!({ "campaign_id": args.id, "file": file, "first_run": instant::text(first), "not_ready": not_ready }),
     );
     context.output.print(format!(
@@ -148,7 +149,7 @@ pub(super) fn remove(context: &Context<'_>, settings: &Settings, id: &str) -> Re
     if ledger.campaign(id)?.is_some() {
         ledger.campaigns().cancel(id, context.clock.now(), &mut |_| {})?;
     }
-    context.output.document(&json!({ "campaign_id": id, "file": file }));
+    context.output.document("campaign-remove", &json!({ "campaign_id": id, "file": file }));
     context.output.print(format!(
         "removed {id} from {}; what it sent stays in the ledger, and its id stays taken",
         file.display()

@@ -104,7 +104,7 @@ fn steer(
     see_if_new(context, settings, &mut ledger, id)?;
     let line = change(&mut ledger)?;
     let state = ledger.campaign(id)?;
-    context.output.document(&json!({ "campaign": state, "message": line }));
+    context.output.document("campaign-change", &json!({ "campaign": state, "message": line }));
     context.output.print(line);
     Ok(Exit::Done)
 }

@@ -141,8 +141,7 @@ pub(super) fn retry(
     let planned = ledger.campaigns().retry(row.id, states, expires_at, now, &mut |messages| progress.inc(messages))?;
     progress.finish_and_clear();
     let held_back = ledger.count_held_back(row.id)?;
-    context.output.document(
-        &json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned, "held_back": held_back, "template": written_with }),
+    context.output.document("campaign-retry", &json!({ "campaign_id": id, "occurrence": row.planned_at, "planned": planned, "held_back": held_back, "template": written_with }),
     );
     context.output.print(format!(
         "{} of {} planned anew; `mailonce run-campaigns` sends them",

@@ -106,7 +106,7 @@ pub(super) fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
         .iter()
         .map(|broken| json!({ "campaign_id": broken.id, "problem": broken.problem }))
         .collect();
-    context.output.document(&json!({ "campaigns": documents, "broken": broken }));
+    context.output.document("campaign-list", &json!({ "campaigns": documents, "broken": broken }));
     match all.is_empty() {
         true => context.output.print("no campaigns are defined"),
         false => context.output.print(table.trim_fmt()),
@@ -167,7 +167,7 @@ pub(super) fn show(
             ]);
         })?;
     }
-    context.output.document(&json!({
+    context.output.document("campaign-show", &json!({
         "campaign": state, "occurrences": occurrences, "shown": shown.map(|row| row.planned_at.clone()), "recipients": recipients,
     }));
     context.output.print(format!("{id}: {}, first seen {}", state.status, state.first_seen_at));

@@ -161,7 +161,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
             });
         }
     })?;
-    context.output.document(&report);
+    context.output.document("detect-dry-run", &report);
     let first_anonymous = found.first_anonymous.map(|first| first.line).unwrap_or_default();
     say(context, settings, &report, &listed, &first_anonymous, found.bad_rows, decided.to_plan - decided.without_code);
     let needs_a_person = report.over_max_per_run || found.bad_rows > 0;

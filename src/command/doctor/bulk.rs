@@ -6,7 +6,7 @@
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use super::Level;
+use super::{Level, null_if_empty};
 use crate::bounces::fields::Fields;
 use crate::command::run_campaigns;
 use crate::domain::address::Mailbox;
@@ -55,10 +55,9 @@ pub(super) struct Rule {
     rule: &'static str,
     stands: Stands,
     /// None of what is not visible.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) level: Option<Level>,
     detail: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(serialize_with = "null_if_empty")]
     remedy: String,
 }
 

@@ -52,8 +52,12 @@ struct Finding {
     level: Level,
     check: &'static str,
     what: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(serialize_with = "null_if_empty")]
     remedy: String,
+}
+
+fn null_if_empty<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(text).filter(|text| !text.is_empty()).serialize(serializer)
 }
 
 #[derive(Default)]
@@ -149,11 +153,10 @@ fn report(context: &Context<'_>, findings: Findings, rules: Option<Vec<Rule>>) -
     let levels: Vec<Level> = findings.iter().map(|finding| finding.level).chain(of_rules).collect();
     let count_of = |wanted| levels.iter().filter(|level| **level == wanted).count() as u64;
     let failed = count_of(Level::Fail);
-    let mut document = serde_json::json!({ "failed": failed, "warned": count_of(Level::Warn), "findings": findings });
-    if let Some(rules) = &rules {
-        document["bulk_senders"] = serde_json::json!(rules);
-    }
-    context.output.document(&document);
+    let document = serde_json::json!({
+        "failed": failed, "warned": count_of(Level::Warn), "findings": findings, "bulk_senders": rules,
+    });
+    context.output.document("doctor", &document);
     for finding in &findings {
         context.output.print(format!("{}  {:<13}  {}", finding.level.word(), finding.check, finding.what));
         if !finding.remedy.is_empty() {

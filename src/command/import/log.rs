@@ -168,18 +168,21 @@ impl Import<'_> {
         };
         let next = imported.as_ref().ok().map(|imported| self.next(imported));
         let output = self.context.output;
-        output.document(&json!({
-            "dry_run": self.args.dry_run,
-            "strict": tally.is_strict,
-            "rows": tally.rows,
-            "imported": imported.as_ref().ok(),
-            "bad_rows": tally.bad(),
-            "without_shopper": tally.left_out[KINDS.len() - 1].rows,
-            "left_out": tally.left_out_json(),
-            "mailed_now": tally.mailed_now.json(),
-            "created_as_mailed": tally.created_as_mailed.json(),
-            "next": next,
-        }));
+        output.document(
+            "import-log",
+            &json!({
+                "dry_run": self.args.dry_run,
+                "strict": tally.is_strict,
+                "rows": tally.rows,
+                "imported": imported.as_ref().ok(),
+                "bad_rows": tally.bad(),
+                "without_shopper": tally.left_out[KINDS.len() - 1].rows,
+                "left_out": tally.left_out_json(),
+                "mailed_now": tally.mailed_now.json(),
+                "created_as_mailed": tally.created_as_mailed.json(),
+                "next": next,
+            }),
+        );
         tally.say(self.args.dry_run, imported.as_ref().ok());
         let (_, next) = (imported?, next.unwrap_or_default());
         output.print(format!("next: `{next}`"));

@@ -87,7 +87,10 @@ fn suppressions(context: &Context<'_>, file: &Path, default_reason: &str) -> Res
     if bad > MOST_BAD_ROWS_NAMED {
         context.output.alarm(format!("and {}", count(bad - MOST_BAD_ROWS_NAMED, "more bad row")));
     }
-    context.output.document(&json!({ "rows": read, "added": added, "already_listed": taken - added, "bad_rows": bad }));
+    context.output.document(
+        "import-suppressions",
+        &json!({ "rows": read, "added": added, "already_listed": taken - added, "bad_rows": bad }),
+    );
     context.output.print(format!(
         "{} read: {added} added, {} listed already, {} skipped",
         count(read, "row"),

@@ -114,14 +114,17 @@ fn say(context: &Context<'_>, target: &Path, new: &[&Old], present: &[&Old], sta
             old.overdue.map(|at| json!({ "campaign_id": old.state.campaign_id, "was_due": instant::text(at) }))
         })
         .collect();
-    output.document(&json!({
-        "file": target,
-        "imported": states.iter().map(|state| &state.campaign_id).collect::<Vec<_>>(),
-        "already_defined": present.iter().map(|old| &old.state.campaign_id).collect::<Vec<_>>(),
-        "overdue": overdue,
-        "incomplete": new.iter().filter(|old| !old.missing.is_empty())
-            .map(|old| json!({ "campaign_id": old.state.campaign_id, "missing": old.missing })).collect::<Vec<_>>(),
-    }));
+    output.document(
+        "import-schedules",
+        &json!({
+            "file": target,
+            "imported": states.iter().map(|state| &state.campaign_id).collect::<Vec<_>>(),
+            "already_defined": present.iter().map(|old| &old.state.campaign_id).collect::<Vec<_>>(),
+            "overdue": overdue,
+            "incomplete": new.iter().filter(|old| !old.missing.is_empty())
+                .map(|old| json!({ "campaign_id": old.state.campaign_id, "missing": old.missing })).collect::<Vec<_>>(),
+        }),
+    );
     for (old, state) in new.iter().zip(states) {
         let next =
             state.next_run.map_or_else(|| "no run to come".to_owned(), |at| format!("next {}", instant::text(at)));

@@ -91,9 +91,12 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
         make_ledger(context, &settings, kind, "init")?;
         made.push(settings.ledger.clone());
     }
-    context.output.document(&json!({
-        "config": config, "ledger": settings.ledger, "kind": kind.word(), "made": made, "grants": grants,
-    }));
+    context.output.document(
+        "init",
+        &json!({
+            "config": config, "ledger": settings.ledger, "kind": kind.word(), "made": made, "grants": grants,
+        }),
+    );
     for path in &made {
         context.output.print(format!("made {}", path.display()));
     }

@@ -51,10 +51,13 @@ pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> R
             Err(why) => left.push((&message.message_id, format!("stays refused: {why}"))),
         }
     }
-    context.output.document(&json!({
-        "settled": settled.iter().map(|(id, now)| json!({ "message_id": id, "now": now })).collect::<Vec<_>>(),
-        "left": left.iter().map(|(id, why)| json!({ "message_id": id, "why": why })).collect::<Vec<_>>(),
-    }));
+    context.output.document(
+        "resolve-settled",
+        &json!({
+            "settled": settled.iter().map(|(id, now)| json!({ "message_id": id, "now": now })).collect::<Vec<_>>(),
+            "left": left.iter().map(|(id, why)| json!({ "message_id": id, "why": why })).collect::<Vec<_>>(),
+        }),
+    );
     for (id, state) in &settled {
         context.output.print(format!("{id}  {state}"));
     }

@@ -56,7 +56,7 @@ pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> R
     let oldest = in_doubt.iter().map(|message| message.armed_at).min().unwrap_or(now);
     let log = MailLog::open(&args.mail_log, zone, now, oldest - READ_BACK)?;
     if in_doubt.is_empty() && !told {
-        context.output.document(&json!({ "settled": [], "in_doubt": [] }));
+        context.output.document("resolve-by-log", &json!({ "settled": [], "in_doubt": [], "log": null }));
         context.output.tell("nothing is in doubt");
         return Ok(Exit::Done);
     }
@@ -159,7 +159,7 @@ impl Report {
     fn say(&self, context: &Context<'_>, covered: Covered, news: &[String]) {
         let output = context.output;
         let span = |at: Option<Instant>| at.map(instant::text);
-        output.document(&json!({
+        output.document("resolve-by-log", &json!({
             "settled": self.settled.iter().map(|(id, state, reason)| json!({ "message_id": id, "now": state, "reason": reason })).collect::<Vec<_>>(),
             "in_doubt": self.in_doubt.iter().map(|(id, why)| json!({ "message_id": id, "why": why })).collect::<Vec<_>>(),
             "log": { "begins": span(covered.begins), "ends": span(covered.ends), "lines": covered.lines,

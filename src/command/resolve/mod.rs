@@ -70,7 +70,9 @@ fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
         Some(_) => 0,
         None => ledger.count_by_state()?.iter().filter(|count| count.state == State::Armed).map(|it| it.messages).sum(),
     };
-    context.output.document(&json!({ "messages": messages, "events": events, "begun_by_a_dead_run": armed }));
+    context
+        .output
+        .document("resolve", &json!({ "messages": messages, "events": events, "begun_by_a_dead_run": armed }));
     for message in &messages {
         describe(context, message, now);
     }
@@ -101,7 +103,7 @@ fn accept(context: &Context<'_>, settings: &Settings, keys: &[String]) -> Result
     let all = keys.iter().any(|key| key == "all");
     let accepted = ledger.notices().accept((!all).then_some(keys))?;
     let left = ledger.events()?;
-    context.output.document(&json!({ "accepted": accepted, "events": left }));
+    context.output.document("resolve-accepted", &json!({ "accepted": accepted, "events": left }));
     for key in &accepted {
         context.output.print(format!("accepted {key}"));
     }
@@ -148,7 +150,10 @@ fn describe(context: &Context<'_>, message: &InDoubt, now: instant::Instant) {
 fn list_planned(context: &Context<'_>, ledger: &Records, remembered: &Found) -> Result<Exit> {
     let filter = LogFilter { state: Some(State::Planned), limit: u64::from(u32::MAX), ..LogFilter::default() };
     let messages = ledger.messages(&filter)?;
-    context.output.document(&json!({ "messages": messages, "newest_at": instant::text(ledger.newest_at()?) }));
+    context.output.document(
+        "resolve-restored",
+        &json!({ "messages": messages, "newest_at": instant::text(ledger.newest_at()?) }),
+    );
     for message in &messages {
         let reply = message.last_reply.as_deref().unwrap_or("no reply");
         context
@@ -180,9 +185,10 @@ fn hold_back(context: &Context<'_>, lock: &RunLock, mut ledger: Ledger) -> Resul
     let wishes = ledger.suppressions().replay()?;
     let record = ledger.record_of(ledger.epoch_and_armed()?.0, Some(now), 0);
     lock.write_record(&record, true)?;
-    context
-        .output
-        .document(&json!({ "held_back": held, "copy_of": instant::text(copy_of), "suppressions_changed": wishes }));
+    context.output.document(
+        "resolve-held-back",
+        &json!({ "held_back": held, "copy_of": instant::text(copy_of), "suppressions_changed": wishes }),
+    );
     context.output.print(format!(
         "{} held back (skipped: held_back) for good; carts touched before now are left alone; runs go on from here",
         count(held, "planned message")

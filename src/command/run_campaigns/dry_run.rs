@@ -98,6 +98,6 @@ pub(super) fn run(
     if definitions.campaigns.is_empty() && definitions.broken.is_empty() {
         context.output.print("no campaigns are defined");
     }
-    context.output.document(&json!({ "campaigns": documents }));
+    context.output.document("run-campaigns-dry-run", &json!({ "campaigns": documents }));
     Ok(exit)
 }

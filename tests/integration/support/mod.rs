@@ -8,7 +8,8 @@ pub mod database;
 pub mod old_log;
 pub mod postfix;
 pub mod process;
-pub mod shop;
+pub mod schemas;
+mod shop;
 pub mod smtp;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod trace;

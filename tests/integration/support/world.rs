@@ -19,6 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 use toml::{Table, Value};
 
+use super::schemas;
 use super::shop::{Cart, Kind, Shop, Spelling};
 use super::smtp::{Server, Tls};
 
@@ -66,9 +67,12 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// The one JSON document on stdout.
+    /// The one JSON document on stdout, which is as its schema says.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|err| panic!("stdout is no JSON document ({err}):\n{self}"))
+        let document = serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|err| panic!("stdout is no JSON document ({err}):\n{self}"));
+        schemas::check(&document);
+        document
     }
 
     /// Both streams, for words that may stand on either.
