@@ -47,7 +47,7 @@ pub use campaigns::{
 };
 pub use coupons::{CodeFor, ImportedCodes, PoolState};
 pub use erasures::{Forgotten, Pruned};
-pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
+pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned, Weighed};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
     Violation,

@@ -1,10 +1,13 @@
 //! `detect`: find abandoned carts, plan a message for each that needs one, deliver what is due.
 
+mod cart_rules;
 mod dry_run;
+mod due;
 mod feed;
 mod last_look;
 mod orders;
 mod planning;
+
 
 use std::collections::BTreeMap;
 
@@ -231,7 +234,7 @@ fn look_at_shop(
     let now = context.clock.now();
     let mut source = source::open(&settings.source)?;
     let rules = plan_rules(settings, &run.ledger)?;
-    let look = Look { settings, now, output: context.output, record_left_out: false, stop: Some(stop) };
+    let look = Look { settings, now, output: context.output, record_left_out: false, asked: None, stop: Some(stop) };
     let mut found = look.read(source.as_mut(), &run.ledger)?;
     report.carts_seen = found.carts_seen;
     report.bad_rows = found.bad_rows;

@@ -46,6 +46,7 @@ mod streak;
 mod suppressions;
 mod tally;
 mod transaction;
+mod weigh;
 
 use std::cell::Cell;
 use std::ops::Deref;
