@@ -49,9 +49,7 @@ impl CartRule {
         };
         match self {
             CartRule::Idle => (untouched_for < span::delta(detect.idle)).then(|| (NOT_IDLE_YET, ago())),
-            CartRule::MaxAge => {
-                (untouched_for >= span::delta(detect.max_age)).then(|| ("older than max_age", ago()))
-            }
+            CartRule::MaxAge => (untouched_for >= span::delta(detect.max_age)).then(|| ("older than max_age", ago())),
             CartRule::Since => (cart.updated_at < since).then(|| {
                 let why = format!("carts count from {} on; see detect.since", instant::text(since));
                 ("touched before since", why)

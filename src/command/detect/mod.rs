@@ -7,7 +7,7 @@ mod feed;
 mod last_look;
 mod orders;
 mod planning;
-
+mod weighing;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +32,7 @@ use feed::CartFeed;
 pub(super) use planning::by_itself;
 pub(super) use planning::next_step;
 use planning::{HELD_OUT, Look, NO_ADDRESS, NO_CODE, ODD_LOCALE, ODD_TIMEZONE};
+pub(super) use weighing::{Asking, Finding, NextLook, WeighedCart, Weighing};
 
 /// A machine may be busy for a moment.
 const LONG_LOOK_IS_TOLD_AFTER: TimeDelta = TimeDelta::minutes(10);

@@ -84,7 +84,8 @@ impl Look<'_> {
         let oldest = self.now - span::delta(detect.max_age) + TimeDelta::seconds(1);
         let idle_before = self.now - span::delta(detect.idle);
         // Also what is not idle yet: another cart of that shopper waits for it. A day more for clocks that are ahead.
-        let in_reach = Touched { not_before: oldest.max(since), idle_before, fresh_until: self.now + TimeDelta::days(1) };
+        let in_reach =
+            Touched { not_before: oldest.max(since), idle_before, fresh_until: self.now + TimeDelta::days(1) };
         let touched = match self.record_left_out || self.asked.is_some() {
             // For a reason for every cart left out, every cart is read.
             true => {

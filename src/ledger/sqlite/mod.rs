@@ -21,6 +21,7 @@ mod expire;
 mod flows;
 mod forget;
 mod guards;
+mod history;
 mod journal;
 mod migrate;
 mod missed;

@@ -1,10 +1,10 @@
 //! What every rule says of a cart, also those behind the first that stands against it: for `explain`. Planning asks the same
 //! functions, and stops at the first.
 
+use super::Records;
 use super::candidates::{CANDIDATE_COLUMNS, candidate_from};
 use super::flows::{flow_of, past_of};
 use super::plan::{AMONG, Asks, facts_about};
-use super::Records;
 use crate::domain::instant::{self, Instant};
 use crate::domain::standing::{Rule, against_in_flow, facts_in_flow};
 use crate::failure::Failure;
@@ -14,7 +14,8 @@ use rusqlite::OptionalExtension;
 impl Records {
     /// What each rule of the ledger says of a cart, and each about the other carts of this look.
     pub fn weigh(&self, cart: &Candidate, rules: &PlanRules, now: Instant) -> Result<Weighed, Failure> {
-        let among = self.read(|conn| AMONG.iter().map(|rule| rule(conn, cart, rules)).collect::<Result<Vec<_>, _>>())?;
+        let among =
+            self.read(|conn| AMONG.iter().map(|rule| rule(conn, cart, rules)).collect::<Result<Vec<_>, _>>())?;
         let has_later_twin = !rules.steps.is_empty() && self.has_later_twin(cart)?;
         self.read(|conn| {
             let facts = facts_about(conn, cart, rules, now, Asks::All)?;
