@@ -84,6 +84,13 @@ pub enum Command {
     /// List episodes and messages
     #[command(after_help = examples::LOG)]
     Log(Log),
+    /// Say why someone got a mail or got none: by address, cart, Message-ID or unsubscribe token
+    ///
+    /// The answer comes first, then what happened in the order of time, then every rule with the value that was found, then what
+    /// would change it. It looks at the whole shop, as a run does, which takes some seconds where there are hundreds of thousands of
+    /// carts. Nothing is written, and no lock is taken. Exit 1 where nothing is known.
+    #[command(after_help = examples::EXPLAIN)]
+    Explain(Explain),
     /// List the orders that followed a mail, and what they come to
     #[command(after_help = examples::RECOVERED)]
     Recovered(Recovered),
@@ -383,6 +390,18 @@ pub struct Log {
     /// At most so many, the newest
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// An address, a cart, a Message-ID (or the id that `log` lists), or the token of an unsubscribe link
+    pub what: String,
+    /// It is a cart's id, whatever it looks like
+    #[arg(long, conflicts_with = "address")]
+    pub cart: bool,
+    /// It is an address
+    #[arg(long)]
+    pub address: bool,
 }
 
 #[derive(Debug, Args)]

@@ -46,9 +46,9 @@ fn main() -> ExitCode {
     // A panic has printed its own line; what it means is said here.
     let run = std::panic::catch_unwind(|| command::run(&cli));
     let exit = run.unwrap_or_else(|_| Err(Failure::internal("it panicked, as the lines above say").into()));
-    let exit = exit.unwrap_or_else(|err| command::explain(output, &err));
+    let exit = exit.unwrap_or_else(|err| command::tell_failure(output, &err));
     let exit = match output::lost() {
-        Some(err) if exit == Exit::Done => command::explain(
+        Some(err) if exit == Exit::Done => command::tell_failure(
             output,
             &Failure::ledger(
                 format!("could not write to stdout: {err}"),

@@ -253,6 +253,13 @@ pub const COUPON_RELEASE: &str = "\
 Examples:
   mailonce coupon release comeback";
 
+pub const EXPLAIN: &str = "\
+Examples:
+  mailonce explain ada@example.com
+  mailonce explain c9 --json
+  mailonce explain 12345678 --cart             # an id as a message's could be
+  mailonce explain ada@example.com --address";
+
 pub const RECOVERED: &str = "\
 Examples:
   mailonce recovered

@@ -9,6 +9,7 @@ mod coupons;
 mod demo;
 mod detect;
 mod doctor;
+mod explain;
 mod forget;
 mod holds;
 mod import;
@@ -138,6 +139,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Status => status::run(&context),
         Command::Metrics => metrics::run(&context),
         Command::Log(args) => log::run(&context, args),
+        Command::Explain(args) => explain::run(&context, args),
         Command::Recovered(args) => recovered::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
@@ -170,7 +172,7 @@ pub fn output(cli: &Cli) -> Output {
 }
 
 /// Prints why a command ended, and returns its exit code.
-pub fn explain(output: Output, err: &anyhow::Error) -> Exit {
+pub fn tell_failure(output: Output, err: &anyhow::Error) -> Exit {
     let failure = match err.downcast_ref::<Failure>() {
         Some(failure) => failure,
         None => &Failure::internal(format!("{err:#}")),
@@ -189,9 +191,9 @@ mod tests {
     #[test]
     fn what_no_one_foresaw_is_a_fault_of_mailonce_and_not_of_the_disk() {
         let slip = "x".parse::<i32>().unwrap_err();
-        assert_eq!(explain(Output::default(), &slip.into()), Exit::Internal);
+        assert_eq!(tell_failure(Output::default(), &slip.into()), Exit::Internal);
         assert_eq!(
-            explain(Output::default(), &Failure::ledger("the disk is full", "make room").into()),
+            tell_failure(Output::default(), &Failure::ledger("the disk is full", "make room").into()),
             Exit::LedgerOrDisk
         );
     }

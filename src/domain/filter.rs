@@ -29,12 +29,8 @@ pub fn limit(code: &str, text: &str) -> Option<(Currency, Money)> {
 }
 
 impl Filter {
-    /// Why a cart is left out, if it is.
-    pub fn leaves_out(&self, cart: &Cart) -> Option<String> {
-        self.by_value(cart).or_else(|| self.by_lines(cart))
-    }
-
-    fn by_value(&self, cart: &Cart) -> Option<String> {
+    /// Why a cart is left out for what it is worth, if it is.
+    pub fn by_value(&self, cart: &Cart) -> Option<String> {
         let (least, most) = (self.least.get(&cart.currency), self.most.get(&cart.currency));
         if least.is_none() && most.is_none() {
             return None;
@@ -47,7 +43,8 @@ impl Filter {
         Some(format!("{} is more than max_value, {}", value.display(), most.display()))
     }
 
-    fn by_lines(&self, cart: &Cart) -> Option<String> {
+    /// Why a cart is left out for what is in it, if it is.
+    pub fn by_lines(&self, cart: &Cart) -> Option<String> {
         if self.skus.is_empty() && self.categories.is_empty() {
             return None;
         }

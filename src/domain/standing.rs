@@ -61,28 +61,46 @@ pub enum SameContents {
     },
 }
 
+/// One of the rules that the ledger's facts are judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    SameContents,
+    OlderSystem,
+    Untouched,
+    MaxPerCart,
+    Suppressed,
+    Later,
+}
+
+impl Rule {
+    /// All of them, the strongest first.
+    pub const ALL: [Rule; 6] =
+        [Rule::SameContents, Rule::OlderSystem, Rule::Untouched, Rule::MaxPerCart, Rule::Suppressed, Rule::Later];
+
+    /// What stands against a message by this rule alone. `max_per_cart` is from 1 on.
+    pub fn against(self, facts: &Facts, max_per_cart: u32) -> Option<Standing> {
+        match self {
+            Rule::SameContents => facts.same.as_ref().map(|same| match same.clone() {
+                SameContents::Open => Standing::InProgress,
+                SameContents::InDoubt => Standing::InDoubt,
+                SameContents::Within { how, at } if how == "sent" => Standing::AlreadySent { at },
+                SameContents::Within { how, at } => Standing::Settled { how, at },
+            }),
+            Rule::OlderSystem => facts.older_system_at.clone().map(|at| Standing::AlreadySent { at }),
+            Rule::Untouched => facts.skipped_untouched.clone().map(|reason| Standing::Untouched { reason }),
+            Rule::MaxPerCart => {
+                let is_enough = facts.episodes >= u64::from(max_per_cart);
+                is_enough.then_some(Standing::Enough { messages: facts.episodes })
+            }
+            Rule::Suppressed => facts.suppressed.then_some(Standing::Suppressed),
+            Rule::Later => facts.later_cart.clone().map(|by_cart| Standing::Superseded { by_cart }),
+        }
+    }
+}
+
 /// Judges the facts; the strongest reason is given. `max_per_cart` is from 1 on.
-pub fn standing(facts: Facts, max_per_cart: u32) -> Standing {
-    match facts.same {
-        Some(SameContents::Open) => return Standing::InProgress,
-        Some(SameContents::InDoubt) => return Standing::InDoubt,
-        Some(SameContents::Within { how, at }) if how == "sent" => return Standing::AlreadySent { at },
-        Some(SameContents::Within { how, at }) => return Standing::Settled { how, at },
-        None => {}
-    }
-    if let Some(at) = facts.older_system_at {
-        return Standing::AlreadySent { at };
-    }
-    if let Some(reason) = facts.skipped_untouched {
-        return Standing::Untouched { reason };
-    }
-    if facts.episodes >= u64::from(max_per_cart) {
-        return Standing::Enough { messages: facts.episodes };
-    }
-    if facts.suppressed {
-        return Standing::Suppressed;
-    }
-    facts.later_cart.map_or(Standing::Free, |by_cart| Standing::Superseded { by_cart })
+pub fn standing(facts: &Facts, max_per_cart: u32) -> Standing {
+    Rule::ALL.iter().find_map(|rule| rule.against(facts, max_per_cart)).unwrap_or(Standing::Free)
 }
 
 /// Judges a cart that is written about in steps: where its flow is, and what else is known. `past` are the messages that the
@@ -99,13 +117,25 @@ pub fn standing_in_flow(
     if !flow.late.is_empty() && facts.suppressed {
         return Standing::Suppressed;
     }
-    match &flow.next {
-        Next::Open => return Standing::InProgress,
-        Next::Waits { step, at } => return Standing::Waits { step: steps[*step].name.clone(), at: *at },
-        Next::Done => return Standing::Done,
-        Next::Ended { how } => return Standing::Untouched { reason: how.clone() },
-        Next::Due { .. } => {}
+    if let Some(found) = against_in_flow(flow, steps) {
+        return found;
     }
+    standing(&facts_in_flow(flow, past, window_began, facts), max_per_cart)
+}
+
+/// What stands against a message by where the flow of its cart is, alone.
+pub fn against_in_flow(flow: &Flow, steps: &[Step]) -> Option<Standing> {
+    match &flow.next {
+        Next::Open => Some(Standing::InProgress),
+        Next::Waits { step, at } => Some(Standing::Waits { step: steps[*step].name.clone(), at: *at }),
+        Next::Done => Some(Standing::Done),
+        Next::Ended { how } => Some(Standing::Untouched { reason: how.clone() }),
+        Next::Due { .. } => None,
+    }
+}
+
+/// The facts as they count for the next message of this flow: the episode that goes on does not stand in its own way.
+pub fn facts_in_flow(flow: &Flow, past: &[Past], window_began: Instant, facts: Facts) -> Facts {
     let others = past.iter().filter(|message| flow.episode.as_ref() != Some(&message.episode));
     let (mut in_doubt, mut latest) = (false, None);
     for other in others {
@@ -120,7 +150,7 @@ pub fn standing_in_flow(
     };
     // What has begun is not counted again.
     let episodes = if flow.episode.is_some() { 0 } else { facts.episodes };
-    standing(Facts { same, episodes, ..facts }, max_per_cart)
+    Facts { same, episodes, ..facts }
 }
 
 #[cfg(test)]
@@ -154,14 +184,14 @@ mod tests {
             ),
         ];
         for (facts, expected) in steps {
-            assert_eq!(standing(facts, 3), expected);
+            assert_eq!(standing(&facts, 3), expected);
         }
         let mut facts = Facts { same: None, older_system_at: None, skipped_untouched: None, ..all };
-        assert_eq!(standing(facts.clone(), 3), Standing::Enough { messages: 3 });
-        assert_eq!(standing(facts.clone(), 4), Standing::Suppressed);
+        assert_eq!(standing(&facts, 3), Standing::Enough { messages: 3 });
+        assert_eq!(standing(&facts, 4), Standing::Suppressed);
         facts.suppressed = false;
-        assert_eq!(standing(facts.clone(), 4), Standing::Superseded { by_cart: "c".into() });
+        assert_eq!(standing(&facts, 4), Standing::Superseded { by_cart: "c".into() });
         facts.later_cart = None;
-        assert_eq!(standing(facts, 4), Standing::Free);
+        assert_eq!(standing(&facts, 4), Standing::Free);
     }
 }

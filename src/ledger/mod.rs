@@ -29,6 +29,7 @@ mod books;
 mod campaigns;
 mod coupons;
 mod erasures;
+mod history;
 mod plans;
 mod records;
 mod recoveries;
@@ -47,7 +48,10 @@ pub use campaigns::{
 };
 pub use coupons::{CodeFor, ImportedCodes, PoolState};
 pub use erasures::{Forgotten, Pruned};
-pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
+pub use history::{
+    MOST_TOLD, MessageStory, OfCampaign, OldRow, OrderStory, RemovedSuppression, ReportStory, Stories, Whose,
+};
+pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned, Weighed};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
     Violation,

@@ -9,7 +9,7 @@ use crate::domain::holdout::Holdout;
 use crate::domain::instant::Instant;
 use crate::domain::locale::Locale;
 use crate::domain::send_window::SendWindow;
-use crate::domain::standing::Standing;
+use crate::domain::standing::{Rule, Standing};
 
 /// What an opening fixes for all of its messages.
 #[derive(Debug, Clone)]
@@ -116,6 +116,23 @@ pub struct Judged {
     pub cart: Candidate,
     pub standing: Standing,
     pub flow: Option<Flow>,
+}
+
+/// What every rule says of a cart, also those behind the first that stands against it.
+#[derive(Debug, Clone)]
+pub struct Weighed {
+    /// Where it is in its flow; `None` without steps.
+    pub flow: Option<Flow>,
+    /// What stands against it by where its flow is.
+    pub of_flow: Option<Standing>,
+    /// By each rule of the ledger, the strongest first.
+    pub by_rule: Vec<(Rule, Option<Standing>)>,
+    /// Among the other carts of the look: written about later, chosen, and whom its shopper is busy with.
+    pub among: Vec<Option<Standing>>,
+    /// In steps: another cart has the same contents, and was touched later.
+    pub has_later_twin: bool,
+    /// Episodes of this shopper and cart that count for `max_per_cart`.
+    pub episodes: u64,
 }
 
 /// A message that is due.

@@ -43,7 +43,8 @@ pub struct Touched {
 }
 
 impl Touched {
-    fn holds(&self, updated_at: Instant) -> bool {
+    /// Whether a cart that was touched then is wanted.
+    pub fn holds(&self, updated_at: Instant) -> bool {
         self.not_before <= updated_at && updated_at <= self.fresh_until
     }
 }

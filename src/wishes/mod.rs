@@ -78,6 +78,16 @@ impl Listener {
         Ok(heard)
     }
 
+    /// Whether a click lies in the spool that `of` picks and that ends mail about carts, or all mail. `of` is given the token of the
+    /// message, and says on which list that was. Nothing is taken.
+    ///
+    /// # Errors
+    /// Exit 78: the folder cannot be read.
+    pub fn ends_mail_about_carts(&self, of: impl Fn(&str) -> Option<String>) -> Result<bool, Failure> {
+        let ends = |list: String| self.scope == Scope::All || list == crate::domain::list::CARTS;
+        Ok(self.look()?.genuine.iter().any(|(_, token)| of(&token.message).is_some_and(ends)))
+    }
+
     /// # Errors
     /// As [`Listener::hear`].
     fn look(&self) -> Result<Clicks, Failure> {

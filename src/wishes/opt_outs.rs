@@ -4,11 +4,12 @@ use anyhow::Result;
 use chrono::TimeDelta;
 
 use super::{Heard, take};
+use crate::domain::address::Address;
 use crate::domain::instant::Instant;
 use crate::domain::state::Origin;
 use crate::domain::unsubscribe::Token;
 use crate::failure::{Exit, Failure};
-use crate::ledger::{Ledger, ListedOptOut, Notice};
+use crate::ledger::{Ledger, ListedOptOut, Notice, Records};
 use crate::output::count;
 use crate::settings::{OptOuts, Settings};
 use crate::source::opt_outs::{self, OptOutRow, Who};
@@ -71,6 +72,27 @@ pub fn read(settings: &Settings, ledger: &mut Ledger, allow: Option<u64>, now: I
         ledger.suppressions().note_opt_outs_read(now)?;
     }
     Ok(heard)
+}
+
+/// Whether the shop's own list has an address that no run has taken off the list of recipients yet. Nothing is written.
+///
+/// # Errors
+/// The list cannot be read: a run would send nothing then.
+pub fn is_new(settings: &Settings, ledger: &Records, address: &Address) -> Result<bool> {
+    let Some(list) = &settings.unsubscribe.opt_outs else { return Ok(false) };
+    let since = ledger.opt_outs_read_to()?.map_or(Instant::UNIX_EPOCH, |to| to - AGAIN);
+    let mut is_new = false;
+    opt_outs::read(list, &settings.source, since, &mut |row| {
+        if let OptOutRow::OptOut(opt_out) = row
+            && let Who::Address(listed) = opt_out.who
+            && listed.folded() == address.folded()
+        {
+            is_new |= ledger.is_new_opt_out(&ListedOptOut { address: listed, changed_at: opt_out.changed_at })?;
+        }
+        Ok(())
+    })
+    .map_err(told)?;
+    Ok(is_new)
 }
 
 /// What was read so far.

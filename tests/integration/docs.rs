@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Cart, Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 22] = [
+const PAGES: [&str; 23] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -20,6 +20,7 @@ const PAGES: [&str; 22] = [
     "docs/carts.md",
     "docs/configuration.md",
     "docs/data.md",
+    "docs/explain.md",
     "docs/flows.md",
     "docs/glossary.md",
     "docs/guide.md",

@@ -21,6 +21,7 @@ mod erasures;
 mod exactly_once;
 mod examples;
 mod expiry;
+mod explain;
 mod failures;
 mod flows;
 mod guards;

@@ -71,6 +71,7 @@ fn every_command_works_on_an_older_schema() {
     for (command, code, migrates) in [
         (&["status"][..], 0, false),
         (&["log"], 0, false),
+        (&["explain", "old1@example.com"], 0, false),
         (&["audit"], 0, false),
         (&["resolve"], 0, false),
         (&["resolve", "--restored"], 0, false),

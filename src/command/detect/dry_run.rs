@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::super::holds::Hold;
-use super::feed::hold;
+use super::due::hold;
 use super::last_look::{LastLook, QUIET, last_look};
 use super::planning::{Look, NO_ADDRESS, WAITS};
 use super::{Context, plan_rules};
@@ -65,7 +65,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Settings, args: &cli::Detect
     CartLetters::load_and_try(settings, now)?;
     let ledger = Records::open(settings.place())?;
     let mut source = source::open(&settings.source)?;
-    let look = Look { settings, now, output: context.output, record_left_out: true, stop: None };
+    let look = Look { settings, now, output: context.output, record_left_out: true, asked: None, stop: None };
     let found = look.read(source.as_mut(), &ledger)?;
     let rules = plan_rules(settings, &ledger)?;
     let decided = look.decide(source.as_mut(), &ledger, &rules, u64::MAX)?;

@@ -4,17 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Monotonic};
 
-use chrono::TimeDelta;
-
-use super::super::holds::{Held, Hold, Holds};
 use super::Context;
-use super::last_look::{LastLook, QUIET, Touched, last_look};
+use super::due::{Fate, after_look, before_look};
+use super::last_look::{LastLook, Touched, last_look};
 use crate::clock::Clock;
 use crate::delivery::{Feed, FeedError, Job, Label, Summary};
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::coupon::Coupon;
 use crate::domain::instant::{self, Instant};
-use crate::domain::list;
 use crate::domain::span;
 use crate::domain::state::Reason;
 use crate::failure::{Exit, Failure};
@@ -30,13 +27,6 @@ const PAGE: usize = 200;
 
 /// How long the last look at a cart counts: a message that could not be armed by then stays planned.
 const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
-
-/// A cart that no look of so long has found is gone. The shop may only have been away: its file is written anew, its table
-/// rebuilt.
-const GONE_AFTER: TimeDelta = TimeDelta::hours(1);
-
-/// How long a message waits before it is looked at again whether its shopper ordered something a short while ago.
-const LOOK_AGAIN_AFTER_ORDER: TimeDelta = TimeDelta::hours(1);
 
 pub(super) struct CartFeed<'a> {
     source: &'a mut dyn Source,
@@ -167,50 +157,26 @@ impl Act {
 
 impl CartFeed<'_> {
     fn decide(&mut self, ledger: &mut Ledger, due: &Due, now: Instant) -> Result<Act, FeedError> {
-        if ledger.is_suppressed(&due.folded_address, list::CARTS).map_err(FeedError::Ledger)? {
-            return Ok(Act::skip(Reason::Suppressed));
+        if let Some(reason) = before_look(ledger, due).map_err(FeedError::Ledger)? {
+            return Ok(Act::skip(reason));
         }
+        let look = self.last_look(due)?;
+        if due.missing_since.is_some() && matches!(look, LastLook::Same(_)) {
+            ledger.books().found_again(due.id).map_err(FeedError::Ledger)?;
+        }
+        let fate = after_look(self.settings, ledger, due, look, self.clock.now()).map_err(FeedError::Ledger)?;
         let again_at = now + span::delta(self.settings.detect.retry_after);
-        Ok(match self.last_look(due)? {
-            LastLook::Same(cart) => {
-                if due.missing_since.is_some() {
-                    ledger.books().found_again(due.id).map_err(FeedError::Ledger)?;
-                }
-                self.decide_same(ledger, due, cart, again_at).map_err(FeedError::Ledger)?
-            }
-            LastLook::Touched(touched) => Act::Move(touched),
-            LastLook::Early(at) => Act::Wait(at, format!("due {}", instant::text(at))),
-            LastLook::Quiet if now + LOOK_AGAIN_AFTER_ORDER >= due.expires_at => Act::skip(Reason::Capped),
-            LastLook::Quiet => Act::Wait(now + LOOK_AGAIN_AFTER_ORDER, QUIET.to_owned()),
-            LastLook::Missing => match due.missing_since {
-                Some(since) if now - since >= GONE_AFTER => {
-                    Act::Skip(Reason::Empty, format!("empty: gone since {}", instant::text(since)))
-                }
-                since => Act::Look(since.unwrap_or(now)),
+        Ok(match fate {
+            Fate::Go(cart) => match self.coupon(ledger, due).map_err(FeedError::Ledger)? {
+                Ok(coupon) => Act::Send(Box::new(self.job(due, cart, coupon))),
+                Err(CodeFor::HadOne) => Act::skip(Reason::Capped),
+                Err(CodeFor::Ended) => Act::skip(Reason::Expired),
+                Err(_) => Act::Wait(again_at, "no coupon code is left".to_owned()),
             },
-            LastLook::Skip(reason) => Act::skip(reason),
-            LastLook::Unreadable(problem) => Act::Wait(again_at, problem),
-        })
-    }
-
-    /// About a cart that is still what the message was planned for.
-    fn decide_same(&self, ledger: &mut Ledger, due: &Due, cart: Box<Cart>, again_at: Instant) -> Result<Act, Failure> {
-        if let Some(other) = ledger.busy_with(due)? {
-            // Once that one has been left alone it takes the place of this one.
-            return Ok(Act::Wait(again_at, format!("busy with another cart, {other}")));
-        }
-        match hold(self.settings, ledger, due, &cart, self.clock.now())? {
-            Hold::Free => {}
-            Hold::Until { at, why } => {
-                return Ok(Act::Wait(at, format!("{why}: looked at again {}", instant::text(at))));
-            }
-            Hold::Never(reason) => return Ok(Act::skip(reason)),
-        }
-        Ok(match self.coupon(ledger, due)? {
-            Ok(coupon) => Act::Send(Box::new(self.job(due, cart, coupon))),
-            Err(CodeFor::HadOne) => Act::skip(Reason::Capped),
-            Err(CodeFor::Ended) => Act::skip(Reason::Expired),
-            Err(_) => Act::Wait(again_at, "no coupon code is left".to_owned()),
+            Fate::Skip(reason, why) => Act::Skip(reason, why),
+            Fate::Wait(at, why) => Act::Wait(at, why),
+            Fate::Look(since) => Act::Look(since),
+            Fate::Move(touched) => Act::Move(touched),
         })
     }
 
@@ -225,25 +191,6 @@ impl CartFeed<'_> {
             )),
         })
     }
-}
-
-/// Whether the send window of its shopper, a cap, or the step before it holds a message back.
-pub(super) fn hold(
-    settings: &Settings,
-    ledger: &Records,
-    due: &Due,
-    cart: &Cart,
-    now: Instant,
-) -> Result<Hold, Failure> {
-    let held = Held {
-        id: due.id,
-        message_key: &due.message_key,
-        folded_address: &due.folded_address,
-        expires_at: due.expires_at,
-        is_step: due.step.is_some(),
-        zone: cart.timezone.unwrap_or(settings.shop.timezone),
-    };
-    Holds::of(settings, None).look(ledger, &held, now)
 }
 
 /// How logs name a message without an address in it: user id (or `guest`) and the first digits of the hash.

@@ -1,10 +1,13 @@
 //! `detect`: find abandoned carts, plan a message for each that needs one, deliver what is due.
 
+mod cart_rules;
 mod dry_run;
+mod due;
 mod feed;
 mod last_look;
 mod orders;
 mod planning;
+mod weighing;
 
 use std::collections::BTreeMap;
 
@@ -29,6 +32,7 @@ use feed::CartFeed;
 pub(super) use planning::by_itself;
 pub(super) use planning::next_step;
 use planning::{HELD_OUT, Look, NO_ADDRESS, NO_CODE, ODD_LOCALE, ODD_TIMEZONE};
+pub(super) use weighing::{Asking, Finding, NextLook, WeighedCart, Weighing};
 
 /// A machine may be busy for a moment.
 const LONG_LOOK_IS_TOLD_AFTER: TimeDelta = TimeDelta::minutes(10);
@@ -231,7 +235,7 @@ fn look_at_shop(
     let now = context.clock.now();
     let mut source = source::open(&settings.source)?;
     let rules = plan_rules(settings, &run.ledger)?;
-    let look = Look { settings, now, output: context.output, record_left_out: false, stop: Some(stop) };
+    let look = Look { settings, now, output: context.output, record_left_out: false, asked: None, stop: Some(stop) };
     let mut found = look.read(source.as_mut(), &run.ledger)?;
     report.carts_seen = found.carts_seen;
     report.bad_rows = found.bad_rows;

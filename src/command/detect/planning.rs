@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use chrono::TimeDelta;
 
+use super::cart_rules::{CartRule, Terms};
 use super::last_look::{QUIET, is_quiet_after_order};
 use crate::domain::cart::{Cart, short_hash};
 use crate::domain::flow::{Flow, Next};
@@ -28,6 +29,8 @@ pub(super) struct Look<'a> {
     pub output: Output,
     /// Keep every cart that is left out with its reason, instead of only counting (for `--dry-run`).
     pub record_left_out: bool,
+    /// Which carts a person asks about: they are kept, whenever they were touched. Nothing else is done otherwise.
+    pub asked: Option<&'a dyn Fn(&Cart) -> bool>,
     pub stop: Option<&'a Stop>,
 }
 
@@ -45,7 +48,14 @@ pub(super) struct Found {
     pub first_odd_locale: Option<Notice>,
     /// The first cart whose zone is not known.
     pub first_odd_timezone: Option<Notice>,
+    /// The carts that a person asks about, at most [`MOST_ASKED`], each with what stood against it at once.
+    pub asked: Vec<(Box<Cart>, Option<Verdict>)>,
+    /// How many more there were.
+    pub more_asked: u64,
 }
+
+/// So many carts of one person are told about.
+pub(super) const MOST_ASKED: usize = 100;
 
 /// Why an anonymous shopper's cart is left out.
 pub(super) const NO_ADDRESS: &str = "no address";
@@ -54,6 +64,18 @@ pub(super) const ODD_LOCALE: &str = "unknown language";
 /// The same of a zone that is none.
 pub(super) const ODD_TIMEZONE: &str = "unknown zone";
 
+impl Found {
+    /// Of more than can be kept, those touched last are.
+    fn keep_asked(&mut self, cart: &Cart, against: &Option<Verdict>) {
+        self.asked.push((Box::new(cart.clone()), against.clone()));
+        if self.asked.len() > MOST_ASKED {
+            let oldest = (0..self.asked.len()).min_by_key(|at| self.asked[*at].0.updated_at).unwrap_or_default();
+            self.asked.swap_remove(oldest);
+            self.more_asked += 1;
+        }
+    }
+}
+
 impl Look<'_> {
     /// Reads the carts; those that could be written to become candidates.
     pub fn read(&self, source: &mut dyn Source, ledger: &Records) -> Result<Found> {
@@ -61,16 +83,18 @@ impl Look<'_> {
         let since = ledger.carts_count_from(detect.since)?;
         let oldest = self.now - span::delta(detect.max_age) + TimeDelta::seconds(1);
         let idle_before = self.now - span::delta(detect.idle);
-        let (not_before, idle_before, fresh_until) = match self.record_left_out {
+        // Also what is not idle yet: another cart of that shopper waits for it. A day more for clocks that are ahead.
+        let in_reach =
+            Touched { not_before: oldest.max(since), idle_before, fresh_until: self.now + TimeDelta::days(1) };
+        let touched = match self.record_left_out || self.asked.is_some() {
             // For a reason for every cart left out, every cart is read.
             true => {
                 let end = Instant::UNIX_EPOCH + TimeDelta::days(365 * 1000);
-                (Instant::UNIX_EPOCH, end, end)
+                Touched { not_before: Instant::UNIX_EPOCH, idle_before: end, fresh_until: end }
             }
-            // Also what is not idle yet: another cart of that shopper waits for it. A day more for clocks that are ahead.
-            false => (oldest.max(since), idle_before, self.now + TimeDelta::days(1)),
+            false => in_reach,
         };
-        let touched = Touched { not_before, idle_before, fresh_until };
+        let terms = self.terms(since);
         let mut found = Found::default();
         let forgets = ledger.forgets_someone()?;
         ledger.begin_candidates()?;
@@ -94,14 +118,20 @@ impl Look<'_> {
                     if let Some(odd) = &cart.odd_timezone {
                         found.first_odd_timezone.get_or_insert_with(|| odd_timezone(&cart.cart_id, odd));
                     }
-                    let by_itself = match self.left_out_at_once(&cart) {
+                    let reach = first(&CartRule::BY_TIME, &terms, &cart);
+                    let itself = match first(&CartRule::BY_ITSELF, &terms, &cart) {
                         None if forgets => forgotten(ledger, &cart)?,
                         found => found,
                     };
-                    let (reach, itself) = (self.out_of_reach(&cart, since), by_itself);
                     // Another cart of that shopper waits for one that is not idle yet, unless that gets no mail anyway.
-                    let is_waited_for = itself.is_none() && matches!(reach, Some((NOT_IDLE_YET, _)));
-                    match reach.or(itself) {
+                    let is_waited_for = itself.is_none()
+                        && matches!(reach, Some((NOT_IDLE_YET, _)))
+                        && (self.record_left_out || in_reach.holds(cart.updated_at));
+                    let against = reach.or(itself);
+                    if self.asked.is_some_and(|asked| asked(&cart)) {
+                        found.keep_asked(&cart, &against);
+                    }
+                    match against {
                         None => ledger.add_candidate(&candidate(&cart), None)?,
                         Some((verdict, detail)) => {
                             *found.left_out.entry(verdict.to_owned()).or_default() += 1;
@@ -124,44 +154,8 @@ impl Look<'_> {
         Ok(found)
     }
 
-    /// Why a cart is not written to now, by when it was touched.
-    fn out_of_reach(&self, cart: &Cart, since: Instant) -> Option<Verdict> {
-        let detect = &self.settings.detect;
-        let untouched_for = self.now - cart.updated_at;
-        let ago = || match untouched_for < TimeDelta::zero() {
-            true => format!("touched {} from now, by the shop's clock", span::spoken(-untouched_for)),
-            false => format!("touched {} ago", span::spoken(untouched_for)),
-        };
-        if untouched_for < span::delta(detect.idle) {
-            return Some((NOT_IDLE_YET, ago()));
-        }
-        if untouched_for >= span::delta(detect.max_age) {
-            return Some(("older than max_age", ago()));
-        }
-        if cart.updated_at < since {
-            let why = format!("carts count from {} on; see detect.since", instant::text(since));
-            return Some(("touched before since", why));
-        }
-        None
-    }
-
-    /// Why a cart is not written to, as far as the cart itself tells.
-    fn left_out_at_once(&self, cart: &Cart) -> Option<Verdict> {
-        let detect = &self.settings.detect;
-        if cart.lines.is_empty() {
-            return Some(("empty", String::new()));
-        }
-        if cart.ordered_at.is_some() {
-            return Some(("ordered", String::new()));
-        }
-        if let Some(why) = detect.filter.leaves_out(cart) {
-            return Some(("filtered", why));
-        }
-        match cart.consent {
-            Some(false) => Some(("no consent", "refused".into())),
-            None if !detect.consent_assumed => Some(("no consent", "none recorded".into())),
-            _ => None,
-        }
+    fn terms(&self, since: Instant) -> Terms<'_> {
+        Terms { detect: &self.settings.detect, now: self.now, since }
     }
 
     /// Decides about the candidates, those touched last first. `None`: stopped by a signal, and nothing is to be planned.
@@ -238,7 +232,7 @@ impl Look<'_> {
         match verdict {
             PLAN => {
                 decided.to_plan += 1;
-                if self.output.verbose && !self.record_left_out {
+                if self.is_told() {
                     let step = flow.as_ref().map_or_else(String::new, |flow| named_step(flow, rules));
                     decided.planning.insert(
                         cart.id,
@@ -251,7 +245,7 @@ impl Look<'_> {
                 self.say_left_out(&cart.cart_id, || cart.cart_hash.clone(), verdict);
             }
         }
-        if self.record_left_out || has_late || matches!(verdict, PLAN | SUPERSEDED | HELD_OUT) {
+        if self.record_left_out || self.asked.is_some() || has_late || matches!(verdict, PLAN | SUPERSEDED | HELD_OUT) {
             ledger.decide_candidate(cart.id, verdict, &detail, has_late)?;
         }
         Ok(())
@@ -294,8 +288,13 @@ impl Look<'_> {
         Ok((if is_held_out { HELD_OUT } else { PLAN }, String::new()))
     }
 
+    /// Whether each decision is said, as `-v` asks of a run.
+    fn is_told(&self) -> bool {
+        self.output.verbose && !self.record_left_out && self.asked.is_none()
+    }
+
     fn say_left_out(&self, cart_id: &str, cart_hash: impl FnOnce() -> String, verdict: &str) {
-        if self.output.verbose && !self.record_left_out {
+        if self.is_told() {
             self.output.decision(format!("Skipping cart {}... - {verdict} (cart {cart_id})", short_hash(&cart_hash())));
         }
     }
@@ -338,12 +337,17 @@ fn odd_timezone(cart_id: &str, odd: &str) -> Notice {
     Notice { key: ODD_TIMEZONE.into(), line }
 }
 
+/// What stands against a cart by the first of some rules.
+fn first(rules: &[CartRule], terms: &Terms<'_>, cart: &Cart) -> Option<Verdict> {
+    rules.iter().find_map(|rule| rule.against(terms, cart))
+}
+
 /// Why a cart is not written to, as far as it and the clock tell.
 pub(in super::super) fn by_itself(settings: &Settings, now: Instant, cart: &Cart) -> Option<Verdict> {
     let output = Output::default();
-    let look = Look { settings, now, output, record_left_out: true, stop: None };
-    let since = settings.detect.since.unwrap_or(Instant::MIN_UTC);
-    look.out_of_reach(cart, since).or_else(|| look.left_out_at_once(cart))
+    let look = Look { settings, now, output, record_left_out: true, asked: None, stop: None };
+    let terms = look.terms(settings.detect.since.unwrap_or(Instant::MIN_UTC));
+    first(&CartRule::BY_TIME, &terms, cart).or_else(|| first(&CartRule::BY_ITSELF, &terms, cart))
 }
 
 /// What became of the candidates.
@@ -371,7 +375,7 @@ struct Planning {
 }
 
 /// The verdicts that the ledger acts on.
-const PLAN: &str = "plan";
+pub(super) const PLAN: &str = "plan";
 const SUPERSEDED: &str = "superseded";
 
 /// The verdict on a cart whose owner is held out of mail about it.
@@ -390,7 +394,7 @@ const DONE: &str = "every step decided";
 pub(in super::super) type Verdict = (&'static str, String);
 
 /// What stands against writing to a cart's owner.
-fn against(standing: Standing) -> Option<Verdict> {
+pub(super) fn against(standing: Standing) -> Option<Verdict> {
     Some(match standing {
         Standing::Free => return None,
         Standing::AlreadySent { at } => ("email already sent", at),
@@ -416,7 +420,7 @@ fn named_step(flow: &Flow, rules: &PlanRules) -> String {
 }
 
 /// Whether its owner is forgotten, or was when the cart was touched.
-fn forgotten(ledger: &Records, cart: &Cart) -> Result<Option<Verdict>, Failure> {
+pub(super) fn forgotten(ledger: &Records, cart: &Cart) -> Result<Option<Verdict>, Failure> {
     Ok(match ledger.memory_of(&cart.email)? {
         Memory::Known => None,
         Memory::Since(at) if cart.updated_at > at => None,
@@ -425,7 +429,7 @@ fn forgotten(ledger: &Records, cart: &Cart) -> Result<Option<Verdict>, Failure> 
 }
 
 /// The same by the names under which an older version knew the shopper.
-fn against_formerly(
+pub(super) fn against_formerly(
     ledger: &Records,
     rules: &PlanRules,
     now: Instant,
@@ -462,7 +466,7 @@ pub(in super::super) fn next_step(settings: &Settings, cart: &Cart, now: Instant
     }))
 }
 
-fn candidate(cart: &Cart) -> Candidate {
+pub(super) fn candidate(cart: &Cart) -> Candidate {
     Candidate {
         id: 0,
         cart_id: cart.cart_id.clone(),

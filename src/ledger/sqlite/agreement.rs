@@ -128,7 +128,7 @@ fn write_history(conn: &Connection, messages: &[Past], old: &[Old]) {
         conn.execute(
             "INSERT INTO message (message_key, kind, state, reason, recipient, folded_address, message_id, planned_at,
                  not_before, expires_at, armed_at, settled_at, epoch, identity, cart_id, cart_hash, cart_touched_at, episode)
-             VALUES (?1, 'cart', ?2, ?3, ?4, ?4, ?1, ?5, ?5, ?5, ?6, ?7, 1, ?8, ?1, ?9, ?5, ?1)",
+             VALUES (?1, 'cart', ?2, ?3, ?4, ?4, ?1, ?5, ?5, '2026-03-20T12:00:00Z', ?6, ?7, 1, ?8, ?1, ?9, ?5, ?1)",
             (
                 format!("m{number}"),
                 past.state,

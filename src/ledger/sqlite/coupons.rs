@@ -134,7 +134,7 @@ fn pool_for<'a>(
     rules: &'a PlanRules,
     now: Instant,
 ) -> rusqlite::Result<Option<(&'a Pool, Instant)>> {
-    let flow = flow_of(cart, &past_of(conn, cart)?, rules, now);
+    let flow = flow_of(cart, &past_of(conn, cart, now)?, rules, now);
     let Next::Due { step, until } = flow.next else { return Ok(None) };
     let step = &rules.steps[step];
     let key = flow.episode.map_or_else(

@@ -9,18 +9,20 @@ use crate::ledger::{Candidate, PlanRules};
 use chrono::TimeDelta;
 
 /// The messages of each episode of the same contents and the same shopper or address, oldest first. A guest who logs in has
-/// another identity then, and keeps the episode.
-pub(super) fn past_of(conn: &Reading<'_>, cart: &Candidate) -> rusqlite::Result<Vec<Past>> {
+/// another identity then, and keeps the episode. What is planned and too late `now` counts as expired: a run expires it first.
+pub(super) fn past_of(conn: &Reading<'_>, cart: &Candidate, now: Instant) -> rusqlite::Result<Vec<Past>> {
     const COLUMNS: &str =
-        "id, episode, step, step_after, state, reason, armed_at, nullif(blocking_at, '') AS blocking_at,
-         cart_touched_at, planned_at, settled_at";
+        "id, episode, step, step_after, armed_at, nullif(blocking_at, '') AS blocking_at, cart_touched_at, planned_at,
+         CASE WHEN state = 'planned' AND expires_at <= ?4 THEN 'skipped' ELSE state END AS state,
+         CASE WHEN state = 'planned' AND expires_at <= ?4 THEN 'expired' ELSE reason END AS reason,
+         CASE WHEN state = 'planned' AND expires_at <= ?4 THEN ?4 ELSE settled_at END AS settled_at";
     let mut rows = conn.prepare_cached(&format!(
         "WITH known (in_episode) AS MATERIALIZED (
              SELECT episode FROM message WHERE identity = ?1 AND cart_hash = ?3
              UNION SELECT episode FROM message WHERE folded_address = ?2 AND cart_hash = ?3)
          SELECT {COLUMNS} FROM known CROSS JOIN message ON episode = in_episode ORDER BY id"
     ))?;
-    rows.query_map((&cart.identity, &cart.folded_address, &cart.cart_hash), |row| {
+    rows.query_map((&cart.identity, &cart.folded_address, &cart.cart_hash, instant::text(now)), |row| {
         Ok(Past {
             episode: row.get("episode")?,
             step: row.get("step")?,

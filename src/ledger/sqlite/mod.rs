@@ -21,6 +21,7 @@ mod expire;
 mod flows;
 mod forget;
 mod guards;
+mod history;
 mod journal;
 mod migrate;
 mod missed;
@@ -46,6 +47,7 @@ mod streak;
 mod suppressions;
 mod tally;
 mod transaction;
+mod weigh;
 
 use std::cell::Cell;
 use std::ops::Deref;

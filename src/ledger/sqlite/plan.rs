@@ -32,25 +32,26 @@ impl Records {
     ) -> Result<Vec<Judged>, Failure> {
         let (touched_at, id) =
             after.map_or(("9".to_owned(), i64::MAX), |last| (instant::text(last.touched_at), last.id));
-        // ?1 is of the facts.
+        // ?1 and ?2 are of the facts.
         let page = format!(
             "SELECT id, {CANDIDATE_COLUMNS} FROM temp.candidate
-             WHERE verdict IS NULL AND (touched_at, id) < (?2, ?3) AND ?1 IS NOT NULL ORDER BY touched_at DESC, id DESC LIMIT ?4"
+             WHERE verdict IS NULL AND (touched_at, id) < (?3, ?4) AND ?1 IS NOT NULL AND ?2 IS NOT NULL
+             ORDER BY touched_at DESC, id DESC LIMIT ?5"
         );
-        let began = instant::text(now - rules.window);
+        let (began, at) = (instant::text(now - rules.window), instant::text(now));
         self.read(|conn| {
             let mut judged = Vec::new();
             if rules.steps.is_empty() {
-                let mut rows = conn.prepare_cached(&facts_of(&page, false))?;
-                let mut rows = rows.query((began, touched_at, id, limit as i64))?;
+                let mut rows = conn.prepare_cached(&facts_of(&page, false, Asks::Strongest))?;
+                let mut rows = rows.query((began, at, touched_at, id, limit as i64))?;
                 while let Some(row) = rows.next()? {
-                    let standing = standing(facts_from(row)?, rules.max_per_cart);
+                    let standing = standing(&facts_from(row)?, rules.max_per_cart);
                     judged.push(Judged { cart: candidate_from(row)?, standing, flow: None });
                 }
                 return Ok(judged);
             }
             let mut rows = conn.prepare_cached(&page)?;
-            let mut rows = rows.query((began, touched_at, id, limit as i64))?;
+            let mut rows = rows.query((began, at, touched_at, id, limit as i64))?;
             while let Some(row) = rows.next()? {
                 judged.push(judge_in_flow(conn, candidate_from(row)?, rules, now)?);
             }
@@ -64,7 +65,7 @@ impl Records {
             if !rules.steps.is_empty() {
                 return judge_in_flow(conn, cart.clone(), rules, now);
             }
-            let standing = standing(facts_about(conn, cart, rules, now)?, rules.max_per_cart);
+            let standing = standing(&facts_about(conn, cart, rules, now, Asks::Strongest)?, rules.max_per_cart);
             Ok(Judged { cart: cart.clone(), standing, flow: None })
         })
     }
@@ -73,30 +74,12 @@ impl Records {
     /// is at another just now.
     pub fn standing_among_candidates(&self, cart: &Candidate, rules: &PlanRules) -> Result<Standing, Failure> {
         self.read(|conn| {
-            if !rules.steps.is_empty()
-                && let Some(by_cart) = later_cart_of(conn, cart)?
-            {
-                return Ok(Standing::Superseded { by_cart });
+            for rule in AMONG {
+                if let Some(found) = rule(conn, cart, rules)? {
+                    return Ok(found);
+                }
             }
-            let chosen: Option<(String, bool)> = conn
-                .prepare_cached(
-                    "SELECT cart_id, cart_hash = ?1 FROM temp.candidate
-                     WHERE (verdict = 'plan' OR verdict = 'held out') AND folded_address = ?2
-                     UNION ALL
-                     SELECT cart_id, 1 FROM temp.candidate
-                     WHERE (verdict = 'plan' OR verdict = 'held out') AND identity = ?3 AND cart_hash = ?1
-                     ORDER BY 2 DESC LIMIT 1",
-                )?
-                .query_row((&cart.cart_hash, &cart.folded_address, &cart.identity), |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .optional()?;
-            Ok(match chosen {
-                Some((_, true)) => Standing::InProgress,
-                Some((by_cart, false)) => Standing::Superseded { by_cart },
-                None => busy_with(conn, &cart.cart_id, &cart.identity, &cart.folded_address)?
-                    .map_or(Standing::Free, |with_cart| Standing::Busy { with_cart }),
-            })
+            Ok(Standing::Free)
         })
     }
 
@@ -226,22 +209,38 @@ impl Plans<'_> {
 
 /// Judges a cart that is written about in steps: by its messages, and by all else only where something is due or late.
 fn judge_in_flow(conn: &Reading<'_>, cart: Candidate, rules: &PlanRules, now: Instant) -> rusqlite::Result<Judged> {
-    let past = past_of(conn, &cart)?;
+    let past = past_of(conn, &cart, now)?;
     let flow = flow_of(&cart, &past, rules, now);
     let facts = match matches!(flow.next, Next::Due { .. }) || !flow.late.is_empty() {
-        true => facts_about(conn, &cart, rules, now)?,
+        true => facts_about(conn, &cart, rules, now, Asks::Strongest)?,
         false => Facts::default(),
     };
     let standing = standing_in_flow(&flow, &rules.steps, &past, now - rules.window, facts, rules.max_per_cart);
     Ok(Judged { cart, standing, flow: Some(flow) })
 }
 
-fn facts_about(conn: &Reading<'_>, cart: &Candidate, rules: &PlanRules, now: Instant) -> rusqlite::Result<Facts> {
-    let one = "SELECT 0 AS id, ?2 AS cart_id, ?3 AS identity, NULL AS user_id, '' AS recipient, ?4 AS folded_address,
-                      ?5 AS cart_hash, '' AS cart_value, '' AS currency, ?6 AS touched_at, NULL AS timezone, NULL AS locale";
-    conn.prepare_cached(&facts_of(one, !rules.steps.is_empty()))?.query_row(
+/// How much is asked of the ledger about a cart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// Nothing behind what stands against a message anyway.
+    Strongest,
+    /// Everything.
+    All,
+}
+
+pub(super) fn facts_about(
+    conn: &Reading<'_>,
+    cart: &Candidate,
+    rules: &PlanRules,
+    now: Instant,
+    asks: Asks,
+) -> rusqlite::Result<Facts> {
+    let one = "SELECT 0 AS id, ?3 AS cart_id, ?4 AS identity, NULL AS user_id, '' AS recipient, ?5 AS folded_address,
+                      ?6 AS cart_hash, '' AS cart_value, '' AS currency, ?7 AS touched_at, NULL AS timezone, NULL AS locale";
+    conn.prepare_cached(&facts_of(one, !rules.steps.is_empty(), asks))?.query_row(
         (
             instant::text(now - rules.window),
+            instant::text(now),
             &cart.cart_id,
             &cart.identity,
             &cart.folded_address,
@@ -253,25 +252,26 @@ fn facts_about(conn: &Reading<'_>, cart: &Candidate, rules: &PlanRules, now: Ins
 }
 
 /// The facts about each cart of `carts` (a SELECT of `id` and [`CANDIDATE_COLUMNS`]), behind those columns. `?1` is when the
-/// window began.
+/// window began, `?2` is now: what is planned and too late by then is none, as a run expires it before it plans.
 ///
 /// One statement for many carts. What an index tells first is looked up first; where it stands against a message, nothing else
 /// is asked. `same` has the strongest as the greatest text: open, in doubt, then the latest within the window.
-fn facts_of(carts: &str, in_steps: bool) -> String {
+fn facts_of(carts: &str, in_steps: bool, asks: Asks) -> String {
     const WROTE_AT: &str = "cart_hash, max(coalesce(last_sent_at, ''), created_at) AS at";
-    let same = "SELECT max(CASE WHEN state = 'planned' OR state = 'armed' THEN '3' WHEN state = 'in_doubt' THEN '2'
+    let same = "SELECT max(CASE WHEN (state = 'planned' AND expires_at > ?2) OR state = 'armed' THEN '3' WHEN state = 'in_doubt' THEN '2'
                     WHEN blocking_at > ?1 THEN '1' || blocking_at || coalesce(reason, state) END)
-                FROM (SELECT state, reason, blocking_at FROM message WHERE identity = c.identity AND cart_hash = c.cart_hash
+                FROM (SELECT state, reason, blocking_at, expires_at FROM message WHERE identity = c.identity AND cart_hash = c.cart_hash
                       UNION ALL
-                      SELECT state, reason, blocking_at FROM message
+                      SELECT state, reason, blocking_at, expires_at FROM message
                       WHERE folded_address = c.folded_address AND cart_hash = c.cart_hash)";
     // In steps, the messages of the same contents are looked at one by one.
     let same = if in_steps { "NULL" } else { same };
+    let asked = if asks == Asks::All { "1" } else { "same IS NULL" };
     // There, a cart that was written about later stands in the way also once its message has gone.
     let later = match in_steps {
-        false => "m.state = 'planned' AND m.cart_touched_at >= c.touched_at",
+        false => "m.state = 'planned' AND m.expires_at > ?2 AND m.cart_touched_at >= c.touched_at",
         true => {
-            "m.cart_hash <> c.cart_hash AND ((m.state = 'planned' AND m.cart_touched_at >= c.touched_at)
+            "m.cart_hash <> c.cart_hash AND ((m.state = 'planned' AND m.expires_at > ?2 AND m.cart_touched_at >= c.touched_at)
               OR ((m.state = 'armed' OR m.state = 'sent' OR m.state = 'in_doubt' OR m.reason = 'holdout')
                   AND m.cart_touched_at > c.touched_at))"
         }
@@ -279,7 +279,7 @@ fn facts_of(carts: &str, in_steps: bool) -> String {
     format!(
         "WITH known AS MATERIALIZED (SELECT c.*, ({same}) AS same FROM ({carts}) AS c)
          SELECT c.id, {CANDIDATE_COLUMNS}, same,
-             CASE WHEN same IS NULL THEN (
+             CASE WHEN {asked} THEN (
                  SELECT max(at) FROM (
                      SELECT {WROTE_AT} FROM cart_abandonment_log WHERE identity = c.identity AND +message_key IS NULL
                      UNION ALL
@@ -291,17 +291,17 @@ fn facts_of(carts: &str, in_steps: bool) -> String {
                      SELECT {WROTE_AT} FROM removed_duplicate WHERE lower(trim(email)) = c.folded_address) AS old
                  WHERE at > ?1 AND (old.cart_hash = c.cart_hash OR old.cart_hash NOT GLOB 'v1:*')) END AS older_system_at,
              -- One that was empty, or held something else, and is as it was planned again, was away for a moment.
-             CASE WHEN same IS NULL THEN (
+             CASE WHEN {asked} THEN (
                  SELECT m.reason FROM message AS m WHERE m.cart_id = c.cart_id AND m.cart_touched_at >= c.touched_at
                      AND (m.reason = 'ordered' OR m.reason = 'superseded' OR (m.reason = 'changed' AND m.cart_hash <> c.cart_hash))
                  LIMIT 1) END AS skipped_untouched,
              -- By the address too: a guest who logs in has another identity then.
-             CASE WHEN same IS NULL THEN (
+             CASE WHEN {asked} THEN (
                  SELECT count(DISTINCT m.episode) FROM message AS m WHERE m.cart_id = c.cart_id
                      AND (m.identity = c.identity OR m.folded_address = c.folded_address)
-                     AND (m.state IN ('planned', 'armed', 'sent', 'in_doubt') OR m.reason = 'holdout')) ELSE 0 END AS episodes,
-             same IS NULL AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address AND (s.list = '' OR s.list = 'cart')) AS is_suppressed,
-             CASE WHEN same IS NULL THEN (
+                     AND (m.state IN ('armed', 'sent', 'in_doubt') OR (m.state = 'planned' AND m.expires_at > ?2) OR m.reason = 'holdout')) ELSE 0 END AS episodes,
+             {asked} AND EXISTS (SELECT 1 FROM suppression AS s WHERE s.folded_address = c.folded_address AND (s.list = '' OR s.list = 'cart')) AS is_suppressed,
+             CASE WHEN {asked} THEN (
                  SELECT m.cart_id FROM message AS m WHERE m.kind = 'cart' AND m.cart_hash IS NOT NULL
                      AND m.folded_address = c.folded_address AND m.cart_id <> c.cart_id AND {later} LIMIT 1) END AS later_cart
          FROM known AS c"
@@ -327,6 +327,46 @@ fn facts_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<Facts> {
         suppressed: row.get("is_suppressed")?,
         later_cart: row.get("later_cart")?,
     })
+}
+
+/// One rule about the other carts of a look.
+pub(super) type Among = fn(&Reading<'_>, &Candidate, &PlanRules) -> rusqlite::Result<Option<Standing>>;
+
+/// All of them, the strongest first.
+pub(super) const AMONG: [Among; 3] = [later, chosen, busy];
+
+fn later(conn: &Reading<'_>, cart: &Candidate, rules: &PlanRules) -> rusqlite::Result<Option<Standing>> {
+    if rules.steps.is_empty() {
+        return Ok(None);
+    }
+    Ok(later_cart_of(conn, cart)?.map(|by_cart| Standing::Superseded { by_cart }))
+}
+
+/// Those that are touched last are decided about first: only of them one can have been chosen before this cart.
+fn chosen(conn: &Reading<'_>, cart: &Candidate, _: &PlanRules) -> rusqlite::Result<Option<Standing>> {
+    let chosen: Option<(String, bool)> = conn
+        .prepare_cached(
+            "SELECT cart_id, cart_hash = ?1 FROM temp.candidate
+             WHERE (verdict = 'plan' OR verdict = 'held out') AND folded_address = ?2 AND (touched_at, id) > (?4, ?5)
+             UNION ALL
+             SELECT cart_id, 1 FROM temp.candidate
+             WHERE (verdict = 'plan' OR verdict = 'held out') AND identity = ?3 AND cart_hash = ?1 AND (touched_at, id) > (?4, ?5)
+             ORDER BY 2 DESC LIMIT 1",
+        )?
+        .query_row(
+            (&cart.cart_hash, &cart.folded_address, &cart.identity, instant::text(cart.touched_at), cart.id),
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    Ok(chosen.map(|(by_cart, same_contents)| match same_contents {
+        true => Standing::InProgress,
+        false => Standing::Superseded { by_cart },
+    }))
+}
+
+fn busy(conn: &Reading<'_>, cart: &Candidate, _: &PlanRules) -> rusqlite::Result<Option<Standing>> {
+    let found = busy_with(conn, &cart.cart_id, &cart.identity, &cart.folded_address)?;
+    Ok(found.map(|with_cart| Standing::Busy { with_cart }))
 }
 
 /// Another cart of this look that the address was written to about, touched later than this one, also when that was after its
@@ -399,7 +439,7 @@ impl Planner<'_> {
             return self.decide(cart, Entry { step: None, reason, episode: None, code: None });
         }
         // As it is in this transaction.
-        let flow = flow_of(cart, &past_of(&Reading(self.tx), cart)?, self.rules, self.now);
+        let flow = flow_of(cart, &past_of(&Reading(self.tx), cart, self.now)?, self.rules, self.now);
         let Flow { mut episode, late, next, .. } = flow;
         for step in &late {
             let reason = Some(Reason::Expired);

@@ -42,15 +42,15 @@ impl Records {
     pub fn would_prune(&self, cutoff: Instant) -> Result<Pruned, Failure> {
         let cutoff = instant::text(cutoff);
         self.read(|conn| {
-            let count = |sql: &str| conn.query_row(sql, [&cutoff], |row| row.get::<_, u64>(0));
-            let messages = count(&format!(
+            let number = |sql: &str| conn.query_row(sql, [&cutoff], |row| row.get::<_, u64>(0));
+            let messages = number(&format!(
                 "SELECT count(*) FROM message AS one WHERE coalesce(episode, id) IN
                      (SELECT coalesce(episode, id) FROM message WHERE {MAY_GO}) AND settled_at < ?1"
             ))?;
-            let settled = count(
+            let settled = number(
                 "SELECT count(*) FROM message WHERE state IN ('sent', 'refused', 'skipped') AND settled_at < ?1",
             )?;
-            let older_rows = count(&format!(
+            let older_rows = number(&format!(
                 "SELECT (SELECT count(*) FROM cart_abandonment_log WHERE message_key IS NULL AND {IS_OLD_ROW})
                      + (SELECT count(*) FROM removed_duplicate WHERE {IS_OLD_ROW})"
             ))?;

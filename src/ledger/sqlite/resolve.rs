@@ -222,7 +222,7 @@ fn arming_forbidden(conn: &Connection, id: i64, at: &str) -> rusqlite::Result<Op
     }
 }
 
-fn attempts(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<Attempt>> {
+pub(super) fn attempts(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<Attempt>> {
     let mut rows = conn.prepare_cached(
         "SELECT epoch, armed_at, ended_at, outcome, reply FROM attempt WHERE message = ?1 ORDER BY id",
     )?;
@@ -238,7 +238,7 @@ fn attempts(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<Attempt>> 
     .collect()
 }
 
-fn resolutions(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<EarlierResolution>> {
+pub(super) fn resolutions(conn: &Reading<'_>, message: i64) -> rusqlite::Result<Vec<EarlierResolution>> {
     let mut rows = conn.prepare_cached(
         "SELECT armed_at, decided_at, decision, who, reason, evidence FROM resolution WHERE message = ?1 ORDER BY id",
     )?;
