@@ -257,3 +257,14 @@ pub const RECOVERED: &str = "\
 Examples:
   mailonce recovered
   mailonce recovered --since 90d --csv";
+
+pub const MAN: &str = "\
+Examples:
+  mailonce man                                 # | man -l -
+  mailonce man --into /usr/local/share/man/man1";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+  mailonce completions bash                    # > a file: docs/install.md
+  mailonce completions zsh
+  mailonce completions fish";

@@ -31,6 +31,7 @@ mod init;
 mod judged;
 mod languages;
 mod ledger_place;
+mod man;
 mod metrics;
 mod month;
 mod next_steps;
