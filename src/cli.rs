@@ -179,6 +179,9 @@ pub struct Init {
     /// Write a configuration for this kind of shop, and print the rights that its database must grant
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(SHOPS.iter().map(|shop| shop.name)))]
     pub shop: Option<String>,
+    /// Where the ledger is to be, for the configuration that it writes [default: mailonce.db beside it]
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

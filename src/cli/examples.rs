@@ -15,7 +15,8 @@ Examples:
 pub const INIT: &str = "\
 Examples:
   mailonce init --rehearsal                    # a ledger that writes to no one
-  mailonce init --shop magento2";
+  mailonce init --shop magento2
+  mailonce init --ledger /var/lib/mailonce/mailonce.db";
 
 pub const DETECT: &str = "\
 Examples:
