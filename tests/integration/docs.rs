@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Cart, Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 21] = [
+pub const PAGES: [&str; 22] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -23,6 +23,7 @@ const PAGES: [&str; 21] = [
     "docs/flows.md",
     "docs/glossary.md",
     "docs/guide.md",
+    "docs/install.md",
     "docs/ledger.md",
     "docs/monitoring.md",
     "docs/proof.md",

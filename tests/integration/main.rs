@@ -35,6 +35,7 @@ mod man;
 mod metrics;
 mod month;
 mod next_steps;
+mod package;
 mod presets;
 mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
