@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::domain::address::Address;
 use crate::domain::instant::{self, Instant};
@@ -149,6 +149,26 @@ pub enum Command {
     /// Look at everything a run needs, send nothing, and name the remedy: exit 1 when something must be mended
     #[command(after_help = examples::DOCTOR)]
     Doctor(Doctor),
+    /// Print the man page, or write it and one for each command into a folder
+    #[command(after_help = examples::MAN)]
+    Man {
+        /// The folder to write the pages to
+        #[arg(long, value_name = "FOLDER")]
+        into: Option<PathBuf>,
+    },
+    /// Print what a shell needs to complete commands and options with the tab key
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, Args)]
@@ -166,6 +186,9 @@ pub struct Init {
     /// Write a configuration for this kind of shop, and print the rights that its database must grant
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(SHOPS.iter().map(|shop| shop.name)))]
     pub shop: Option<String>,
+    /// Where the ledger is to be, for the configuration that it writes [default: mailonce.db beside it]
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

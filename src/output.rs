@@ -78,6 +78,11 @@ pub fn note_lost(written: io::Result<()>) {
     }
 }
 
+/// Prints what is for another program: nothing is added or completed.
+pub fn print_as_it_is(bytes: &[u8]) {
+    note_lost(io::stdout().write_all(bytes));
+}
+
 /// Flushes stdout, and returns why something printed did not arrive, as on a full disk.
 pub fn lost() -> Option<&'static io::Error> {
     note_lost(io::stdout().flush());
@@ -239,7 +244,7 @@ pub fn inert(field: &str) -> Cow<'_, str> {
 }
 
 /// What is counted: one of it, and several. [`count`] knows no other, so that none is spelt by chance.
-const NOUNS: [(&str, &str); 42] = [
+const NOUNS: [(&str, &str); 43] = [
     ("address", "addresses"),
     ("bad definition", "bad definitions"),
     ("bad row", "bad rows"),
@@ -266,6 +271,7 @@ const NOUNS: [(&str, &str); 42] = [
     ("occurrence", "occurrences"),
     ("open issue", "open issues"),
     ("order", "orders"),
+    ("page", "pages"),
     ("person", "people"),
     ("planned message", "planned messages"),
     ("recipient", "recipients"),

@@ -15,7 +15,8 @@ Examples:
 pub const INIT: &str = "\
 Examples:
   mailonce init --rehearsal                    # a ledger that writes to no one
-  mailonce init --shop magento2";
+  mailonce init --shop magento2
+  mailonce init --ledger /var/lib/mailonce/mailonce.db";
 
 pub const DETECT: &str = "\
 Examples:
@@ -264,3 +265,14 @@ pub const RECOVERED: &str = "\
 Examples:
   mailonce recovered
   mailonce recovered --since 90d --csv";
+
+pub const MAN: &str = "\
+Examples:
+  mailonce man                                 # | man -l -
+  mailonce man --into /usr/local/share/man/man1";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+  mailonce completions bash                    # > a file: docs/install.md
+  mailonce completions zsh
+  mailonce completions fish";

@@ -5,6 +5,7 @@ mod audit;
 mod bounces;
 mod campaign;
 mod cleanup_duplicates;
+mod completions;
 mod coupons;
 mod demo;
 mod detect;
@@ -15,6 +16,7 @@ mod holds;
 mod import;
 mod init;
 mod log;
+mod man;
 mod metrics;
 mod monitored;
 mod preview;
@@ -154,6 +156,8 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Preview(args) => preview::run(&context, args),
         Command::Audit(args) => audit::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args),
+        Command::Man { into } => man::run(&context, into.as_deref()),
+        Command::Completions { shell } => Ok(completions::run(*shell)),
     }
 }
 

@@ -100,6 +100,9 @@ fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     Some((names.next()?, names.collect()))
 }
 
+/// What the name of a secret begins with that systemd hands over: in a folder of its own for each unit.
+const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";
+
 /// Checks one file; what it says of a value names that file.
 pub(super) struct Checker<'a> {
     pub path: &'a Path,
@@ -124,7 +127,16 @@ impl Checker<'_> {
 
     /// What a file holds that no one else may read; none where it is not for this user, and not needed.
     pub(super) fn secret(&self, key: &str, file: &str, next: &str) -> Result<Option<Vec<u8>>, Failure> {
-        let file = self.at(file);
+        let credential = file.strip_prefix(CREDENTIALS);
+        let file = match (credential, std::env::var_os("CREDENTIALS_DIRECTORY"), self.secrets) {
+            (None, ..) => self.at(file),
+            (Some(name), Some(folder), _) => Path::new(&folder).join(name),
+            (Some(_), None, Secrets::NotNeeded) => return Ok(None),
+            (Some(_), None, Secrets::Needed) => {
+                let next = "only a unit of systemd with LoadCredential= has it; by hand: systemd-run (docs/install.md)";
+                return Err(self.wrong(key, "the environment has no variable CREDENTIALS_DIRECTORY", next));
+            }
+        };
         let looked = std::fs::metadata(&file).and_then(|meta| Ok((meta, std::fs::read(&file)?)));
         let is_denied = |err: &std::io::Error| err.kind() == std::io::ErrorKind::PermissionDenied;
         if self.secrets == Secrets::NotNeeded && looked.as_ref().is_err_and(is_denied) {
@@ -132,7 +144,9 @@ impl Checker<'_> {
         }
         let (meta, bytes) = looked.map_err(|err| self.wrong(key, format!("{}: {err}", file.display()), next))?;
         let mode = meta.permissions().mode();
-        if mode & 0o077 != 0 {
+        // systemd lets the unit's user read a credential by an access list, which looks like a right of the group.
+        let not_ours = if credential.is_some() { 0o007 } else { 0o077 };
+        if mode & not_ours != 0 {
             let next = format!("chmod 600 {}", file.display());
             let what = format!("{} can be read by others (mode {:04o})", file.display(), mode & 0o7777);
             return Err(self.wrong(key, what, &next));

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Cart, Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-const PAGES: [&str; 23] = [
+pub const PAGES: [&str; 24] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -24,6 +24,7 @@ const PAGES: [&str; 23] = [
     "docs/flows.md",
     "docs/glossary.md",
     "docs/guide.md",
+    "docs/install.md",
     "docs/json.md",
     "docs/ledger.md",
     "docs/monitoring.md",
@@ -658,21 +659,19 @@ fn commands_on(page: &str, known: &BTreeSet<String>) -> Vec<String> {
     all.collect()
 }
 
+/// The commands that a help lists.
+pub fn listed(help: &str) -> BTreeSet<String> {
+    let commands = help.split("Commands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
+    let names = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
 #[test]
 fn every_command_on_a_page_is_one_of_the_program() {
     let world = World::new().without_now();
     let help_of = |path: &[String]| {
         let ran = world.run(path.iter().map(String::as_str).chain(["--help"]));
         (ran.code == 0).then_some(ran.stdout)
-    };
-    let listed = |help: &str| -> BTreeSet<String> {
-        let commands = help.split("Commands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
-        let names = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-        names
-            .filter_map(|line| line.split_whitespace().next())
-            .filter(|name| *name != "help")
-            .map(str::to_owned)
-            .collect()
     };
     let mut helps: BTreeMap<Vec<String>, Option<String>> = BTreeMap::new();
     let top = help_of(&[]).unwrap();

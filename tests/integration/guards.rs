@@ -916,6 +916,26 @@ mod secure {
             assert_eq!(server.connections(), 0);
         }
     }
+
+    #[test]
+    fn a_password_is_taken_from_where_systemd_hands_it_over() {
+        let server = Server::start(Plan::accepting().starttls().auth("hello", PASSWORD));
+        let world = World::new().carts(carts(1)).smtp(&server).init();
+        password_file(&world, PASSWORD, 0o600);
+        world.configure("mail.smtp.password_file", "$CREDENTIALS_DIRECTORY/smtp.password");
+        // As a person types it: no unit, no credential. Who needs no password gets along without.
+        world.exits(78, ["detect"]).says("no variable CREDENTIALS_DIRECTORY").says("systemd-run");
+        world.ok(["status"]);
+        let folder = world.path("");
+        let world = world.env("CREDENTIALS_DIRECTORY", folder.to_str().unwrap());
+        let path = world.path("smtp.password");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
+        world.exits(78, ["detect"]).says("can be read by others");
+        // An access list for the unit's user looks so.
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o440)).unwrap();
+        world.ok(["detect"]);
+        world.has([("sent", 1)]);
+    }
 }
 
 mod extensions {

@@ -38,6 +38,23 @@ fn in_an_empty_folder_it_makes_configuration_template_and_ledger() {
 }
 
 #[test]
+fn the_ledger_is_made_where_it_is_wanted() {
+    let world = nothing_yet();
+    let place = world.path("state/a \"ledger\".db");
+    let place = place.to_str().unwrap();
+    world.ok(["init", "--ledger", place]).says("made mailonce.toml").says(place);
+    assert_eq!(names(&world), ["mailonce.toml", "state", "templates", "unsubscribe.keys"]);
+    world.ok(["status"]);
+    world.ok(["init", "--ledger", place]).says("nothing to do");
+    // A configuration that is there stays as it is, and so does its ledger.
+    world.exits(78, ["init", "--ledger", "other.db"]).says("names the ledger").says("leave --ledger out");
+    assert!(!world.path("other.db").exists());
+    let world = nothing_yet();
+    world.ok(["init", "--shop", "magento2", "--ledger", "here.db"]);
+    assert!(world.path("here.db").exists());
+}
+
+#[test]
 fn what_is_there_stays_and_only_what_is_missing_is_made() {
     let world = nothing_yet();
     world.ok(["init"]);

@@ -33,9 +33,11 @@ mod json;
 mod judged;
 mod languages;
 mod ledger_place;
+mod man;
 mod metrics;
 mod month;
 mod next_steps;
+mod package;
 mod presets;
 mod preview;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -22,6 +22,8 @@ use crate::settings::Settings;
 use crate::shops;
 
 const STARTER: &str = include_str!("mailonce.toml");
+/// The ledger's place in it.
+const LEDGER: &str = "ledger = \"mailonce.db\"";
 
 pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
     let kind = if args.rehearsal { Kind::Rehearsal } else { Kind::Live };
@@ -41,6 +43,12 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
         Kind::Rehearsal => starter.replace("\ntransport = \"smtp\"", "\ntransport = \"file\""),
         Kind::Live => starter,
     };
+    let starter = match &args.ledger {
+        Some(ledger) => {
+            starter.replacen(LEDGER, &format!("ledger = {}", toml::Value::from(ledger.to_string_lossy().as_ref())), 1)
+        }
+        None => starter,
+    };
     let fresh_config = write_missing(&config, &starter, 0o644)?;
     if fresh_config {
         made.push(config.clone());
@@ -58,6 +66,12 @@ pub fn run(context: &Context<'_>, args: &cli::Init) -> Result<Exit> {
         made.push(keyless.unsubscribe.keys_file);
     }
     let settings = Settings::read(Some(&config))?;
+    if let Some(wanted) = &args.ledger
+        && settings.folder.join(wanted) != settings.ledger
+    {
+        let what = format!("{} is there, and names the ledger {}", config.display(), settings.ledger.display());
+        return Err(Failure::config(what, "correct its line `ledger`, or leave --ledger out").into());
+    }
     let grants = shop.map(|shop| shop::grants(&settings, shop, &config)).transpose()?.unwrap_or_default();
     let template = settings.detect.template.clone();
     if let Some(template) = &template
