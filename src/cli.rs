@@ -94,6 +94,12 @@ pub enum Command {
     /// List the orders that followed a mail, and what they come to
     #[command(after_help = examples::RECOVERED)]
     Recovered(Recovered),
+    /// Write a page about what the mail did, by day, step and campaign, and what needs a person: exit 1 when something does
+    ///
+    /// One file of HTML that needs no network and no script. A message counts once, on the day on which it was planned, as what it
+    /// is now. Addresses are masked unless --names is given. The file is put in its place whole, readable by its owner and group.
+    #[command(after_help = examples::REPORT)]
+    Report(Report),
     /// List what waits for a person: messages in doubt, and what was missed, expired or paused; and settle it
     ///
     /// Without options it lists them, with all that is known. Messages in doubt are settled by a mail log or by hand; what
@@ -435,6 +441,31 @@ pub struct Recovered {
     /// Print the orders as CSV
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Write it as HTML to this file; `-` is stdout
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print it as text, which is also done without --html
+    #[arg(long, conflicts_with = "json")]
+    pub text: bool,
+    /// Show messages planned in the last N days of UTC, today the last of them
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36_500), conflicts_with = "since")]
+    pub days: u32,
+    /// Show what was planned at or after this time, or as long ago at most: 30d
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Since>,
+    /// Show what was planned at or before this time, or as long ago at least
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub until: Option<Since>,
+    /// Show only this campaign
+    #[arg(long, value_name = "ID")]
+    pub campaign: Option<String>,
+    /// Show addresses, cart ids and the mail server's words as they are; the page then says that it has personal data
+    #[arg(long)]
+    pub names: bool,
 }
 
 #[derive(Debug, Args)]

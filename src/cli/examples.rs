@@ -260,6 +260,13 @@ Examples:
   mailonce explain c9 --json
   mailonce explain 12345678 --cart             # an id as a message's could be
   mailonce explain ada@example.com --address";
+pub const REPORT: &str = "\
+Examples:
+  mailonce report                               # as text, of the last 90 days
+  mailonce report --html /var/lib/mailonce/report.html
+  mailonce report --html report.html --days 30 --names
+  mailonce report --since 2026-03-01 --until 2026-03-31T23:59:59Z --text
+  mailonce report --campaign spring --html -    # to stdout";
 
 pub const RECOVERED: &str = "\
 Examples:

@@ -23,6 +23,7 @@ mod preview;
 mod prune;
 mod rates;
 mod recovered;
+mod report;
 mod resolve;
 mod run_campaigns;
 mod sending;
@@ -143,6 +144,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Log(args) => log::run(&context, args),
         Command::Explain(args) => explain::run(&context, args),
         Command::Recovered(args) => recovered::run(&context, args),
+        Command::Report(args) => report::run(&context, args),
         Command::Resolve(args) => resolve::run(&context, args),
         Command::Suppress(args) => suppress::run(&context, args),
         Command::Forget(args) => forget::run(&context, args),

@@ -24,6 +24,27 @@ pub struct CampaignState {
     pub short_audience_rows: Option<u64>,
 }
 
+impl CampaignState {
+    /// What it is at now; `has_open` says whether any of its messages is planned or armed. One that runs and has nothing left
+    /// is pending or completed, although no run has said so yet.
+    pub fn current_status(&self, has_open: bool) -> CampaignStatus {
+        match (self.status, has_open) {
+            (CampaignStatus::Running, false) if self.cancelled_at.is_some() => CampaignStatus::Cancelled,
+            (CampaignStatus::Running, false) if self.next_opening().is_some() => CampaignStatus::Pending,
+            (CampaignStatus::Running, false) => CampaignStatus::Completed,
+            (status, _) => status,
+        }
+    }
+
+    /// When it opens next; `None` while it is paused, and once it is over.
+    pub fn next_opening(&self) -> Option<Instant> {
+        let is_live = self.enabled
+            && self.cancelled_at.is_none()
+            && !matches!(self.status, CampaignStatus::Paused | CampaignStatus::Cancelled);
+        self.next_run.filter(|_| is_live).map(|at| at.0)
+    }
+}
+
 /// A campaign as an older system knew it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedCampaign {

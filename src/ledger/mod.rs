@@ -30,6 +30,7 @@ mod campaigns;
 mod coupons;
 mod erasures;
 mod history;
+mod page;
 mod plans;
 mod records;
 mod recoveries;
@@ -52,6 +53,8 @@ pub use history::{
     MOST_TOLD, MessageStory, OfCampaign, OldRow, OrderStory, RemovedSuppression, ReportStory, Stories, Whose,
 };
 pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned, Weighed};
+pub use page::{Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, Followed, FollowedBy, Period, Seen};
+pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
     Violation,

@@ -2,6 +2,7 @@
 
 pub mod brought;
 pub mod metrics;
+pub mod page;
 mod status;
 
 pub use status::{PoolLeft, Status, Verdict};

@@ -11,7 +11,6 @@ use super::super::run_campaigns::definitions;
 use super::{chosen, unknown};
 use crate::domain::campaign::Campaign;
 use crate::domain::instant::{self, Instant};
-use crate::domain::state::CampaignStatus;
 use crate::failure::Exit;
 use crate::ledger::{CampaignState, OccurrenceRow, Records};
 use crate::output::{count, inert, note_lost};
@@ -27,27 +26,13 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// What the status is now: a running campaign with nothing left is pending or completed.
-    fn status(&self, current: Option<&OccurrenceRow>) -> String {
-        let Some(state) = &self.state else { return "not seen yet".into() };
-        if state.status != CampaignStatus::Running {
-            return state.status.word().into();
-        }
-        let open = current.is_some_and(|row| row.messages.keys().any(|state| state == "planned" || state == "armed"));
-        match (open, self.next()) {
-            (true, _) => "running".into(),
-            (false, _) if state.cancelled_at.is_some() => "cancelled".into(),
-            (false, Some(_)) => "pending".into(),
-            (false, None) => "completed".into(),
-        }
+    fn status(&self, current: Option<&OccurrenceRow>) -> &'static str {
+        let is_open = |row: &OccurrenceRow| row.messages.keys().any(|state| state == "planned" || state == "armed");
+        self.state.as_ref().map_or("not seen yet", |state| state.current_status(current.is_some_and(is_open)).word())
     }
 
     fn next(&self) -> Option<Instant> {
-        let state = self.state.as_ref()?;
-        let live = state.enabled
-            && state.cancelled_at.is_none()
-            && !matches!(state.status, CampaignStatus::Paused | CampaignStatus::Cancelled);
-        state.next_run.filter(|_| live).map(|at| at.0)
+        self.state.as_ref()?.next_opening()
     }
 }
 
@@ -88,7 +73,7 @@ pub(super) fn list(context: &Context<'_>, settings: &Settings) -> Result<Exit> {
         let total_runs = state.map_or(0, |state| state.total_runs);
         table.add_row([
             id.clone(),
-            known.status(current),
+            known.status(current).to_owned(),
             zone.clone(),
             next.clone(),
             last.map_or_else(|| "-".into(), |at| at.to_string()),

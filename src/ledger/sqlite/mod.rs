@@ -29,6 +29,7 @@ mod notices;
 mod occurrences;
 mod older;
 mod open;
+mod page;
 mod parts;
 mod pauses;
 mod place;

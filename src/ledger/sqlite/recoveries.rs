@@ -84,21 +84,7 @@ impl Records {
                  WHERE r.ordered_at >= ?1 AND (m.state = 'sent' OR m.state = 'in_doubt') AND m.armed_at < r.ordered_at
                  ORDER BY r.ordered_at DESC, r.order_id",
             )?;
-            rows.query_map([instant::text(since)], |row| {
-                Ok(RecoveredOrder {
-                    order_id: row.get("order_id")?,
-                    ordered_at: row.get("ordered_at")?,
-                    value: row.get("value")?,
-                    currency: row.get("currency")?,
-                    status: row.get("status")?,
-                    how: row.get("how")?,
-                    step: row.get("step")?,
-                    campaign_id: row.get("campaign_id")?,
-                    message_id: row.get("message_id")?,
-                    armed_at: row.get("armed_at")?,
-                })
-            })?
-            .collect()
+            rows.query_map([instant::text(since)], order_from)?.collect()
         })
     }
 
@@ -141,6 +127,14 @@ impl Records {
             }
         }
         Ok(Some(brought))
+    }
+
+    /// People by their first abandonment since then, planned by `until` and so long ago that their time to order was over when
+    /// orders were read last; `None` where none of them was held out, or orders were never read.
+    pub fn compared_with_held_out(&self, since: Instant, until: Instant) -> Result<Option<Comparison>, Failure> {
+        let look = self.orders_look()?;
+        let Some(read_to) = look.to else { return Ok(None) };
+        self.compare_holdout(since, until.min(read_to - look.window.unwrap_or_default()))
     }
 
     /// People by their first abandonment since then, planned by `over_by`; `None` where none of them was held out.
@@ -251,6 +245,22 @@ impl Recoveries<'_> {
     }
 }
 
+/// The order in a row.
+pub(super) fn order_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<RecoveredOrder> {
+    Ok(RecoveredOrder {
+        order_id: row.get("order_id")?,
+        ordered_at: row.get("ordered_at")?,
+        value: row.get("value")?,
+        currency: row.get("currency")?,
+        status: row.get("status")?,
+        how: row.get("how")?,
+        step: row.get("step")?,
+        campaign_id: row.get("campaign_id")?,
+        message_id: row.get("message_id")?,
+        armed_at: row.get("armed_at")?,
+    })
+}
+
 /// Whether an order is known, and as it is.
 fn known(conn: &Reading<'_>, order: &Order) -> rusqlite::Result<Option<bool>> {
     conn.prepare_cached("SELECT value IS ?2 AND currency IS ?3 AND status = ?4 FROM recovery WHERE order_id = ?1")?
@@ -334,7 +344,8 @@ fn changes_of_episodes(conn: &Reading<'_>, order: &Order, window: TimeDelta) -> 
 }
 
 impl Takings {
-    fn add(&mut self, order: &RecoveredOrder) {
+    /// Adds an order to its currency.
+    pub(super) fn add(&mut self, order: &RecoveredOrder) {
         self.orders += 1;
         let amount = |currency: Currency, text: &str| Price::parse(text, currency)?.times(Quantity::from(1));
         let currency = order.currency.as_deref().and_then(Currency::parse);

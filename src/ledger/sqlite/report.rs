@@ -122,7 +122,7 @@ impl Records {
 }
 
 /// The columns of a [`MessageRow`] under names that an episode's do not have.
-const MESSAGE: &str = "
+pub(super) const MESSAGE: &str = "
     message.message_key AS of_message_key, message.kind AS of_kind, message.state AS of_state, message.reason AS of_reason,
     message.recipient AS of_recipient, message.message_id AS of_message_id, message.cart_id AS of_cart_id, message.step AS of_step,
     (SELECT campaign_id FROM campaign_occurrence AS o WHERE o.id = message.occurrence) AS of_campaign_id,
@@ -130,7 +130,7 @@ const MESSAGE: &str = "
     message.armed_at AS of_armed_at, message.settled_at AS of_settled_at, message.last_reply AS of_last_reply,
     (SELECT count(*) FROM attempt WHERE attempt.message = message.id) AS of_attempts";
 
-fn message_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<MessageRow> {
+pub(super) fn message_from(row: &rusqlite::Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow {
         message_key: row.get("of_message_key")?,
         kind: row.get("of_kind")?,
