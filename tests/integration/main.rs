@@ -45,6 +45,7 @@ mod proof;
 mod readers;
 mod received;
 mod recovery;
+mod report;
 mod resolve;
 mod run_campaigns;
 mod settings;

@@ -72,6 +72,7 @@ fn every_command_works_on_an_older_schema() {
         (&["status"][..], 0, false),
         (&["log"], 0, false),
         (&["explain", "old1@example.com"], 0, false),
+        (&["report", "--html", "page.html"], 1, false),
         (&["audit"], 0, false),
         (&["resolve"], 0, false),
         (&["resolve", "--restored"], 0, false),
