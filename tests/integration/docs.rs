@@ -30,6 +30,7 @@ pub const PAGES: [&str; 24] = [
     "docs/monitoring.md",
     "docs/proof.md",
     "docs/recovery.md",
+    "docs/report.md",
     "docs/sending.md",
     "docs/shops.md",
     "docs/troubleshooting.md",

@@ -62,10 +62,13 @@ fn each_line_of_the_crontab_runs_from_crons_environment() {
     }
     std::fs::write(world.path("mail.log"), "Mar  1 06:25:00 mx postfix/smtpd[1]: connect from localhost[127.0.0.1]\n")
         .unwrap();
+    let (log, page) = (world.path("mail.log"), world.path("report.html"));
     let mut environment = Vec::new();
     let mut commands = 0;
-    // The lines that are to be turned on where there is a local mail server, or a mailbox for what comes back, are tried too.
-    let turned_on = |line: &'static str| line.strip_prefix("# ").filter(|line| line.starts_with("*/")).unwrap_or(line);
+    // The lines that are to be turned on where there is a local mail server, a mailbox for what comes back, or a place for a page
+    // are tried too.
+    let is_a_line = |line: &&str| line.starts_with("*/") || line.split(' ').nth(2) == Some("*");
+    let turned_on = |line: &'static str| line.strip_prefix("# ").filter(is_a_line).unwrap_or(line);
     for line in CRONTAB.lines().map(turned_on).filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         if let Some((name, value)) =
             line.split_once('=').filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
@@ -78,8 +81,11 @@ fn each_line_of_the_crontab_runs_from_crons_environment() {
             let field = field.strip_prefix("*/").unwrap_or(field);
             assert!(field == "*" || field.parse::<u8>().is_ok_and(|number| number < 60), "{line}");
         }
-        let log = world.path("mail.log");
-        let placed = |word| if word == "/var/log/mail.log" { log.to_str().unwrap() } else { word };
+        let placed = |word| match word {
+            "/var/log/mail.log" => log.to_str().unwrap(),
+            "/var/lib/mailonce/report.html" => page.to_str().unwrap(),
+            other => other,
+        };
         let command: Vec<&str> = words.map(placed).collect();
         assert_eq!(command[0], "mailonce");
         assert!(!line.contains('%'), "a % ends the command of a crontab line: {line}");
@@ -98,7 +104,8 @@ fn each_line_of_the_crontab_runs_from_crons_environment() {
         assert_eq!(ended.stdout.is_empty(), command[1] != "status", "{line}");
         commands += 1;
     }
-    assert_eq!(commands, 5);
+    assert_eq!(commands, 6);
+    assert!(page.exists());
     let names: Vec<&str> = environment.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["MAILTO", "PATH", "MAILONCE_CONFIG"]);
     world.has([("sent", 1)]);
