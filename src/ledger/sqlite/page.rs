@@ -38,7 +38,7 @@ impl Records {
     pub fn in_one_snapshot<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         self.scratch(|conn| conn.execute_batch("BEGIN"))?;
         // The transaction begins with its first look.
-        let worked = self.size_in_bytes().and_then(|_| work());
+        let worked = self.born_at().and_then(|_| work());
         self.scratch(|conn| conn.execute_batch("ROLLBACK"))?;
         worked
     }

@@ -9,8 +9,8 @@ use crate::domain::instant;
 use crate::failure::Failure;
 use crate::ledger::{DecidedOccurrence, Followed, Records};
 
-const OCCURRENCES_SHOWN: u64 = 200;
-const CAMPAIGNS_SHOWN: usize = 200;
+const OCCURRENCES_SHOWN: u64 = 100;
+const CAMPAIGNS_SHOWN: usize = 100;
 /// Of less time than this, no rate is told.
 const SHORTEST_TIMED_SECONDS: i64 = 10;
 

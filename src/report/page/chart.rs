@@ -5,6 +5,10 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::Page;
+use super::health::Returned;
+use super::html::NAME_SHOWN;
+use super::mask::plain;
+use super::tally::Counts;
 
 /// In the units of the picture, which is stretched to its place.
 const WIDTH: f64 = 600.0;
@@ -76,7 +80,7 @@ pub struct RateBar {
 
 pub fn charts(page: &Page) -> Charts {
     let days: Vec<_> = page.days.rows.iter().map(|day| (day.from.as_str(), day.counts)).collect();
-    let stacked = |counts: &super::tally::Counts| {
+    let stacked = |counts: &Counts| {
         [
             ("sent", counts.sent),
             ("skipped", counts.skipped),
@@ -125,7 +129,7 @@ fn funnel(page: &Page) -> Vec<Funnel> {
         .steps
         .iter()
         .map(|step| Funnel {
-            step: step.step.clone(),
+            step: plain(&step.step, NAME_SHOWN),
             bars: [
                 Some(bar("planned", "come", step.counts.messages)),
                 Some(bar(page.sent_word, "sent", step.counts.sent)),
@@ -139,7 +143,7 @@ fn funnel(page: &Page) -> Vec<Funnel> {
 }
 
 fn rates(page: &Page) -> Option<Rates> {
-    let of = |row: &super::health::Returned| {
+    let of = |row: &Returned| {
         [
             ("complaints", "refused", row.complaints_per_thousand),
             ("unsubscribes", "skipped", row.unsubscribes_per_thousand),

@@ -5,7 +5,6 @@ use serde::Serialize;
 use super::days::by_days;
 use super::tally::{Counts, Domain, Refusal, Tally};
 use super::{Asked, per_thousand};
-use crate::domain::instant::Recorded;
 use crate::failure::Failure;
 use crate::ledger::{CameBack, Records};
 
@@ -67,7 +66,7 @@ impl Health {
         let period = &asked.period;
         let came_back = ledger.came_back(period)?;
         let deferrals = ledger.deferrals_by_day(period)?;
-        let Recorded(born_at) = Recorded(ledger.born_at()?);
+        let born_at = ledger.born_at()?;
         let mut returned = vec![
             returned("all", tally.all, &came_back, |_| true),
             returned("carts", tally.carts, &came_back, |back| !back.of_campaigns),

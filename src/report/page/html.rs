@@ -14,7 +14,7 @@ const STYLE: &str = include_str!("page.css");
 /// No text on the page is longer.
 const TEXT_SHOWN: usize = 400;
 /// Nor is a name, which stands in a table or a heading.
-const NAME_SHOWN: usize = 80;
+pub(super) const NAME_SHOWN: usize = 80;
 
 /// What a file must begin with to be taken for a page that may be written over.
 pub const MARK: &str = "<!doctype html>\n<!-- mailonce report -->";
@@ -27,13 +27,10 @@ pub fn page(page: &Page) -> Result<String, Failure> {
     let environment = environment().map_err(fault)?;
     let mut value = serde_json::to_value(page).map_err(|err| Failure::internal(format!("the page: {err}")))?;
     clean(&mut value, "");
-    let charts = charts(page);
-    let mut charts = serde_json::to_value(charts).map_err(|err| Failure::internal(format!("the charts: {err}")))?;
-    clean_charts(&mut charts);
     let body = environment
         .get_template("page.html")
         .and_then(|template| {
-            template.render(context! { page => Serde(value), charts => Serde(charts), style => STYLE })
+            template.render(context! { page => Serde(value), charts => Serde(charts(page)), style => STYLE })
         })
         .map_err(fault)?;
     Ok(format!("{MARK}\n{body}"))
@@ -92,22 +89,6 @@ fn clean(value: &mut Value, key: &str) {
                 (plain(&key, NAME_SHOWN), value)
             });
             *values = cleaned.collect();
-        }
-        _ => {}
-    }
-}
-
-/// The same for pictures, whose paths are long and made here.
-fn clean_charts(value: &mut Value) {
-    match value {
-        Value::Array(values) => values.iter_mut().for_each(clean_charts),
-        Value::Object(values) => {
-            for (key, value) in values.iter_mut().filter(|(key, _)| !["d", "lines"].contains(&key.as_str())) {
-                match value {
-                    Value::String(_) => clean(value, key),
-                    other => clean_charts(other),
-                }
-            }
         }
         _ => {}
     }

@@ -52,6 +52,18 @@ impl Counts {
         }
     }
 
+    /// Those that are not among `part`.
+    fn minus(self, part: Counts) -> Counts {
+        Counts {
+            messages: self.messages - part.messages,
+            sent: self.sent - part.sent,
+            refused: self.refused - part.refused,
+            skipped: self.skipped - part.skipped,
+            in_doubt: self.in_doubt - part.in_doubt,
+            to_come: self.to_come - part.to_come,
+        }
+    }
+
     /// What the states come to; it must be `messages`.
     pub fn sum(&self) -> u64 {
         self.sent + self.refused + self.skipped + self.in_doubt + self.to_come
@@ -227,15 +239,7 @@ impl Tally {
         let mut top: Vec<Domain> =
             named.into_iter().map(|(domain, of)| Domain { domain: Some(domain.clone()), counts: of.counts }).collect();
         let shown = top.iter().fold(Counts::default(), |sum, domain| sum.plus(domain.counts));
-        let minus = |all: u64, shown: u64| all - shown;
-        let others = Counts {
-            messages: minus(self.all.messages, shown.messages),
-            sent: minus(self.all.sent, shown.sent),
-            refused: minus(self.all.refused, shown.refused),
-            skipped: minus(self.all.skipped, shown.skipped),
-            in_doubt: minus(self.all.in_doubt, shown.in_doubt),
-            to_come: minus(self.all.to_come, shown.to_come),
-        };
+        let others = self.all.minus(shown);
         if others.messages > 0 {
             top.push(Domain { domain: None, counts: others });
         }
