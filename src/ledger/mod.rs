@@ -54,6 +54,9 @@ pub use history::{
 };
 pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned, Weighed};
 pub use page::{Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, Followed, FollowedBy, Period, Seen};
+pub use page::{
+    Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, Followed, FollowedBy, OccurrenceCount, Period, Seen,
+};
 pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,

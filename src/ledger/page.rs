@@ -77,6 +77,16 @@ pub struct DecidedOccurrence {
     pub repeated: Option<u64>,
 }
 
+/// How many messages of an opening are in a state, by the count that is kept as it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OccurrenceCount {
+    pub state: State,
+    pub reason: Option<Reason>,
+    pub messages: u64,
+    /// So many of them have no row any more.
+    pub pruned: u64,
+}
+
 /// What followed the messages of one step or campaign.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Followed {

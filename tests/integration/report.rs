@@ -376,6 +376,31 @@ fn books_that_do_not_balance_are_an_alarm() {
 }
 
 #[test]
+fn what_was_pruned_stays_in_the_books_of_its_campaign() {
+    let server = Server::start(Plan::accepting());
+    let world = World::with_campaigns(&definition("spring", "at = \"2026-03-01 13:00\"")).smtp(&server).init();
+    world.campaigns_at("2026-03-01T12:30:00Z", 0);
+    world.campaigns_at("2026-03-01T13:00:00Z", 0);
+    world.set_now("2026-07-01T12:00:00Z");
+    world.ok(["detect"]);
+    let year = ["--days", "365"];
+    let before = document(&world, 0, &year)["campaigns"]["occurrences"][0].clone();
+    world.ok(["prune", "--older-than", "90d"]).says("1 message deleted");
+    let report = document(&world, 0, &year);
+    let after = &report["campaigns"]["occurrences"][0];
+    for key in STATES.into_iter().chain(["recipients"]) {
+        assert_eq!(after[key], before[key], "{key}");
+    }
+    assert_eq!((&after["balances"], &after["pruned"], &report["pruned"]), (&json!(true), &json!(1), &json!(1)));
+    assert_eq!(number(&report["days"]["total"], "messages"), 0);
+    let html = page(&world, 0, &year);
+    assert!(html.contains("1 message settled long ago was pruned"));
+    // A row that goes without being counted is missed.
+    world.by_hand("UPDATE message_tally SET pruned = 0");
+    assert_eq!(document(&world, 1, &year)["campaigns"]["occurrences"][0]["balances"], false);
+}
+
+#[test]
 fn too_few_are_not_made_into_a_rate_and_currencies_are_not_added_up() {
     let world = World::new().set("attribution.window", "5d").set("holdout.percent", 50).set("holdout.salt", "2026");
     for number in 1..=8 {

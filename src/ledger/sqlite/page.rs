@@ -1,18 +1,18 @@
 //! What a page is made of, read in one snapshot. Messages are looked through once, whatever is counted of them; no query joins
 //! them with what there are several of (tries, orders, reports), so that none counts twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::Params;
 
-use super::columns::optional_instant_at;
 use super::report::{MESSAGE, message_from};
 use super::{Reading, Records};
-use crate::domain::instant::{self, Instant};
+use crate::domain::instant;
 use crate::domain::state::{OrderStatus, Reason, State};
 use crate::failure::Failure;
 use crate::ledger::{
-    Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, FollowedBy, MessageRow, Period, RecoveredOrder, Seen,
+    Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, FollowedBy, MessageRow, OccurrenceCount, Period,
+    RecoveredOrder, Seen,
 };
 
 /// The messages of a [`Period`], whose values are those of [`Period::values`].
@@ -146,21 +146,30 @@ impl Records {
         })
     }
 
-    /// Since when the oldest message is due that a run would try at `now`.
-    pub fn oldest_due_at(&self, now: Instant) -> Result<Option<Instant>, Failure> {
+    /// What the messages of each opening are, pruned ones too, by the number of its row.
+    pub fn occurrence_counts(&self) -> Result<HashMap<i64, Vec<OccurrenceCount>>, Failure> {
         self.read(|conn| {
-            conn.query_row(
-                "SELECT min(not_before) AS oldest FROM (
-                     SELECT message.not_before FROM message
-                     WHERE message.state = 'planned' AND message.occurrence IS NULL AND message.not_before <= ?1
-                     UNION ALL SELECT message.not_before
-                     FROM scheduled_campaign AS c JOIN campaign_occurrence AS o USING (campaign_id)
-                     CROSS JOIN message ON message.occurrence = o.id AND message.state = 'planned' AND message.not_before <= ?1
-                     WHERE c.status = 'running' AND o.state = 'opened')",
-                [instant::text(now)],
-                |row| optional_instant_at(row, "oldest"),
-            )
+            let mut rows = conn.prepare(
+                "SELECT occurrence, state, nullif(reason, '') AS why, messages, pruned FROM message_tally
+                 WHERE occurrence <> 0 AND messages > 0",
+            )?;
+            let mut rows = rows.query([])?;
+            let mut counts: HashMap<i64, Vec<OccurrenceCount>> = HashMap::new();
+            while let Some(row) = rows.next()? {
+                counts.entry(row.get("occurrence")?).or_default().push(OccurrenceCount {
+                    state: row.get("state")?,
+                    reason: row.get("why")?,
+                    messages: row.get("messages")?,
+                    pruned: row.get("pruned")?,
+                });
+            }
+            Ok(counts)
         })
+    }
+
+    /// How many messages have no row any more.
+    pub fn count_pruned(&self) -> Result<u64, Failure> {
+        self.read(|conn| conn.query_row("SELECT coalesce(sum(pruned), 0) FROM message_tally", [], |row| row.get(0)))
     }
 
     /// The occurrences decided about in that time, the newest first, and how many there are beyond `limit`.

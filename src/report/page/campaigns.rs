@@ -6,8 +6,9 @@ use super::Asked;
 use super::carts::{Ordered, ordered};
 use super::tally::{Counts, OfOccurrence, Skipped, Tally};
 use crate::domain::instant;
+use crate::domain::state::CampaignStatus;
 use crate::failure::Failure;
-use crate::ledger::{DecidedOccurrence, Followed, Records};
+use crate::ledger::{DecidedOccurrence, Followed, OccurrenceCount, Records};
 
 const OCCURRENCES_SHOWN: u64 = 100;
 const CAMPAIGNS_SHOWN: usize = 100;
@@ -59,7 +60,9 @@ pub struct Occurrence {
     pub last_at: Option<String>,
     /// Messages that went out, pauses included; `None` of less than ten seconds.
     pub per_second: Option<f64>,
-    /// Whether as many messages are found as it opened with, and their states come to that; `None`: it never opened.
+    /// Of its messages, so many were settled long ago and have no row any more.
+    pub pruned: u64,
+    /// Whether the count that is kept comes to what it opened with, and as many messages are found; `None`: it never opened.
     pub balances: Option<bool>,
 }
 
@@ -73,7 +76,13 @@ pub struct OrderedOf {
 impl Campaigns {
     pub(super) fn read(ledger: &Records, asked: &Asked<'_>, tally: &Tally) -> Result<Campaigns, Failure> {
         let (decided, more_occurrences) = ledger.decided_occurrences(&asked.period, OCCURRENCES_SHOWN)?;
-        let occurrences: Vec<Occurrence> = decided.into_iter().map(|row| occurrence(row, &tally.occurrences)).collect();
+        let counts = ledger.occurrence_counts()?;
+        let none = OfOccurrence::default();
+        let of = |row: DecidedOccurrence| {
+            let counts = counts.get(&row.id).map_or(&[][..], Vec::as_slice);
+            occurrence(counts, tally.occurrences.get(&row.id).unwrap_or(&none), row)
+        };
+        let occurrences: Vec<Occurrence> = decided.into_iter().map(of).collect();
         let mut scheduled = ledger.all_campaigns()?;
         scheduled.retain(|state| asked.period.campaign.as_ref().is_none_or(|only| *only == state.campaign_id));
         // What comes next stands first, then what ran last.
@@ -84,7 +93,10 @@ impl Campaigns {
         let more_scheduled = scheduled.len().saturating_sub(CAMPAIGNS_SHOWN) as u64;
         let mut rows = Vec::new();
         for state in scheduled.into_iter().take(CAMPAIGNS_SHOWN) {
-            let current = ledger.opened_occurrence(&state.campaign_id, None)?;
+            let current = match state.status {
+                CampaignStatus::Running => ledger.opened_occurrence(&state.campaign_id, None)?,
+                _ => None,
+            };
             let is_open = current.is_some_and(|row| row.messages.keys().any(|of| of == "planned" || of == "armed"));
             rows.push(Scheduled {
                 status: state.current_status(is_open).word(),
@@ -107,19 +119,25 @@ impl Campaigns {
     }
 }
 
-fn occurrence(row: DecidedOccurrence, tallies: &std::collections::HashMap<i64, OfOccurrence>) -> Occurrence {
-    let none = OfOccurrence::default();
-    let of = tallies.get(&row.id).unwrap_or(&none);
+fn occurrence(counted: &[OccurrenceCount], found: &OfOccurrence, row: DecidedOccurrence) -> Occurrence {
+    let (mut counts, mut skipped_by, mut pruned) = (Counts::default(), Skipped::new(), 0);
+    for count in counted {
+        counts.add(count.state, count.messages);
+        pruned += count.pruned;
+        if let Some(reason) = count.reason {
+            *skipped_by.entry(reason).or_default() += count.messages;
+        }
+    }
     let at = |text: &Option<String>| text.as_deref().and_then(instant::from_text);
-    let seconds = at(&of.last_armed_at).zip(at(&of.first_armed_at)).map(|(last, first)| (last - first).num_seconds());
-    let timed = seconds.filter(|seconds| *seconds >= SHORTEST_TIMED_SECONDS);
+    let seconds =
+        at(&found.last_armed_at).zip(at(&found.first_armed_at)).map(|(last, first)| (last - first).num_seconds());
+    // Of a part nothing is told.
+    let timed = seconds.filter(|seconds| *seconds >= SHORTEST_TIMED_SECONDS && pruned == 0);
     let late = instant::from_text(&row.decided_at).zip(instant::from_text(&row.planned_at));
-    let counts = of.counts;
     Occurrence {
-        balances: row.recipients.map(|recipients| {
-            let skipped: u64 = of.skipped.values().sum();
-            recipients == counts.messages && counts.sum() == counts.messages && skipped == counts.skipped
-        }),
+        balances: row
+            .recipients
+            .map(|recipients| recipients == counts.messages && found.messages + pruned == counts.messages),
         was_missed: row.state != "opened",
         late_seconds: late.map(|(decided, planned)| (decided - planned).num_seconds()),
         campaign: row.campaign_id,
@@ -129,10 +147,11 @@ fn occurrence(row: DecidedOccurrence, tallies: &std::collections::HashMap<i64, O
         bad_rows: row.bad_rows,
         repeated: row.repeated,
         counts,
-        skipped_by: of.skipped.clone(),
-        first_at: of.first_armed_at.clone(),
-        last_at: of.last_armed_at.clone(),
+        skipped_by,
+        first_at: found.first_armed_at.clone(),
+        last_at: found.last_armed_at.clone(),
         per_second: timed.map(|seconds| (counts.went_out() as f64 * 100.0 / seconds as f64).round() / 100.0),
+        pruned,
     }
 }
 

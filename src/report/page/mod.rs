@@ -63,6 +63,8 @@ pub struct Page {
     pub sent_word: &'static str,
     pub now: Now,
     pub days: Days,
+    /// Messages of any time that have no row any more: only their campaign's books still count them.
+    pub pruned: u64,
     /// `None` on a page about one campaign.
     pub carts: Option<Carts>,
     pub campaigns: Campaigns,
@@ -95,6 +97,7 @@ impl Page {
                 sent_word: if asked.to_files { "written" } else { "sent" },
                 now: Now::read(ledger, asked, &status, &campaigns, now)?,
                 days: Days::of(&tally, &asked.period, status.born_at.0),
+                pruned: ledger.count_pruned()?,
                 carts: match asked.period.campaign {
                     Some(_) => None,
                     None => Some(Carts::read(ledger, asked, &mut tally)?),

@@ -68,7 +68,7 @@ impl Now {
             born_at: status.born_at,
             states: status.states.clone(),
             due: status.due,
-            oldest_due_at: ledger.oldest_due_at(now)?.map(Recorded),
+            oldest_due_at: ledger.oldest_due(now)?.into_iter().flatten().min().map(Recorded),
             lock: status.lock.as_deref().map(|lock| plain(lock, LINE_SHOWN)),
             last_good_runs: ledger.last_good_runs()?,
             open_issues: shown.collect(),

@@ -30,15 +30,15 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, state: State) {
-        self.messages += 1;
+    pub fn add(&mut self, state: State, number: u64) {
+        self.messages += number;
         *match state {
             State::Planned | State::Armed => &mut self.to_come,
             State::Sent => &mut self.sent,
             State::Refused => &mut self.refused,
             State::Skipped => &mut self.skipped,
             State::InDoubt => &mut self.in_doubt,
-        } += 1;
+        } += number;
     }
 
     pub fn plus(self, other: Counts) -> Counts {
@@ -88,11 +88,10 @@ pub struct OfStep {
     pub waited: Vec<u32>,
 }
 
-/// The messages of one occurrence.
+/// The messages of one occurrence that have a row.
 #[derive(Debug, Default)]
 pub struct OfOccurrence {
-    pub counts: Counts,
-    pub skipped: Skipped,
+    pub messages: u64,
     pub first_armed_at: Option<String>,
     pub last_armed_at: Option<String>,
 }
@@ -157,8 +156,8 @@ impl Tally {
     }
 
     pub fn add(&mut self, seen: Seen<'_>) {
-        self.all.add(seen.state);
-        entry(&mut self.days, seen.planned_at.get(..10).unwrap_or(seen.planned_at)).add(seen.state);
+        self.all.add(seen.state, 1);
+        entry(&mut self.days, seen.planned_at.get(..10).unwrap_or(seen.planned_at)).add(seen.state, 1);
         if let Some(reason) = seen.reason {
             *self.skipped.entry(reason).or_default() += 1;
         }
@@ -173,12 +172,9 @@ impl Tally {
     }
 
     fn add_of_campaign(&mut self, occurrence: i64, seen: &Seen<'_>) {
-        self.campaigns.add(seen.state);
+        self.campaigns.add(seen.state, 1);
         let of = self.occurrences.entry(occurrence).or_default();
-        of.counts.add(seen.state);
-        if let Some(reason) = seen.reason {
-            *of.skipped.entry(reason).or_default() += 1;
-        }
+        of.messages += 1;
         if let Some(armed_at) = seen.armed_at.filter(|_| matches!(seen.state, State::Sent | State::InDoubt)) {
             if of.first_armed_at.as_deref().is_none_or(|first| armed_at < first) {
                 of.first_armed_at = Some(armed_at.to_owned());
@@ -190,10 +186,10 @@ impl Tally {
     }
 
     fn add_of_cart(&mut self, seen: &Seen<'_>) {
-        self.carts.add(seen.state);
+        self.carts.add(seen.state, 1);
         let of = entry_of(&mut self.steps, seen.step.unwrap_or("-"));
         of.after = of.after.max(seen.step_after.unwrap_or_default());
-        of.counts.add(seen.state);
+        of.counts.add(seen.state, 1);
         if let Some(reason) = seen.reason {
             *of.skipped.entry(reason).or_default() += 1;
         }
@@ -207,7 +203,7 @@ impl Tally {
     fn add_domain(&mut self, seen: &Seen<'_>) {
         let domain = seen.folded_address.rsplit_once('@').map_or("", |(_, domain)| domain);
         let of = entry_of(&mut self.domains, domain);
-        of.counts.add(seen.state);
+        of.counts.add(seen.state, 1);
         if of.people.len() < PEOPLE_OF_A_DOMAIN {
             let person = self.hasher.hash_one(seen.folded_address);
             if !of.people.contains(&person) {
