@@ -115,6 +115,10 @@ fn a_ledger_at_rest_is_read_whole_and_nothing_is_made_beside_it() {
     reads(&world, &["status"]).says("All well").says("sent              1").says("no run under way");
     reads(&world, &["log"]).says("c1@example.com");
     reads(&world, &["explain", "c1@example.com"]).says("written to about these contents");
+    reads(&world, &["report"]).says("1 message: sent 1");
+    let page = read(&world, &["report", "--html", "page.html"]);
+    assert_eq!(page.code, 74, "{page}");
+    page.says("could not write the page").says("Permission denied").says(" kept: ");
     reads(&world, &["campaign", "list"]).says("spring");
     reads(&world, &["campaign", "show", "spring"]).says("spring");
     reads(&world, &["suppress", "list"]).says("the list is empty");
