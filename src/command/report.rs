@@ -49,7 +49,7 @@ pub fn run(context: &Context<'_>, args: &cli::Report) -> Result<Exit> {
         Some(Target::File(path)) => write(path, &page.html()?)?,
         None => {}
     }
-    context.output.document(&page);
+    context.output.document("report", &page);
     if args.text || (target.is_none() && !context.output.json) {
         for line in page.lines() {
             context.output.print(line);

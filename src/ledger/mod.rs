@@ -52,12 +52,10 @@ pub use erasures::{Forgotten, Pruned};
 pub use history::{
     MOST_TOLD, MessageStory, OfCampaign, OldRow, OrderStory, RemovedSuppression, ReportStory, Stories, Whose,
 };
-pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned, Weighed};
-pub use page::{Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, Followed, FollowedBy, Period, Seen};
 pub use page::{
     Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, Followed, FollowedBy, OccurrenceCount, Period, Seen,
 };
-pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned};
+pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned, Weighed};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
     Violation,

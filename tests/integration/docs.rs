@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::{Cart, Plan, Server, World};
 
 /// Everything that is written for people, from the folder of the repository.
-pub const PAGES: [&str; 24] = [
-const PAGES: [&str; 22] = [
+pub const PAGES: [&str; 25] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",

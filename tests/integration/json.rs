@@ -84,6 +84,7 @@ fn every_command_says_what_its_schema_says() {
     json(&["prune", "--older-than", "2y", "--dry-run"]);
     json(&["forget", "r1@example.com"]);
     json(&["recovered"]);
+    json(&["report"]);
     json(&["init"]);
     let described: BTreeSet<String> = fs::read_dir(schemas::folder())
         .unwrap()

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::Asked;
 use super::tally::{Counts, OfStep, Skipped, Tally, quantile};
-use crate::domain::recovery::Difference;
+use crate::domain::recovery::{Arm, Difference};
 use crate::failure::Failure;
-use crate::ledger::{Abandoned, Comparison, EpisodeOutcome, Followed, Period, Records, Takings};
+use crate::ledger::{Abandoned, EpisodeOutcome, Followed, Period, Records, Takings};
 
 const CARTS_SHOWN: usize = 200;
 /// Of fewer people on either side nothing is said about a difference.
@@ -71,8 +71,8 @@ pub struct Waited {
 
 #[derive(Debug, Serialize)]
 pub struct Holdout {
-    #[serde(flatten)]
-    pub compared: Comparison,
+    pub treated: Arm,
+    pub held_out: Arm,
     pub treated_share: f64,
     pub held_out_share: f64,
     /// `None`: too few to tell.
@@ -185,7 +185,8 @@ fn holdout(ledger: &Records, period: &Period) -> Result<Option<Holdout>, Failure
             treated_share: compared.treated.rate(),
             held_out_share: compared.held_out.rate(),
             told: compared.difference.filter(|_| is_enough),
-            compared,
+            treated: compared.treated,
+            held_out: compared.held_out,
         }
     }))
 }

@@ -31,7 +31,7 @@ pub fn lines(page: &Page) -> Vec<String> {
             lines.extend(of_step(step, page.sent_word));
         }
         if let Some(holdout) = &carts.holdout {
-            let arms = [("with mail", holdout.compared.treated), ("held out", holdout.compared.held_out)];
+            let arms = [("with mail", holdout.treated), ("held out", holdout.held_out)];
             let arms = arms.map(|(name, arm)| format!("{name} {} of {} ordered", arm.ordered, arm.people));
             let told = holdout.told.map_or_else(
                 || "too few to tell".to_owned(),
