@@ -341,3 +341,35 @@ fn what_was_sent_before_there_were_steps_is_the_first_of_them() {
     world.has([("refused", 1), ("sent", 4)]);
     world.ok(["audit"]);
 }
+
+/// What 0.1.0 wrote is opened by every later version, and sends what it had planned, once.
+#[test]
+fn the_ledger_of_the_first_release_goes_on() {
+    let server = Server::start(Plan::accepting());
+    let world = World::with_campaigns(&definition("spring", "at = \"2026-03-01 12:30\"")).smtp(&server);
+    world.audience("audience.csv", &crate::support::people(2));
+    let cart = |id: &str, sku: &str| Cart::of(id).item(sku, "x", 1, "1").user(id);
+    let world = world.carts([cart("c1", "A"), cart("c3", "C"), cart("c5", "E"), cart("c7", "G"), cart("c8", "H")]);
+    let ledger = Connection::open(world.ledger_file()).unwrap();
+    ledger.pragma_update(None, "journal_mode", "WAL").unwrap();
+    ledger.pragma_update(None, "foreign_keys", false).unwrap();
+    // A killed run leaves its log.
+    ledger.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    ledger.execute_batch(include_str!("../fixtures/ledger-11.sql")).unwrap();
+    drop(ledger);
+    world.set_now("2026-03-01T12:40:00Z");
+    world.exits(1, ["report"]).says("1 message in doubt");
+    for command in [&["status"][..], &["log"], &["resolve"], &["metrics"], &["explain", "c1@example.com"]] {
+        world.ok(command);
+    }
+    // The one whose body had been begun is held.
+    world.exits(1, ["detect"]).says("1 message in doubt");
+    world.ok(["run-campaigns"]);
+    assert_eq!(server.recipients(), ["c7@example.com", "r2@example.com"]);
+    world.has([("in_doubt", 2), ("refused", 1), ("sent", 5), ("skipped", 1)]);
+    world.ok(["audit"]).is_silent();
+    world.put(cart("c9", "I").email("c8@example.com"));
+    world.set_now("2026-03-01T14:00:00Z");
+    world.run(["detect"]);
+    assert_eq!(server.accepted().len(), 2, "somebody who is forgotten was written to");
+}
