@@ -187,16 +187,27 @@ impl DatabaseServer {
     }
 
     fn wait_until_it_answers(&self) {
+        assert!(self.answers(), "it ended: {}", self.log());
+    }
+
+    /// Waits until it answers; `false` when it ends before.
+    fn answers(&self) -> bool {
         let patience = Instant::now() + PATIENCE;
         loop {
             let answer = self.client("", "SELECT 1");
             if answer.status.success() {
-                return;
+                return true;
             }
-            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(Instant::now() < patience, "no answer: {}\n{log}", text_of(&answer));
+            if self.child.lock().unwrap().try_wait().is_ok_and(|ended| ended.is_some()) {
+                return false;
+            }
+            assert!(Instant::now() < patience, "no answer: {}\n{}", text_of(&answer), self.log());
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     /// For `source.socket`.
@@ -313,8 +324,17 @@ impl DatabaseServer {
         if self.engine == Engine::Postgres {
             let _ = fs::remove_file(self.folder.join("data/postmaster.pid"));
         }
-        *self.child.lock().unwrap() = started(self.engine, &programs.server, &self.folder, self.port, self.with_tls);
-        self.wait_until_it_answers();
+        let patience = Instant::now() + PATIENCE;
+        // Processes of a PostgreSQL that was killed hold its memory for a moment, and a new one ends at once until they are gone.
+        loop {
+            *self.child.lock().unwrap() =
+                started(self.engine, &programs.server, &self.folder, self.port, self.with_tls);
+            if self.answers() {
+                return;
+            }
+            assert!(Instant::now() < patience, "it ended: {}", self.log());
+            LEFT.lock().unwrap().0.retain(|left| *left != self.id());
+        }
     }
 }
 
