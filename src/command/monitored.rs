@@ -78,13 +78,18 @@ pub(super) fn current(
     last: Option<&LastRun<'_>>,
 ) -> Result<String, Failure> {
     let metrics = settings.metrics.as_ref();
-    let before = metrics.and_then(|metrics| std::fs::read_to_string(&metrics.file).ok()).unwrap_or_default();
+    // Whoever reads a pipe waits for a writer, for ever.
+    let before = metrics.filter(|metrics| metrics.file.is_file());
+    let before = before.and_then(|metrics| std::fs::read_to_string(&metrics.file).ok()).unwrap_or_default();
     let name = metrics.and_then(|metrics| metrics.ledger.as_deref());
     metrics::text(records, &settings.pools, name, &before, last, context.clock.now())
 }
 
 /// Written beside and renamed: whoever reads it sees one or the other whole. Readable by all, as what collects it is another user.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    if file.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
+        return Err(std::io::Error::other("something else than a file is there"));
+    }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut anew = tempfile::Builder::new()
         .prefix(".mailonce-")

@@ -138,6 +138,17 @@ fn a_file_that_cannot_be_written_is_told_once_and_changes_nothing() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_the_file_holds_no_run_up() {
+    let world = World::new().cart(Cart::of("c1").email("a@example.com")).init();
+    world.configure("metrics.file", "numbers.prom");
+    let pipe = Command::new("mkfifo").arg(world.path("numbers.prom")).status().unwrap();
+    assert!(pipe.success());
+    world.ok(["detect"]).says("something else than a file is there");
+    world.ok(["metrics"]);
+    world.has([("sent", 1)]);
+}
+
+#[test]
 fn a_run_that_fails_keeps_the_last_success() {
     let world = World::new().cart(Cart::of("c1").email("a@example.com")).init();
     world.configure("metrics.file", "numbers.prom");
