@@ -295,6 +295,25 @@ fn of_a_message_that_was_tried_twice_a_report_settles_nothing() {
 }
 
 #[test]
+fn what_a_report_shows_to_be_taken_over_is_not_tried_again_although_the_server_said_no() {
+    let server = Server::start(Plan::accepting().nth(Stage::Dot, 1, Act::Code(451)));
+    let world = world().carts(carts(1)).smtp(&server).init();
+    world.ok(["detect"]);
+    world.has([("planned", 1)]);
+    deliver(&world, "1", &FULL.of(&world, "r1@example.com"));
+    world.ok(["bounces"]);
+    world.set_now("2026-03-01T12:10:00Z");
+    world.exits(1, ["detect"]).says("is not tried again: a report shows that a mail server took it over");
+    assert_eq!(server.accepted().len(), 0, "it went a second time");
+    world.has([("planned", 1)]);
+    world.ok(["status"]).says("taken over");
+    // An hour later it is looked at again, and what was told is not told again.
+    world.set_now("2026-03-01T13:20:00Z");
+    world.ok(["detect"]).is_silent();
+    world.ok(["audit"]);
+}
+
+#[test]
 fn many_dead_addresses_at_once_are_held_until_a_person_says_that_they_are_dead() {
     let world = world().carts(carts(60)).init();
     world.ok(["detect"]);

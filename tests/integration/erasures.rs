@@ -185,3 +185,45 @@ fn pruning_that_is_killed_goes_on_and_what_is_open_stays() {
     world.has([("in_doubt", 2)]);
     world.ok(["audit"]).is_silent();
 }
+
+#[test]
+fn an_episode_of_two_addresses_is_forgotten_whole_and_stops_nobody_else() {
+    let steps = "[[step]]\nname = 'one'\nafter = '60m'\nsubject = 'First'\n[[step]]\nname = 'two'\nafter = '24h'\nsubject = 'Second'\n\
+                 [[step]]\nname = 'three'\nafter = '48h'\nsubject = 'Third'\n";
+    let steps: toml::Table = steps.parse().unwrap();
+    for whom in ["ada@example.com", "ada.new@example.com"] {
+        let server = Server::start(Plan::accepting());
+        let cart = Cart::of("c1").user("u1").email("ada@example.com").item("A", "x", 1, "1");
+        let world = World::new()
+            .cart(cart)
+            .smtp(&server)
+            .set("detect.max_age", "5d")
+            .set("detect.step", steps["step"].clone())
+            .init();
+        world.ok(["detect"]);
+        world.change("c1", |cart| cart.email("ada.new@example.com"));
+        world.set_now("2026-03-02T12:00:00Z");
+        world.ok(["detect"]);
+        assert_eq!(server.recipients(), ["ada.new@example.com", "ada@example.com"]);
+        world.ok(["forget", whom]);
+        world.ok(["audit"]).is_silent();
+        world.put(Cart::of("c2").email("bob@example.com").item("B", "x", 1, "1").updated("2026-03-03T08:00:00Z"));
+        world.set_now("2026-03-03T12:00:00Z");
+        world.run(["detect"]);
+        assert!(server.recipients().contains(&"bob@example.com".to_owned()), "{whom}: nobody else is written to");
+        world.ok(["audit"]).is_silent();
+    }
+}
+
+#[test]
+fn a_forgotten_recipient_whose_campaign_is_retried_stops_nobody_else() {
+    let plan = Plan::accepting().at(Stage::Rcpt, Act::Reply("550 5.7.1 not now"));
+    let world = world(&Server::start(plan));
+    forget(&world);
+    world.run(["campaign", "retry", "spring", "--state", "refused"]);
+    let second = Server::start(Plan::accepting());
+    world.send_to(&second);
+    world.run(["run-campaigns"]);
+    assert_eq!(second.recipients(), ["bob@example.com"]);
+    world.ok(["audit"]).is_silent();
+}

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::caps::{cap_frees_at, gap_ends_at};
-use super::notices::{Event, record_event};
+use super::notices::{Event, record_event_daily};
 use super::suppressions::IS_SUPPRESSED;
 use super::{Books, Durability, Reading, Records};
 use crate::domain::instant::{self, Instant};
@@ -125,7 +125,7 @@ fn record_taken_over(tx: &Connection, id: i64, at: &str) -> rusqlite::Result<()>
          `mailonce explain {message_id}` shows it"
     );
     let key = format!("taken over:{}", message_key::short_id(&message_id));
-    record_event(tx, &Event { kind: "taken over", key, line, at })
+    record_event_daily(tx, &Event { kind: "taken over", key, line, at })
 }
 
 fn address_of(tx: &Connection, id: i64) -> rusqlite::Result<String> {

@@ -16,6 +16,11 @@ use crate::domain::state::Origin;
 use crate::failure::Failure;
 use crate::ledger::Forgotten;
 
+/// A message to a person's address (`?1`, or its former spelling `?2`), and with it all of its episode: a later step may have gone
+/// to another address of theirs.
+const THEIRS: &str = "(folded_address IN (?1, ?2)
+    OR episode IN (SELECT episode FROM message WHERE folded_address IN (?1, ?2) AND episode IS NOT NULL))";
+
 /// What a pseudonym ends in: no mail can go there (RFC 2606 §2).
 const NOWHERE: &str = "@forgotten.invalid";
 
@@ -110,7 +115,14 @@ impl Erasures<'_> {
         self.0
             .scratch(|conn| {
                 conn.execute_batch("VACUUM")?;
-                conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+            })
+            .and_then(|is_busy| match is_busy {
+                false => Ok(()),
+                true => Err(Failure::ledger(
+                    format!("another program reads {}, so that it could not be written anew", self.0.path().display()),
+                    "close it, then start the same command again",
+                )),
             })
             .map_err(|failure| {
                 failure.kept("nobody who is forgotten is written to; traces of them are left in the file")
@@ -155,7 +167,7 @@ impl Records {
     fn hidden_names(&self, names: [&str; 2], pseudonym: &str) -> Result<Vec<(String, String)>, Failure> {
         let known: Vec<(String, String)> = self.read(|conn| {
             let mut rows = conn.prepare(
-                "WITH theirs AS (SELECT * FROM message WHERE folded_address IN (?1, ?2)),
+    &format!("WITH theirs AS (SELECT * FROM message WHERE {THEIRS}),
                      logged AS (SELECT identity, cart_id FROM cart_abandonment_log WHERE lower(trim(email)) IN (?1, ?2)
                                 UNION SELECT identity, cart_id FROM removed_duplicate WHERE lower(trim(email)) IN (?1, ?2))
                  SELECT 'identity', identity FROM theirs WHERE identity IS NOT NULL
@@ -163,7 +175,7 @@ impl Records {
                  UNION SELECT 'cart', cart_id FROM theirs WHERE cart_id IS NOT NULL
                  UNION SELECT 'cart', cart_id FROM logged WHERE cart_id IS NOT NULL
                  UNION SELECT 'order', order_id FROM recovery WHERE message IN (SELECT id FROM theirs)
-                 UNION SELECT 'order', order_id FROM episode_order WHERE message IN (SELECT id FROM theirs)",
+                 UNION SELECT 'order', order_id FROM episode_order WHERE message IN (SELECT id FROM theirs)"),
             )?;
             rows.query_map(names, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })?;
@@ -201,13 +213,15 @@ impl Person<'_> {
     /// What is planned is not sent any more.
     fn stop_messages(&self, at: &str) -> rusqlite::Result<Forgotten> {
         let not_sent = self.tx.execute(
-            "UPDATE message SET state = 'skipped', reason = 'suppressed', settled_at = ?3
-             WHERE folded_address IN (?1, ?2) AND state = 'planned'",
+            &format!(
+                "UPDATE message SET state = 'skipped', reason = 'suppressed', settled_at = ?3
+                 WHERE {THEIRS} AND state = 'planned'"
+            ),
             (self.names[0], self.names[1], at),
         )?;
         Ok(Forgotten {
             not_sent: not_sent as u64,
-            messages: self.count("SELECT count(*) FROM message WHERE folded_address IN (?1, ?2)")?,
+            messages: self.count(&format!("SELECT count(*) FROM message WHERE {THEIRS}"))?,
             in_doubt: self
                 .count("SELECT count(*) FROM message WHERE folded_address IN (?1, ?2) AND state = 'in_doubt'")?,
             episodes: self.count(
@@ -226,8 +240,7 @@ impl Person<'_> {
         let theirs: Vec<Theirs> = self
             .tx
             .prepare(
-                "SELECT id, message_key, episode, identity, cart_id, folded_address, last_reply FROM message
-                 WHERE folded_address IN (?1, ?2)",
+                &format!("SELECT id, message_key, episode, identity, cart_id, folded_address, last_reply FROM message WHERE {THEIRS}"),
             )?
             .query_map(self.names, Theirs::from)?
             .collect::<rusqlite::Result<_>>()?;
@@ -238,7 +251,7 @@ impl Person<'_> {
             self.tx
                 .prepare_cached(
                     "UPDATE message SET message_key = ?2, episode = ?3, identity = ?4, cart_id = ?5, recipient = ?6,
-                         folded_address = ?6, recipient_values = NULL, locale = NULL, last_reply = ?7 WHERE id = ?1",
+                         folded_address = ?6, recipient_values = iif(recipient_values IS NULL, NULL, '{}'), locale = NULL, last_reply = ?7 WHERE id = ?1",
                 )?
                 .execute((
                     message.id,
@@ -267,9 +280,11 @@ impl Person<'_> {
     /// A cart's key begins with who it is and what was in it, a campaign's ends in the address.
     fn hidden_key(&self, message: &Theirs, key: &str) -> String {
         let hidden = match &message.identity {
-            Some(identity) => key
-                .strip_prefix(&format!("cart/{identity}"))
-                .map(|rest| format!("cart/{}{rest}", self.hidden("identity", identity))),
+            // Of whoever began the episode, who may have had another identity then.
+            Some(_) => self.hides.iter().find_map(|(known, hidden)| {
+                let rest = key.strip_prefix("cart/")?.strip_prefix(known.strip_prefix("identity ")?)?;
+                rest.starts_with('/').then(|| format!("cart/{hidden}{rest}"))
+            }),
             None => key.strip_suffix(&message.folded_address).map(|rest| format!("{rest}{}", self.pseudonym)),
         };
         hidden.unwrap_or_else(|| key.to_owned())
@@ -348,6 +363,11 @@ impl Person<'_> {
             self.tx.execute(change, (one, other, self.pseudonym))?;
         }
         self.tx.execute("DELETE FROM suppression WHERE folded_address IN (?1, ?2)", (one, other))?;
+        // Two addresses may have become one.
+        self.tx.execute(
+            "UPDATE tally SET number = (SELECT count(DISTINCT folded_address) FROM suppression) WHERE counted = 'suppressed address'",
+            [],
+        )?;
         // Lines for people name an address only where it was the matter.
         self.tx.execute(
             "DELETE FROM notice WHERE instr(lower(line || notice_key), ?1) OR instr(lower(line || notice_key), ?2)",

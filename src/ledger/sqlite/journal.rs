@@ -194,7 +194,9 @@ impl Suppressions<'_> {
             for Line { at, address, added, removed, forgotten, only } in &lines {
                 if *forgotten {
                     tx.execute(
-                        "INSERT INTO forgotten (pseudonym, forgotten_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                        "INSERT INTO forgotten (pseudonym, forgotten_at) VALUES (?1, ?2)
+                         ON CONFLICT DO UPDATE SET forgotten_at = excluded.forgotten_at, taken_back_at = NULL
+                         WHERE coalesce(taken_back_at, '') < excluded.forgotten_at",
                         (address, at),
                     )?;
                 }

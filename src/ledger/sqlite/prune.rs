@@ -15,11 +15,13 @@ const LEAST_AGE: TimeDelta = TimeDelta::days(90);
 const MAY_GO: &str = "state IN ('sent', 'refused', 'skipped') AND settled_at < ?1
     AND CASE kind WHEN 'campaign' THEN EXISTS (SELECT 1 FROM campaign_occurrence AS o WHERE o.id = message.occurrence AND o.expires_at < ?1)
             AND NOT EXISTS (SELECT 1 FROM coupon_code WHERE coupon_code.message = message.id)
+            AND NOT EXISTS (SELECT 1 FROM report WHERE report.message = message.id AND received_at >= ?1)
             AND NOT EXISTS (SELECT 1 FROM attempt, ledger WHERE attempt.message = message.id AND attempt.epoch = ledger.epoch)
         ELSE message_key = episode AND NOT EXISTS (
             SELECT 1 FROM message AS step WHERE step.episode = message.episode
                 AND (step.state NOT IN ('sent', 'refused', 'skipped') OR step.settled_at >= ?1
                      OR EXISTS (SELECT 1 FROM coupon_code WHERE coupon_code.message = step.id)
+                     OR EXISTS (SELECT 1 FROM report WHERE report.message = step.id AND received_at >= ?1)
                      OR EXISTS (SELECT 1 FROM attempt, ledger WHERE attempt.message = step.id AND attempt.epoch = ledger.epoch))) END";
 /// A row of an older system that no window reaches any more.
 const IS_OLD_ROW: &str = "max(coalesce(last_sent_at, ''), created_at) < ?1";
