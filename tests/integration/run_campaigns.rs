@@ -794,6 +794,39 @@ mod delivery {
         panic!("still planned after 40 runs");
     }
 
+    /// By the machine's clock, which the other tests stop.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[test]
+    fn what_a_run_opens_it_sends_also_when_it_took_a_second() {
+        use crate::support::trace::{self, Call, Observer, Order};
+
+        /// Holds the run up at each look at the audience until the clock shows another second.
+        struct Dawdle;
+        impl Observer for Dawdle {
+            fn entry(&mut self, call: &Call) -> Order {
+                let opens = call.is(&[libc::SYS_openat]) && call.path(1).ends_with("audience.csv");
+                let now = || chrono::Utc::now().timestamp();
+                let began = now();
+                while opens && now() == began {
+                    std::thread::yield_now();
+                }
+                Order::GoOn
+            }
+        }
+        let server = accepting();
+        let due = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
+        let at = due.format("at = \"%Y-%m-%dT%H:%M:%SZ\"").to_string();
+        let world = World::with_campaigns(&(definition("spring", &at) + &definition("summer", &at)))
+            .without_now()
+            .smtp(&server)
+            .init();
+        // It is seen before it is due.
+        world.ok(["run-campaigns"]);
+        crate::support::wait_until("the campaign is due", || chrono::Utc::now() > due);
+        let code = trace::run(world.command(["run-campaigns"]), &mut Dawdle).expect("a process may be traced here");
+        assert_eq!((code, world.states()), (0, [("sent".to_owned(), 2)].into()));
+    }
+
     #[test]
     fn a_time_budget_spreads_an_occurrence_over_runs() {
         let server = accepting();

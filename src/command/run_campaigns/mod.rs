@@ -169,6 +169,8 @@ impl Round<'_> {
         let broken_before: Vec<String> = broken_before.collect();
         self.tell_broken(run, report)?;
         opening::open_due(self, run, report, &broken_before)?;
+        // What was planned just now is due, too: by the clock, the opening may have taken a while.
+        let now = context.clock.now().max(now);
         let due = run.ledger.count_due_recipients(now, self.only)?;
         if stop.cause().is_none() && due > 0 {
             let mut feed =
