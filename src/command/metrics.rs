@@ -10,6 +10,7 @@ pub fn run(context: &Context<'_>) -> Result<Exit> {
     let settings = context.settings_without_secrets()?;
     let records = Records::open(settings.place())?;
     let text = monitored::current(context, &settings, &records, None)?;
+    context.output.document("metrics", &serde_json::json!({ "text": text }));
     for line in text.lines() {
         context.output.print(line);
     }

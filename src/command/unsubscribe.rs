@@ -68,7 +68,7 @@ fn take(context: &Context<'_>, settings: &Settings, given: &[String]) -> Result<
     for wish in &taken {
         match wish {
             Taken::Wish(Wish::Heard { address, list, is_new }) => {
-                documents.push(json!({ "address": address, "list": list, "new": is_new }));
+                documents.push(json!({ "address": address, "list": list, "new": is_new, "test": false }));
                 let what = if list.is_empty() {
                     "no more mail".to_owned()
                 } else {
@@ -79,7 +79,7 @@ fn take(context: &Context<'_>, settings: &Settings, given: &[String]) -> Result<
             }
             Taken::Wish(Wish::Unknown) => {
                 unknown += 1;
-                documents.push(json!({ "address": null, "list": null, "new": false }));
+                documents.push(json!({ "address": null, "list": null, "new": false, "test": false }));
             }
             Taken::Test => {
                 documents.push(json!({ "address": null, "list": null, "new": false, "test": true }));
@@ -91,7 +91,7 @@ fn take(context: &Context<'_>, settings: &Settings, given: &[String]) -> Result<
     if unknown > 0 {
         return Err(Failure::data(
             format!("{}: genuine, but of no message that this ledger knows", count(unknown, "token")),
-            "is the ledger an old copy, or another shop's? The address can be added with `mailonce suppress add`",
+            "was the message pruned, or is the ledger an old copy, or another shop's? The address can be added with `mailonce suppress add`",
         )
         .kept("the others were taken off the list")
         .into());

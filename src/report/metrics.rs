@@ -105,7 +105,7 @@ fn of_runs(before: &str, last: Option<&LastRun<'_>>) -> Vec<Family> {
     ];
     for family in &mut families {
         let known =
-            before.lines().filter_map(|line| line.strip_prefix(family.name)?.strip_prefix('{')?.split_once("} "));
+            before.lines().filter_map(|line| line.strip_prefix(family.name)?.strip_prefix('{')?.rsplit_once("} "));
         for (labels, value) in known {
             let Some(command) = labels.split("command=\"").nth(1).and_then(|rest| rest.split('"').next()) else {
                 continue;

@@ -227,3 +227,126 @@ fn a_forgotten_recipient_whose_campaign_is_retried_stops_nobody_else() {
     assert_eq!(second.recipients(), ["bob@example.com"]);
     world.ok(["audit"]).is_silent();
 }
+
+fn to_ada(server: &Server) -> usize {
+    server.recipients().iter().filter(|to| to.starts_with("ada")).count()
+}
+
+#[test]
+fn an_account_is_forgotten_with_its_address_and_taken_back_with_it() {
+    let server = Server::start(Plan::accepting());
+    let world = world(&server);
+    forget(&world);
+    // The same shopper, about the same cart, at an address of which nothing is known.
+    world.change("basket-a", |cart| cart.email("ada@byron.example"));
+    world.set_now("2026-03-01T12:31:00Z");
+    world.ok(["detect"]);
+    assert_eq!(to_ada(&server), 2, "a person who is forgotten was written to at another address");
+    world.ok(["suppress", "remove", "ada@lovelace.name", "--reason", "she wants mail again"]);
+    world.set_now("2026-03-01T18:00:00Z");
+    world.ok(["detect"]);
+    assert_eq!(to_ada(&server), 2, "about a cart from before");
+    world.touch("basket-a", "2026-03-01T14:00:00Z");
+    world.change("basket-a", |cart| cart.item("Z", "x", 1, "1"));
+    world.ok(["detect"]);
+    assert_eq!(to_ada(&server), 3);
+    world.ok(["audit"]).is_silent();
+}
+
+/// Puts back a copy that `at` makes of the ledger, once `then` was done.
+fn put_back(world: &World, then: &[&[&str]]) {
+    let copy = world.path("copy");
+    world.ledger().execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+    for command in then {
+        world.ok(*command);
+    }
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{end}", world.ledger_file().display()));
+    }
+    fs::rename(copy, world.ledger_file()).unwrap();
+    world.exits(74, ["detect"]);
+    world.ok(["resolve", "--restored", "--hold-back"]);
+    world.ok(["audit"]).is_silent();
+}
+
+#[test]
+fn after_a_restored_copy_the_last_word_counts() {
+    const FORGET: &[&str] = &["forget", "ada@lovelace.name"];
+    const TAKE_BACK: &[&str] = &["suppress", "remove", "ada@lovelace.name", "--reason", "she wants mail again"];
+    const RUN: &[&str] = &["detect"];
+    for (before, then, mails) in
+        [(&[FORGET, TAKE_BACK][..], &[FORGET, RUN][..], 2), (&[], &[FORGET, TAKE_BACK, RUN], 3)]
+    {
+        let server = Server::start(Plan::accepting());
+        let world = world(&server);
+        for (minute, command) in before.iter().enumerate() {
+            world.set_now(&format!("2026-03-01T12:3{}:00Z", minute + 1));
+            world.ok(*command);
+        }
+        world.set_now("2026-03-01T12:40:00Z");
+        put_back(&world, then);
+        world.put(Cart::of("later").item("L", "x", 1, "1").email("ada@lovelace.name").updated("2026-03-01T13:00:00Z"));
+        world.set_now("2026-03-01T15:00:00Z");
+        world.ok(["detect"]);
+        assert_eq!(to_ada(&server), mails, "{before:?} {then:?}");
+    }
+}
+
+#[test]
+fn two_spellings_that_become_one_are_counted_once() {
+    let world = world(&Server::start(Plan::accepting()));
+    forget(&world);
+    world.ok(["suppress", "remove", "ada@lovelace.name", "--reason", "x"]);
+    world.ok(["suppress", "add", "ada@lovelace.name"]);
+    forget(&world);
+    world.ok(["audit"]).is_silent();
+    assert_eq!(world.ok(["status", "--json"]).json()["suppressed_addresses"], 1);
+}
+
+#[test]
+fn a_reader_beside_it_is_told_of_for_traces_would_stay() {
+    let world = world(&Server::start(Plan::accepting()));
+    let reader = world.ledger();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
+    let ran = world.exits(74, ["forget", "ada@lovelace.name"]);
+    ran.says("another program reads").says("traces of them are left");
+    drop(reader);
+    forget(&world);
+    assert!(!holds(&bytes(&world), "lovelace"));
+}
+
+#[test]
+fn rows_of_an_older_system_go_with_the_account() {
+    let world = world(&Server::start(Plan::accepting()));
+    world.by_hand(
+        "INSERT INTO cart_abandonment_log (identity, user_id, cart_id, cart_hash, created_at, origin, old_id)
+         VALUES ('u:user-1815', 'user-1815', 'basket-old', 'x', '2025-01-01T00:00:00Z', 'x', 'k9')",
+    );
+    world.by_hand(
+        "INSERT INTO notice VALUES ('x', 'bad row', 'joada@lovelace.name is none', '2026-03-01T12:00:00Z', '')",
+    );
+    world
+        .by_hand("INSERT INTO notice VALUES ('y', 'bad row', 'ada@lovelace.name is none', '2026-03-01T12:00:00Z', '')");
+    forget(&world);
+    let all = bytes(&world);
+    assert!(!holds(&all, "basket-old") && !holds(&all, "user-1815"));
+    assert_eq!(world.number("SELECT count(*) FROM notice WHERE line GLOB 'joada*'"), 1, "another's");
+    assert_eq!(world.number("SELECT count(*) FROM notice"), 1);
+}
+
+#[test]
+fn what_came_back_lately_keeps_its_message_from_being_pruned() {
+    let world = world(&Server::start(Plan::accepting()));
+    world.set_now("2026-06-20T12:00:00Z");
+    world.by_hand(
+        "INSERT INTO report (digest, received_at, message, class, folded_address)
+         SELECT x'aa', '2026-06-20T12:00:00Z', id, 'soft', folded_address FROM message WHERE cart_id = 'c2'",
+    );
+    world.ok(["detect"]);
+    world.set_now("2026-07-01T12:00:00Z");
+    world.ok(["prune", "--older-than", "90d"]).says("3 messages deleted").says("1 message kept");
+    world.ok(["audit"]).is_silent();
+    world.set_now("2026-12-01T12:00:00Z");
+    world.ok(["prune", "--older-than", "90d"]).says("1 message deleted");
+    world.ok(["audit"]).is_silent();
+}

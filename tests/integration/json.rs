@@ -70,6 +70,7 @@ fn every_command_says_what_its_schema_says() {
     json(&["suppress", "list"]);
     json(&["suppress", "remove", "x@example.com"]);
     json(&["import", "suppressions", "audience.csv"]);
+    json(&["metrics"]);
     json(&["rates"]);
     json(&["audit"]);
     json(&["doctor"]);
@@ -86,6 +87,13 @@ fn every_command_says_what_its_schema_says() {
     json(&["recovered"]);
     json(&["report"]);
     json(&["init"]);
+    // What cannot be had is null, and no field is left out.
+    world.write("letter.html", "{{ no_such }}");
+    world.define(&definition("winter", "at = \"2026-03-01 13:30\""));
+    json(&["run-campaigns", "--dry-run"]);
+    json(&["campaign", "list"]);
+    json(&["log"]);
+    json(&["campaign", "show", "spring"]);
     let described: BTreeSet<String> = fs::read_dir(schemas::folder())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().trim_end_matches(".json").to_owned())

@@ -421,7 +421,7 @@ fn named_step(flow: &Flow, rules: &PlanRules) -> String {
 
 /// Whether its owner is forgotten, or was when the cart was touched.
 pub(super) fn forgotten(ledger: &Records, cart: &Cart) -> Result<Option<Verdict>, Failure> {
-    Ok(match ledger.memory_of(&cart.email)? {
+    Ok(match ledger.memory_of(&cart.email, Some(&cart.identity()))? {
         Memory::Known => None,
         Memory::Since(at) if cart.updated_at > at => None,
         Memory::Forgotten | Memory::Since(_) => Some(("suppressed", "forgotten".into())),

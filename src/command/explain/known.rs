@@ -106,7 +106,7 @@ impl Known {
             }
         }
         if let Some(address) = known.address.clone() {
-            known.is_forgotten = ledger.memory_of(&address)? == Memory::Forgotten;
+            known.is_forgotten = ledger.memory_of(&address, None)? == Memory::Forgotten;
             known.suppressions = ledger.suppressions_of(&address)?;
             known.removed = ledger.removed_suppressions_of(&address)?;
             match wishes::opt_outs::is_new(settings, ledger, &address) {

@@ -81,7 +81,7 @@ pub(super) fn run(
                 documents.push(json!({
                     "campaign_id": campaign.id, "status": status, "next_run": next.map(instant::text), "due": due,
                     "recipients": sample.gathered.recipients, "repeated": sample.gathered.repeated, "bad_rows": sample.gathered.bad,
-                    "sample": { "subject": subject, "text": text },
+                    "sample": { "subject": subject, "text": text }, "problem": null,
                 }));
             }
             Err(err) => {
@@ -90,7 +90,10 @@ pub(super) fn run(
                     None => format!("{err:#}"),
                 };
                 context.output.print(format!("{} [{status}] next {when}: would not open: {problem}", campaign.id));
-                documents.push(json!({ "campaign_id": campaign.id, "status": status, "next_run": next.map(instant::text), "problem": problem }));
+                documents.push(json!({
+                    "campaign_id": campaign.id, "status": status, "next_run": next.map(instant::text), "due": null,
+                    "recipients": null, "repeated": null, "bad_rows": null, "sample": null, "problem": problem,
+                }));
                 exit = Exit::NeedsAPerson;
             }
         }

@@ -41,7 +41,7 @@ impl Records {
         place: impl FnOnce(&str) -> Instant,
     ) -> Result<bool, Failure> {
         // Whoever is forgotten stays so, and is left out where the others are sent.
-        let hidden = match self.forgets_someone()? && self.memory_of(address)? == Memory::Forgotten {
+        let hidden = match self.forgets_someone()? && self.memory_of(address, None)? == Memory::Forgotten {
             true => Some(self.pseudonym_of(address.folded())),
             false => None,
         };

@@ -21,6 +21,13 @@ use crate::ledger::Forgotten;
 const THEIRS: &str = "(folded_address IN (?1, ?2)
     OR episode IN (SELECT episode FROM message WHERE folded_address IN (?1, ?2) AND episode IS NOT NULL))";
 
+/// A row of an older system's log that is theirs: by the address, or by the user where it has none.
+const THEIR_ROW: &str = "(lower(trim(email)) IN (?1, ?2)
+    OR (trim(coalesce(email, '')) = '' AND identity GLOB 'u:*' AND identity IN (
+        SELECT identity FROM message WHERE folded_address IN (?1, ?2)
+        UNION SELECT identity FROM cart_abandonment_log WHERE lower(trim(email)) IN (?1, ?2)
+        UNION SELECT identity FROM removed_duplicate WHERE lower(trim(email)) IN (?1, ?2))))";
+
 /// What a pseudonym ends in: no mail can go there (RFC 2606 §2).
 const NOWHERE: &str = "@forgotten.invalid";
 
@@ -53,15 +60,24 @@ impl Records {
         self.read(|conn| conn.prepare_cached("SELECT 1 FROM forgotten")?.exists([]))
     }
 
-    /// Whether the owner of an address was forgotten.
-    pub fn memory_of(&self, address: &Address) -> Result<Memory, Failure> {
+    /// What stands for a shopper's account; with the pseudonym of an address behind it, for an account that was forgotten with it.
+    fn pseudonym_of_account(&self, identity: &str) -> String {
+        format!("u:forgotten-{}", self.pseudonym("identity", identity))
+    }
+
+    /// Whether the owner of an address was forgotten, or of a shopper's account with whatever address it had then.
+    pub fn memory_of(&self, address: &Address, identity: Option<&str>) -> Result<Memory, Failure> {
         let [one, other] = names_of(address).map(|name| self.pseudonym_of(name));
+        let account =
+            identity.filter(|identity| identity.starts_with("u:")).map(|known| self.pseudonym_of_account(known));
         self.read(|conn| {
+            // Those that were not taken back come first, then the one that was taken back last.
             let found: Option<Option<String>> = conn
                 .prepare_cached(
-                    "SELECT taken_back_at FROM forgotten WHERE pseudonym IN (?1, ?2) ORDER BY taken_back_at IS NULL DESC LIMIT 1",
+                    "SELECT taken_back_at FROM forgotten WHERE pseudonym IN (?1, ?2) OR pseudonym GLOB ?3 || ' *'
+                     ORDER BY taken_back_at IS NULL DESC, taken_back_at DESC LIMIT 1",
                 )?
-                .query_row([&one, &other], |row| row.get(0))
+                .query_row((&one, &other, &account), |row| row.get(0))
                 .optional()?;
             Ok(match found {
                 None => Memory::Known,
@@ -94,10 +110,19 @@ impl Erasures<'_> {
                  ON CONFLICT DO UPDATE SET forgotten_at = excluded.forgotten_at, taken_back_at = NULL",
                 (&pseudonym, &at),
             )?;
+            // The account, too: it may come back with another address.
+            for (_, hidden) in hides.iter().filter(|(known, _)| known.starts_with("identity u:")) {
+                tx.execute(
+                    "INSERT INTO forgotten (pseudonym, forgotten_at) VALUES (?1 || ' ' || ?2, ?3)
+                     ON CONFLICT DO UPDATE SET forgotten_at = excluded.forgotten_at, taken_back_at = NULL",
+                    (hidden, &pseudonym, &at),
+                )?;
+            }
             let person = Person { tx, names, pseudonym: &pseudonym, hides: &hides };
             let forgotten = person.stop_messages(&at)?;
-            person.hide_messages()?;
+            // While the messages still say which account is theirs.
             person.hide_log()?;
+            person.hide_messages()?;
             person.hide_lists()?;
             suppress(tx, &pseudonym, list::ALL, "forgotten", Origin::ByHand, &at)?;
             Ok(forgotten)
@@ -166,23 +191,23 @@ impl Records {
     /// Every name by which the ledger knows a person besides the address, and what is to stand for it: identities, carts, orders.
     fn hidden_names(&self, names: [&str; 2], pseudonym: &str) -> Result<Vec<(String, String)>, Failure> {
         let known: Vec<(String, String)> = self.read(|conn| {
-            let mut rows = conn.prepare(
-    &format!("WITH theirs AS (SELECT * FROM message WHERE {THEIRS}),
-                     logged AS (SELECT identity, cart_id FROM cart_abandonment_log WHERE lower(trim(email)) IN (?1, ?2)
-                                UNION SELECT identity, cart_id FROM removed_duplicate WHERE lower(trim(email)) IN (?1, ?2))
+            let mut rows = conn.prepare(&format!(
+                "WITH theirs AS (SELECT * FROM message WHERE {THEIRS}),
+                     logged AS (SELECT identity, cart_id FROM cart_abandonment_log WHERE {THEIR_ROW}
+                                UNION SELECT identity, cart_id FROM removed_duplicate WHERE {THEIR_ROW})
                  SELECT 'identity', identity FROM theirs WHERE identity IS NOT NULL
                  UNION SELECT 'identity', identity FROM logged
                  UNION SELECT 'cart', cart_id FROM theirs WHERE cart_id IS NOT NULL
                  UNION SELECT 'cart', cart_id FROM logged WHERE cart_id IS NOT NULL
                  UNION SELECT 'order', order_id FROM recovery WHERE message IN (SELECT id FROM theirs)
-                 UNION SELECT 'order', order_id FROM episode_order WHERE message IN (SELECT id FROM theirs)"),
-            )?;
+                 UNION SELECT 'order', order_id FROM episode_order WHERE message IN (SELECT id FROM theirs)"
+            ))?;
             rows.query_map(names, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })?;
         let hide = |(what, name): (String, String)| {
             let hidden = match what.as_str() {
                 "identity" if name.starts_with("e:") => format!("e:{pseudonym}"),
-                "identity" => format!("u:forgotten-{}", self.pseudonym("identity", &name)),
+                "identity" => self.pseudonym_of_account(&name),
                 what => format!("forgotten-{}", self.pseudonym(what, &name)),
             };
             (format!("{what} {name}"), hidden)
@@ -328,12 +353,12 @@ impl Person<'_> {
         Ok(())
     }
 
-    /// Rows of an older system's log, which have no message.
+    /// Rows of the log, those of an older system too.
     fn hide_log(&self) -> rusqlite::Result<()> {
         for table in ["cart_abandonment_log", "removed_duplicate"] {
             let rows: Vec<(i64, String, Option<String>)> = self
                 .tx
-                .prepare(&format!("SELECT rowid, identity, cart_id FROM {table} WHERE lower(trim(email)) IN (?1, ?2)"))?
+                .prepare(&format!("SELECT rowid, identity, cart_id FROM {table} WHERE {THEIR_ROW}"))?
                 .query_map(self.names, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect::<rusqlite::Result<_>>()?;
             for (row, identity, cart_id) in rows {
@@ -368,13 +393,49 @@ impl Person<'_> {
             "UPDATE tally SET number = (SELECT count(DISTINCT folded_address) FROM suppression) WHERE counted = 'suppressed address'",
             [],
         )?;
-        // Lines for people name an address only where it was the matter.
-        self.tx.execute(
-            "DELETE FROM notice WHERE instr(lower(line || notice_key), ?1) OR instr(lower(line || notice_key), ?2)",
-            (one, other),
-        )?;
+        for name in self.names {
+            self.hide_where_it_is_said(name)?;
+        }
         Ok(())
     }
+}
+
+impl Person<'_> {
+    /// Words about no message in particular: what a person is told, and reports that match none.
+    fn hide_where_it_is_said(&self, name: &str) -> rusqlite::Result<()> {
+        let told: Vec<(i64, String)> = self
+            .tx
+            .prepare("SELECT rowid, notice_key || ' ' || line FROM notice")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        for (row, _) in told.iter().filter(|(_, words)| names(words, name)) {
+            self.tx.execute("DELETE FROM notice WHERE rowid = ?1", [row])?;
+        }
+        let said: Vec<(i64, String)> = self
+            .tx
+            .prepare("SELECT id, diagnostic FROM report WHERE message IS NULL AND instr(lower(diagnostic), ?1)")?
+            .query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        for (id, _) in said.iter().filter(|(_, words)| names(words, name)) {
+            self.tx.execute(
+                "UPDATE report SET folded_address = ?2, diagnostic = NULL, reporter = NULL WHERE id = ?1",
+                (id, self.pseudonym),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether these words hold this very address, and not one that ends or begins like it.
+fn names(words: &str, address: &str) -> bool {
+    let words = words.to_lowercase();
+    let is_more = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || "._+-".contains(c));
+    let stands_alone = |at: usize| {
+        let after = &words[at + address.len()..];
+        // A full stop may end the sentence.
+        !is_more(words[..at].chars().next_back()) && !is_more(after.trim_start_matches('.').chars().next())
+    };
+    words.match_indices(address).any(|(at, _)| stands_alone(at))
 }
 
 /// A message of the person.
@@ -407,4 +468,31 @@ fn code_of(reply: &str) -> String {
     let is_code = |word: &&str| word.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let codes: Vec<&str> = reply.split([' ', '-']).take_while(is_code).take(2).collect();
     if codes.is_empty() { "forgotten".to_owned() } else { codes.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_not_the_end_or_the_beginning_of_another() {
+        for words in ["<ann@x.com> is unknown", "to Ann@X.com.", "ann@x.com", "no ann@x.com, sorry"] {
+            assert!(names(words, "ann@x.com"), "{words}");
+        }
+        for words in ["joann@x.com", "ann@x.com.au", "jo.ann@x.com", "ann@x.community", "jo-ann@x.com"] {
+            assert!(!names(words, "ann@x.com"), "{words}");
+        }
+    }
+
+    #[test]
+    fn of_a_reply_its_codes_stay() {
+        for (reply, codes) in [
+            ("550 5.1.1 <ada@example.com>: no such user", "550 5.1.1"),
+            ("250-2.0.0 Ok: queued as 1815", "250 2.0.0"),
+            ("421 try later", "421"),
+            ("written to outbox/1.eml", "forgotten"),
+        ] {
+            assert_eq!(code_of(reply), codes);
+        }
+    }
 }

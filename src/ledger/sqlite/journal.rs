@@ -10,6 +10,7 @@ use fs2::FileExt;
 use serde::{Deserialize, Serialize};
 
 use super::open::folder_of;
+use super::suppressions::TAKE_BACK;
 use super::{Durability, Ledger, Suppressions};
 use crate::failure::Failure;
 
@@ -189,9 +190,10 @@ impl Suppressions<'_> {
         let lines = BufReader::new(file).lines().collect::<std::io::Result<Vec<String>>>().map_err(unreadable)?;
         // A line that was cut off by a loss of power was never answered for.
         let lines: Vec<Line> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let hidden: Vec<String> = lines.iter().map(|line| self.0.pseudonym_of(&line.address)).collect();
         let changed = self.0.write(Durability::Full, |tx| {
             let mut changed = 0;
-            for Line { at, address, added, removed, forgotten, only } in &lines {
+            for (Line { at, address, added, removed, forgotten, only }, hidden) in lines.iter().zip(&hidden) {
                 if *forgotten {
                     tx.execute(
                         "INSERT INTO forgotten (pseudonym, forgotten_at) VALUES (?1, ?2)
@@ -222,6 +224,9 @@ impl Suppressions<'_> {
                         (address, at, only),
                     )?;
                     changed += taken_off;
+                    if only.is_none() {
+                        tx.execute(&format!("{TAKE_BACK} AND forgotten_at <= ?3"), (hidden, hidden, at))?;
+                    }
                 }
             }
             Ok(changed as u64)

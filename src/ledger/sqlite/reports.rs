@@ -378,6 +378,14 @@ fn file_one(
     if is_full && (class != Class::Complaint || sent.is_none()) {
         return Ok(Filed::Known);
     }
+    // Their words may name somebody who is forgotten.
+    let is_forgotten = match &sent {
+        Some(sent) => {
+            tx.prepare_cached("SELECT 1 FROM forgotten WHERE pseudonym = ?1")?.exists([&sent.folded_address])?
+        }
+        None => false,
+    };
+    let kept = |words: &Option<String>| words.clone().filter(|_| !is_forgotten);
     tx.prepare_cached(
         "INSERT INTO report (digest, received_at, message, folded_address, class, action, status, diagnostic, reporter, proves)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -390,8 +398,8 @@ fn file_one(
         class.word(),
         &report.action,
         &report.status,
-        &report.diagnostic,
-        &report.reporter,
+        kept(&report.diagnostic),
+        kept(&report.reporter),
         report.proves && sent.is_some(),
     ))?;
     let Some(sent) = sent else {

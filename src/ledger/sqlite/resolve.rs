@@ -134,6 +134,11 @@ impl Books<'_> {
             if resolution.decision == Decision::Resend && another_is_planned(tx, message.id)? {
                 return Ok(Resolved::AnotherIsPlanned);
             }
+            // Lines of a log name the address; somebody who is forgotten stays so.
+            let is_forgotten: bool = tx
+                .prepare_cached("SELECT 1 FROM message JOIN forgotten ON pseudonym = folded_address WHERE id = ?1")?
+                .exists([message.id])?;
+            let evidence = resolution.evidence.as_deref().map(|lines| if is_forgotten { "forgotten" } else { lines });
             tx.prepare_cached(
                 "INSERT INTO resolution (message, armed_at, decided_at, decision, who, reason, evidence)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -145,7 +150,7 @@ impl Books<'_> {
                 state,
                 &resolution.who,
                 &resolution.reason,
-                &resolution.evidence,
+                evidence,
             ))?;
             tx.execute("UPDATE ledger SET newest_at = max(newest_at, ?1)", [&at])?;
             tx.execute("DELETE FROM notice WHERE notice_key = ?1", [message.notice_key()])?;

@@ -20,6 +20,11 @@ pub(super) const IS_SUPPRESSED: &str = "EXISTS (
         AND (s.list = '' OR s.list = CASE WHEN message.occurrence IS NULL THEN 'cart'
              ELSE (SELECT coalesce(list, 'news') FROM campaign_occurrence WHERE id = message.occurrence) END))";
 
+/// A person who is forgotten, by the pseudonyms `?1` and `?2` of the address, is taken back at `?3`, with accounts that were
+/// forgotten with it.
+pub(super) const TAKE_BACK: &str = "UPDATE forgotten SET taken_back_at = ?3
+    WHERE taken_back_at IS NULL AND (pseudonym IN (?1, ?2) OR substr(pseudonym, instr(pseudonym, ' ') + 1) IN (?1, ?2))";
+
 impl Records {
     /// Whether an address gets no mail of this list.
     pub fn is_suppressed(&self, folded_address: &str, list: &str) -> Result<bool, Failure> {
@@ -100,7 +105,7 @@ impl Suppressions<'_> {
         let known = addresses
             .iter()
             .map(|(address, reason)| {
-                let is_forgotten = forgets && self.0.memory_of(address)? == Memory::Forgotten;
+                let is_forgotten = forgets && self.0.memory_of(address, None)? == Memory::Forgotten;
                 let name =
                     if is_forgotten { self.0.pseudonym_of(address.folded()) } else { address.folded().to_owned() };
                 Ok((name, reason))
@@ -172,7 +177,7 @@ impl Suppressions<'_> {
             let gone = "DELETE FROM suppression WHERE folded_address IN (?1, ?2) AND (?3 IS NULL OR origin = ?3)";
             let removed = tx.execute(gone, (name, former, only))? > 0;
             let taken_back = tx.execute(
-                "UPDATE forgotten SET taken_back_at = ?3 WHERE pseudonym IN (?1, ?2) AND taken_back_at IS NULL AND ?4 IS NULL",
+                &format!("{TAKE_BACK} AND ?4 IS NULL"),
                 (&hidden[0], &hidden[1], &now, only),
             )?;
             Ok(removed || taken_back > 0)
