@@ -314,6 +314,19 @@ fn what_a_report_shows_to_be_taken_over_is_not_tried_again_although_the_server_s
 }
 
 #[test]
+fn what_comes_back_about_somebody_who_is_forgotten_names_nobody() {
+    let world = world().carts(carts(1)).init();
+    world.ok(["detect"]);
+    let report = Dsn { said: "smtp; 550 5.1.1 <r1@example.com>: no such user", ..HARD }.of(&world, "r1@example.com");
+    world.ok(["forget", "r1@example.com"]);
+    deliver(&world, "1", &report);
+    world.ok(["bounces"]);
+    assert_eq!(world.number("SELECT count(*) FROM report WHERE class IN ('hard', 'elsewhere')"), 1);
+    assert_eq!(world.number("SELECT count(*) FROM report WHERE diagnostic IS NOT NULL OR reporter IS NOT NULL"), 0);
+    world.ok(["audit"]).is_silent();
+}
+
+#[test]
 fn many_dead_addresses_at_once_are_held_until_a_person_says_that_they_are_dead() {
     let world = world().carts(carts(60)).init();
     world.ok(["detect"]);
