@@ -67,9 +67,11 @@ fn what_comes_back_is_told_apart_and_the_dead_address_alone_is_taken_off() {
     world.ok(["detect"]);
     world.has([("sent", 6)]);
     postfix.wait_for_mails("good", 1);
-    // Three at once, a warning, and what was given up.
+    // Three at once and a warning, and then what was given up.
+    postfix.wait_for_mails("bounce", 4);
+    postfix.gives_up();
     postfix.wait_for_mails("bounce", 5);
-    postfix.wait_for_empty_queue();
+    postfix.wait_until_gone(11);
     let told = bounces(&world, &postfix.bounces(), &[]);
     assert_eq!(told["by_class"], serde_json::json!({ "hard": 1, "soft": 2, "blocked": 1, "delayed": 1 }), "{told}");
     assert_eq!((&told["unmatched"], &told["unread"], &told["suppressed"]), (&0.into(), &0.into(), &1.into()));
@@ -158,7 +160,7 @@ fn a_message_whose_reply_was_lost_is_settled_by_the_report_that_comes_back() {
     world.set_now("2026-03-01T16:00:00Z");
     world.configure("mail.smtp.port", i64::from(postfix.port));
     world.run(["detect"]);
-    postfix.wait_for_empty_queue();
+    postfix.wait_until_gone(2);
     assert_eq!(far.reached(Stage::Mail), 1);
     world.ok(["audit"]);
 }
@@ -184,7 +186,7 @@ fn a_message_whose_run_was_killed_at_the_final_dot_is_settled_by_the_report_that
     world.run(["detect"]);
     bounces(&world, &postfix.bounces(), &[]);
     is_settled_by_bounces(&world);
-    postfix.wait_for_empty_queue();
+    postfix.wait_until_gone(2);
     assert_eq!(far.reached(Stage::Mail), 1);
     world.ok(["audit"]);
 }
@@ -226,8 +228,7 @@ fn through_a_pipe_what_cannot_be_recorded_yet_stays_in_the_queue_and_comes_again
         world_link.display()
     );
     let settings = "transport_maps = inline:{ bounce.test=mailonce: }\nvirtual_mailbox_domains = example.com\n\
-                    relay_domains = bounce.test\nmaximal_queue_lifetime = 1d\nbounce_queue_lifetime = 1d\n\
-                    delay_warning_time = 0";
+                    relay_domains = bounce.test\ndelay_warning_time = 0";
     let postfix = Postfix::start(far.port(), settings, &service);
     let world = world(postfix.port, &["full@far.example"]);
     std::os::unix::fs::symlink(world.path(""), &world_link).unwrap();
@@ -235,8 +236,8 @@ fn through_a_pipe_what_cannot_be_recorded_yet_stays_in_the_queue_and_comes_again
     world.ok(["detect"]);
     hand_over(&world.path(""));
     let reports = || world.number("SELECT count(*) FROM report");
-    postfix.wait_for_log(DELIVERED, 1);
-    assert_eq!(reports(), 1, "{}", postfix.log());
+    postfix.wait_until_gone(2);
+    assert_eq!((postfix.log().matches(DELIVERED).count(), reports()), (1, 1), "{}", postfix.log());
     let message_id = world.message().message_id.unwrap();
     let report = |n: usize| hand_in(postfix.port, "", &complaint(&message_id, n));
     // The ledger is away.
@@ -245,7 +246,7 @@ fn through_a_pipe_what_cannot_be_recorded_yet_stays_in_the_queue_and_comes_again
     report(1);
     postfix.wait_for_log("status=deferred (temporary failure", 1);
     fs::rename(&away, &ledger).unwrap();
-    postfix.wait_for_empty_queue();
+    postfix.wait_until_gone(3);
     assert_eq!((postfix.log().matches(DELIVERED).count(), reports()), (2, 2), "{}", postfix.log());
     // Another writes to it for a moment: the command waits. (Postfix throws away what a command of more than 1000 seconds
     // was given; mailonce gives up after 60, with 75.)
@@ -255,13 +256,13 @@ fn through_a_pipe_what_cannot_be_recorded_yet_stays_in_the_queue_and_comes_again
     wait_until("a command that Postfix has started", || is_running(&program));
     report(3);
     writer.execute_batch("ROLLBACK").unwrap();
-    postfix.wait_for_empty_queue();
+    postfix.wait_until_gone(5);
     assert_eq!((postfix.log().matches(DELIVERED).count(), reports()), (4, 4), "{}", postfix.log());
     assert_eq!(postfix.log().matches("status=deferred").count(), 1, "{}", postfix.log());
     assert_eq!(postfix.log().matches("status=bounced").count(), 1, "{}", postfix.log());
     // What is no report is kept for a person, and not sent back.
     hand_in(postfix.port, "eve@far.example", "From: eve@far.example\r\nSubject: hello\r\n\r\nIs anybody there?");
-    postfix.wait_for_empty_queue();
+    postfix.wait_until_gone(6);
     assert_eq!((postfix.log().matches(DELIVERED).count(), reports()), (5, 5), "{}", postfix.log());
     assert_eq!(world.number("SELECT count(*) FROM report WHERE message IS NULL AND class = 'unread'"), 1);
     assert_eq!(classes(&world, "full@far.example"), ["complaint", "complaint", "complaint", "soft"]);

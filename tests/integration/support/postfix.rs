@@ -42,7 +42,8 @@ impl Postfix {
     /// Keeps mail to `@example.com` in `mail/good/` and that to `bounce+…@bounce.test` in `mail/bounce/`, and hands all other
     /// to `next_hop`, a port. `settings` are more lines of `main.cf`, which count over the others, `services` of `master.cf`.
     ///
-    /// What cannot be delivered comes back after some seconds: after one with a warning.
+    /// What cannot be delivered yet is tried each second and comes back with a warning after one, and for good when
+    /// [`Postfix::gives_up`] says so.
     pub fn start(next_hop: u16, settings: &str, services: &str) -> Postfix {
         // Not in the tests' own folder: its users come from outside.
         let for_all = Permissions::from_mode(0o755);
@@ -66,29 +67,30 @@ impl Postfix {
              virtual_mailbox_maps = inline:{{ bounce@bounce.test=bounce/, @example.com=good/ }}\nvirtual_minimum_uid = 1\n\
              virtual_uid_maps = static:{nobody}\nvirtual_gid_maps = static:{nogroup}\n\
              default_transport = smtp:[127.0.0.1]:{next_hop}\nsmtpd_client_connection_count_limit = 0\n\
-             delay_warning_time = 1s\nminimal_backoff_time = 1s\nmaximal_backoff_time = 1s\nqueue_run_delay = 1s\n\
-             maximal_queue_lifetime = 4s\n"
+             delay_warning_time = 1s\nminimal_backoff_time = 1s\nmaximal_backoff_time = 1s\nqueue_run_delay = 1s\n"
         );
         let name_of = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
         let set: Vec<String> = settings.lines().map(name_of).collect();
         let main: String =
             main.lines().filter(|line| !set.contains(&name_of(line))).map(|line| format!("{line}\n")).collect();
         fs::write(at("etc/main.cf"), main + settings + "\n").unwrap();
-        let postfix = |arguments: &[&str]| {
-            let mut command = Command::new(installed("postfix").expect("a Postfix"));
-            command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").arg("-c").arg(at("etc")).args(arguments);
-            command.stdin(Stdio::null()).output().expect("postfix runs")
-        };
         let (port, master) = listening(|port| {
             fs::write(at("etc/master.cf"), master_cf(port, services)).unwrap();
             // It makes the folders of the queue.
-            let checked = postfix(&["check"]);
-            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+            control(&at("etc"), "check");
             let mut master = Command::new(Path::new(DAEMONS).join("master"));
             master.env_clear().env("PATH", "/usr/bin:/bin").arg("-c").arg(at("etc")).arg("-s");
             Process::start_leader(master.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
         });
         Postfix { folder, port, _master: master }
+    }
+
+    /// From now on it tries nothing again that could not be delivered.
+    pub fn gives_up(&self) {
+        let main = self.path("etc/main.cf");
+        let settings = fs::read_to_string(&main).unwrap();
+        fs::write(&main, settings + "maximal_queue_lifetime = 1s\n").unwrap();
+        control(&self.path("etc"), "reload");
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -121,18 +123,30 @@ impl Postfix {
         assert_eq!(there(), number, "mails in {maildir}");
     }
 
-    /// Waits until every mail has left the queue.
+    /// Waits until this many mails have left the queue since it started, with the reports that it wrote itself, and it is
+    /// empty. What was logged of any of them can be read in its log then: it says that a mail is removed last.
     #[track_caller]
-    pub fn wait_for_empty_queue(&self) {
-        let is_empty = |name: &str| files_in(&self.path("queue").join(name)) == 0;
-        wait_until("an empty queue", || ["maildrop", "incoming", "active", "deferred"].into_iter().all(is_empty));
+    pub fn wait_until_gone(&self, mails: usize) {
+        self.wait_for_log(": removed\n", mails);
+        let left: Vec<PathBuf> = ["maildrop", "incoming", "active", "deferred"]
+            .into_iter()
+            .flat_map(|name| files_in(&self.path("queue").join(name)))
+            .collect();
+        assert!(left.is_empty(), "{left:?} after {mails} mails");
     }
 }
 
-fn files_in(folder: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let count = |path: PathBuf| if path.is_dir() { files_in(&path) } else { 1 };
-    entries.filter_map(|entry| Some(count(entry.ok()?.path()))).sum()
+/// Runs Debian's `postfix` with a command, for the instance that is configured in this folder.
+fn control(etc: &Path, command: &str) {
+    let mut postfix = Command::new(installed("postfix").expect("a Postfix"));
+    postfix.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").arg("-c").arg(etc).arg(command);
+    let ran = postfix.stdin(Stdio::null()).output().expect("postfix runs");
+    assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }
 
 impl Drop for Postfix {
