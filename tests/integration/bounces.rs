@@ -486,20 +486,8 @@ fn without_a_mailbox_or_with_a_wrong_one_it_says_what_to_do() {
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
 fn killed_at_any_call_nothing_is_lost_and_nothing_counts_twice() {
-    use crate::support::trace::{self, Call, Order};
-
     /// Every call would take a minute.
     const STEP: usize = 5;
-    struct KillAt(usize);
-    impl trace::Observer for KillAt {
-        fn entry(&mut self, call: &Call) -> Order {
-            if !call.touches_file_or_socket() || self.0 == 0 {
-                return Order::GoOn;
-            }
-            self.0 -= 1;
-            if self.0 == 0 { Order::Kill } else { Order::GoOn }
-        }
-    }
     let mut at = 1;
     loop {
         let server = Server::start(Plan::accepting().nth(Stage::Taken, 3, Act::Close));
@@ -511,9 +499,7 @@ fn killed_at_any_call_nothing_is_lost_and_nothing_counts_twice() {
         deliver(&world, "1", &HARD.of(&world, &others[0]));
         deliver(&world, "2", &complaint(&world, &others[1]));
         deliver(&world, "3", &FULL.of(&world, &in_doubt));
-        let mut kill = KillAt(at);
-        trace::run(world.command(["bounces"]), &mut kill).expect("a process may be traced here");
-        if kill.0 > 0 {
+        if !crate::support::trace::is_killed_at(at, world.command(["bounces"])) {
             break;
         }
         assert_eq!(world.list("PRAGMA integrity_check"), "ok", "call {at}");

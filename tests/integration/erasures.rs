@@ -23,7 +23,9 @@ fn bytes(world: &World) -> Vec<u8> {
     let mut all = Vec::new();
     for entry in fs::read_dir(world.ledger_file().parent().unwrap()).unwrap() {
         let path = entry.unwrap().path();
-        if path.file_name().unwrap().to_string_lossy().starts_with("mailonce.db") {
+        let name = path.file_name().unwrap().to_string_lossy();
+        // What it wrote and was to rename, too.
+        if name.starts_with("mailonce.db") || name.starts_with(".tmp") {
             all.extend(fs::read(&path).unwrap());
         }
     }
@@ -226,6 +228,46 @@ fn a_forgotten_recipient_whose_campaign_is_retried_stops_nobody_else() {
     world.run(["run-campaigns"]);
     assert_eq!(second.recipients(), ["bob@example.com"]);
     world.ok(["audit"]).is_silent();
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn killed_at_any_call_it_is_told_that_traces_are_left_and_the_same_again_ends_it() {
+    use crate::support::trace::is_killed_at;
+
+    /// Every call would take a quarter of an hour.
+    const STEP: usize = 31;
+    let (mut at, mut told) = (1, 0);
+    loop {
+        let server = Server::start(Plan::accepting());
+        let world = world(&server);
+        world.ok(["suppress", "add", "ada@lovelace.name", "--reason", "Ada Byron asked by telephone"]);
+        world.ok(["suppress", "remove", "ada@lovelace.name", "--reason", "Ada Byron asked again"]);
+        let states = world.states();
+        if !is_killed_at(at, world.command(["forget", "ada@lovelace.name"])) {
+            break;
+        }
+        assert_eq!(world.list("PRAGMA integrity_check"), "ok", "call {at}");
+        world.ok(["audit"]).is_silent();
+        let is_forgotten = world.number("SELECT count(*) FROM forgotten WHERE pseudonym NOT GLOB 'u:*'") == 1;
+        let has_traces = holds(&bytes(&world), "lovelace");
+        world.put(Cart::of("b").email("ada@lovelace.name").item("B", "x", 1, "1").updated("2026-03-01T11:31:00Z"));
+        world.set_now("2026-03-01T13:00:00Z");
+        let run = world.run(["detect"]);
+        let is_told = run.stderr.contains("`mailonce forget` was interrupted");
+        assert!(is_told || !is_forgotten || !has_traces, "call {at}");
+        assert_eq!(to_ada(&server), if is_forgotten { 2 } else { 3 }, "call {at}");
+        told += u32::from(is_told);
+        forget(&world);
+        assert!(!holds(&bytes(&world), "lovelace"), "call {at}: {}", around(&bytes(&world), "lovelace"));
+        world.ok(["audit"]).is_silent();
+        assert!(!world.ok(["status"]).stdout.contains("interrupted"), "call {at}");
+        if is_forgotten {
+            assert_eq!(world.states(), states, "call {at}");
+        }
+        at += STEP;
+    }
+    assert!(at > 500 && told > 2, "{at} calls, {told} told");
 }
 
 fn to_ada(server: &Server) -> usize {

@@ -1,6 +1,6 @@
 //! One click to leave: signed links, the spool that a shop's page fills, the command, and what each takes off the list.
 
-use crate::support::{Act, Cart, Plan, Server, Stage, World, definition, header, people};
+use crate::support::{Act, Cart, Plan, Server, Stage, World, definition, header, people, wait_until};
 
 /// A world whose links are signed and whose spool is there.
 fn world() -> World {
@@ -228,11 +228,7 @@ fn a_click_takes_effect_on_a_run_under_way() {
     let (row, message) = (row["id"].clone().unwrap().parse().unwrap(), row["message"].clone().unwrap());
     let token = signed(&keys, &message, row);
     click(&world, &token);
-    let began = std::time::Instant::now();
-    while world.path("spool").join(&token).exists() {
-        assert!(began.elapsed().as_secs() < 60, "the run under way does not hear of it");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    wait_until("the run under way to hear of it", || !world.path("spool").join(&token).exists());
     server.release();
     world.check(first.wait(), 0);
     let recipients = server.recipients();

@@ -260,24 +260,6 @@ fn a_table_that_was_changed_by_hand_is_not_rewritten() {
     }
 }
 
-/// Kills a command at one of its calls on files, before it happens.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-struct KillAt {
-    left: usize,
-}
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-impl crate::support::trace::Observer for KillAt {
-    fn entry(&mut self, call: &crate::support::trace::Call) -> crate::support::trace::Order {
-        use crate::support::trace::Order;
-        if !call.touches_file_or_socket() || self.left == 0 {
-            return Order::GoOn;
-        }
-        self.left -= 1;
-        if self.left == 0 { Order::Kill } else { Order::GoOn }
-    }
-}
-
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[test]
 fn killed_at_any_call_it_is_of_the_old_schema_or_the_new_one_and_whole() {
@@ -290,9 +272,7 @@ fn killed_at_any_call_it_is_of_the_old_schema_or_the_new_one_and_whole() {
         let (mut schemas, mut at) = (std::collections::BTreeSet::new(), 1);
         loop {
             let world = old.world(&server);
-            let mut kill = KillAt { left: at };
-            crate::support::trace::run(world.command(add), &mut kill).expect("a process may be traced here");
-            if kill.left > 0 {
+            if !crate::support::trace::is_killed_at(at, world.command(add)) {
                 break;
             }
             schemas.insert(schema(&world));

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use sha2::Sha256;
 
 use super::columns::optional_instant_at;
+use super::notices::{Event, record_event, settle_event};
 use super::suppressions::{names_of, suppress};
 use super::{Durability, Erasures, Records};
 use crate::domain::address::Address;
@@ -30,6 +31,12 @@ const THEIR_ROW: &str = "(lower(trim(email)) IN (?1, ?2)
 
 /// What a pseudonym ends in: no mail can go there (RFC 2606 §2).
 const NOWHERE: &str = "@forgotten.invalid";
+
+/// The event that a forgetting did not come to its end; it stands within the run that forgets, too.
+const UNFINISHED: &str = "forget:unfinished";
+/// It names nobody.
+const UNFINISHED_LINE: &str = "`mailonce forget` was interrupted: whoever was forgotten is written to no more, but traces of them may be left in the \
+                               ledger's files; start the same command again";
 
 /// Whether mail may be planned to an address, as far as its owner was forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +100,7 @@ impl Erasures<'_> {
     /// Forgets whose an address is, in one transaction, and takes it off all lists of recipients for good. The caller holds the
     /// run lock.
     ///
-    /// It can be repeated. Traces are left in the file until [`Erasures::overwrite`].
+    /// It can be repeated. Traces are left in the file until [`Erasures::overwrite`], and an event stands so long.
     ///
     /// # Errors
     /// Exit 74; nothing is changed.
@@ -125,6 +132,8 @@ impl Erasures<'_> {
             person.hide_messages()?;
             person.hide_lists()?;
             suppress(tx, &pseudonym, list::ALL, "forgotten", Origin::ByHand, &at)?;
+            let line = UNFINISHED_LINE.to_owned();
+            record_event(tx, &Event { kind: "forget", key: UNFINISHED.to_owned(), line, at: &at })?;
             Ok(forgotten)
         })?;
         self.0.suppressions().forget_in_journal(names, &pseudonym, &at)?;
@@ -151,7 +160,8 @@ impl Erasures<'_> {
             })
             .map_err(|failure| {
                 failure.kept("nobody who is forgotten is written to; traces of them are left in the file")
-            })
+            })?;
+        self.0.write(Durability::Full, |tx| settle_event(tx, UNFINISHED)).map(drop)
     }
 }
 

@@ -19,7 +19,7 @@ pub const MOST_KEPT: usize = 1000;
 const TO_BE_TOLD: &str = "(reported_at = '' OR (reported_at GLOB 'after *' AND substr(reported_at, 7) <= ?1))";
 
 /// The kinds of [`Event`].
-pub const EVENT_KINDS: [&str; 6] = ["audience", "expired", "missed", "paused", "stopped", "taken over"];
+pub const EVENT_KINDS: [&str; 7] = ["audience", "expired", "forget", "missed", "paused", "stopped", "taken over"];
 
 /// Something that happened to messages or campaigns, and that no later look would find again: it is recorded in the
 /// transaction in which it happened, told by the run that finds it untold, and kept until a person settles it.

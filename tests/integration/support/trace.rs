@@ -77,6 +77,24 @@ pub fn run(mut command: Command, observer: &mut dyn Observer) -> io::Result<i32>
     Trace { leader, observer, threads: HashMap::from([(leader, None)]), killed: false }.follow()
 }
 
+/// Runs a command and kills it at its call of this number (from 1) that touches a file or a socket, before that happens; false
+/// when it came to its end first.
+pub fn is_killed_at(call: usize, command: Command) -> bool {
+    struct KillAt(usize);
+    impl Observer for KillAt {
+        fn entry(&mut self, call: &Call) -> Order {
+            if !call.touches_file_or_socket() || self.0 == 0 {
+                return Order::GoOn;
+            }
+            self.0 -= 1;
+            if self.0 == 0 { Order::Kill } else { Order::GoOn }
+        }
+    }
+    let mut kill = KillAt(call);
+    run(command, &mut kill).expect("a process may be traced here");
+    kill.0 == 0
+}
+
 /// What a thread stopped in: the call, and the result to show it instead of the kernel's.
 type InCall = Option<(Call, Option<i32>)>;
 
