@@ -29,18 +29,20 @@ pub fn limit(code: &str, text: &str) -> Option<(Currency, Money)> {
 }
 
 impl Filter {
-    /// Why a cart is left out for what it is worth, if it is.
-    pub fn by_value(&self, cart: &Cart) -> Option<String> {
-        let (least, most) = (self.least.get(&cart.currency), self.most.get(&cart.currency));
-        if least.is_none() && most.is_none() {
-            return None;
-        }
+    /// Why a cart is left out for being worth too little, if it is.
+    pub fn by_least_value(&self, cart: &Cart) -> Option<String> {
+        let least = self.least.get(&cart.currency)?;
         let Some(value) = cart.value() else { return Some("its value is not known".into()) };
-        if let Some(least) = least.filter(|least| value.minor < least.minor) {
-            return Some(format!("{} is less than min_value, {}", value.display(), least.display()));
-        }
-        let most = most.filter(|most| value.minor > most.minor)?;
-        Some(format!("{} is more than max_value, {}", value.display(), most.display()))
+        let is_less = value.minor < least.minor;
+        is_less.then(|| format!("{} is less than min_value, {}", value.display(), least.display()))
+    }
+
+    /// Why a cart is left out for being worth too much, if it is.
+    pub fn by_most_value(&self, cart: &Cart) -> Option<String> {
+        let most = self.most.get(&cart.currency)?;
+        let Some(value) = cart.value() else { return Some("its value is not known".into()) };
+        let is_more = value.minor > most.minor;
+        is_more.then(|| format!("{} is more than max_value, {}", value.display(), most.display()))
     }
 
     /// Why a cart is left out for what is in it, if it is.

@@ -19,6 +19,14 @@ pub(super) struct Terms<'a> {
     pub since: Instant,
 }
 
+/// When a cart was touched, seen from now.
+pub(super) fn touched(untouched_for: TimeDelta) -> String {
+    match untouched_for < TimeDelta::zero() {
+        true => format!("touched {} from now, by the shop's clock", span::spoken(-untouched_for)),
+        false => format!("touched {} ago", span::spoken(untouched_for)),
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CartRule {
     Idle,
@@ -27,7 +35,8 @@ pub(super) enum CartRule {
     Items,
     /// As far as the cart's own row tells.
     NotOrdered,
-    Value,
+    LeastValue,
+    MostValue,
     Goods,
     Consent,
 }
@@ -36,17 +45,20 @@ impl CartRule {
     /// By when it was touched, the strongest first.
     pub const BY_TIME: [CartRule; 3] = [CartRule::Idle, CartRule::MaxAge, CartRule::Since];
     /// By the cart itself, the strongest first.
-    pub const BY_ITSELF: [CartRule; 5] =
-        [CartRule::Items, CartRule::NotOrdered, CartRule::Value, CartRule::Goods, CartRule::Consent];
+    pub const BY_ITSELF: [CartRule; 6] = [
+        CartRule::Items,
+        CartRule::NotOrdered,
+        CartRule::LeastValue,
+        CartRule::MostValue,
+        CartRule::Goods,
+        CartRule::Consent,
+    ];
 
     /// What stands against a cart by this rule alone.
     pub fn against(self, terms: &Terms<'_>, cart: &Cart) -> Option<Verdict> {
         let Terms { detect, now, since } = *terms;
         let untouched_for = now - cart.updated_at;
-        let ago = || match untouched_for < TimeDelta::zero() {
-            true => format!("touched {} from now, by the shop's clock", span::spoken(-untouched_for)),
-            false => format!("touched {} ago", span::spoken(untouched_for)),
-        };
+        let ago = || touched(untouched_for);
         match self {
             CartRule::Idle => (untouched_for < span::delta(detect.idle)).then(|| (NOT_IDLE_YET, ago())),
             CartRule::MaxAge => (untouched_for >= span::delta(detect.max_age)).then(|| ("older than max_age", ago())),
@@ -56,7 +68,8 @@ impl CartRule {
             }),
             CartRule::Items => cart.lines.is_empty().then(|| ("empty", String::new())),
             CartRule::NotOrdered => cart.ordered_at.is_some().then(|| ("ordered", String::new())),
-            CartRule::Value => detect.filter.by_value(cart).map(|why| ("filtered", why)),
+            CartRule::LeastValue => detect.filter.by_least_value(cart).map(|why| ("filtered", why)),
+            CartRule::MostValue => detect.filter.by_most_value(cart).map(|why| ("filtered", why)),
             CartRule::Goods => detect.filter.by_lines(cart).map(|why| ("filtered", why)),
             CartRule::Consent => match cart.consent {
                 Some(false) => Some(("no consent", "refused".into())),

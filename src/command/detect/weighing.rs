@@ -7,7 +7,7 @@ use anyhow::Result;
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use super::cart_rules::{CartRule, Terms};
+use super::cart_rules::{CartRule, Terms, touched};
 use super::due::{Fate, after_look, before_look};
 use super::last_look::{is_quiet_after_order, last_look};
 use super::plan_rules;
@@ -15,6 +15,7 @@ use super::planning::{Look, NO_CODE, PLAN, against, against_formerly, candidate,
 use crate::domain::cart::Cart;
 use crate::domain::flow::Next;
 use crate::domain::instant::{self, Instant};
+use crate::domain::money::Money;
 use crate::domain::span;
 use crate::domain::standing::{Rule, Standing};
 use crate::domain::state::Reason;
@@ -53,6 +54,8 @@ pub(in super::super) struct WeighedCart {
     pub step_at: Option<(String, Instant)>,
     /// When it is idle, or too old, where that is still to come.
     pub idle_at: Option<Instant>,
+    /// When what was sent or decided about its contents is out of the window, where that stands against it.
+    pub window_ends_at: Option<Instant>,
 }
 
 /// What a look at the shop found.
@@ -150,7 +153,7 @@ impl Asking<'_> {
     ) -> Result<WeighedCart> {
         let Asking { settings, ledger, now, .. } = *self;
         let weighed = ledger.weigh(&of_look, rules, now)?;
-        let mut findings: Vec<Finding> = vec![passing("address", Some("email"), "one that mail can go to")];
+        let mut findings: Vec<Finding> = vec![judged("address", None, true, "one that mail can go to")];
         findings.extend(CartRule::BY_TIME.map(|rule| by_cart(rule, terms, &cart)));
         let of_the_cart = CartRule::BY_ITSELF.into_iter().filter(|rule| *rule != CartRule::NotOrdered);
         findings.extend(of_the_cart.map(|rule| by_cart(rule, terms, &cart)));
@@ -225,6 +228,11 @@ impl Asking<'_> {
             findings,
             step_at,
             idle_at,
+            window_ends_at: weighed
+                .by_rule
+                .iter()
+                .filter_map(|(_, standing)| window_end(standing.as_ref()?, rules))
+                .max(),
         })
     }
 
@@ -239,14 +247,15 @@ impl Asking<'_> {
         let Asking { settings, ledger, now, .. } = *self;
         let waits = |finding: Finding| Finding { effect: "waits", ..finding };
         for cap in &settings.caps.per_person {
-            let begun = ledger.begun_since(&cart.folded_address, now - cap.within)?;
+            let (begun, frees_at) = ledger.begun_within(&cart.folded_address, cap, now)?;
+            let free_at = frees_at.map_or_else(String::new, |at| format!("; free at {}", instant::text(at)));
             findings.push(waits(Finding {
                 limit: Some(format!("{} in {}", cap.messages, limit(cap.within))),
                 ..judged(
                     "caps",
                     Some("caps.per_person"),
-                    begun < u64::from(cap.messages),
-                    format!("{begun} begun within it"),
+                    frees_at.is_none(),
+                    format!("{begun} begun within it{free_at}"),
                 )
             }));
         }
@@ -284,31 +293,45 @@ fn judged(rule: &'static str, key: Option<&'static str>, passes: bool, found: im
     Finding { rule, key, found: found.into(), limit: None, passes, effect: "leaves out" }
 }
 
-fn passing(rule: &'static str, key: Option<&'static str>, found: &str) -> Finding {
-    judged(rule, key, true, found)
-}
-
 /// What one rule about the cart itself says.
 fn by_cart(rule: CartRule, terms: &Terms<'_>, cart: &Cart) -> Finding {
     let passes = rule.against(terms, cart).is_none();
     let detect = terms.detect;
-    let untouched = format!("untouched for {}", span::spoken(terms.now - cart.updated_at));
-    let touched = format!("touched {}", instant::text(cart.updated_at));
+    let untouched = touched(terms.now - cart.updated_at);
+    let worth = cart.value().map_or_else(|| "without a total".to_owned(), |value| value.display());
     let why = |otherwise: &str| rule.against(terms, cart).map_or_else(|| otherwise.to_owned(), |(_, why)| why);
     let (name, key, found, most) = match rule {
         CartRule::Idle => ("idle", Some("detect.idle"), untouched, Some(self::limit(span::delta(detect.idle)))),
         CartRule::MaxAge => {
             ("max_age", Some("detect.max_age"), untouched, Some(self::limit(span::delta(detect.max_age))))
         }
-        CartRule::Since => ("since", Some("detect.since"), touched, Some(instant::text(terms.since))),
+        CartRule::Since => (
+            "since",
+            Some("detect.since"),
+            format!("touched {}", instant::text(cart.updated_at)),
+            Some(instant::text(terms.since)),
+        ),
         CartRule::Items => ("items", None, format!("lines: {}", cart.lines.len()), None),
         CartRule::NotOrdered => ("ordered", None, why("not ordered"), None),
-        CartRule::Value => {
-            let value = cart.value().map_or_else(|| "without a total".to_owned(), |value| value.display());
-            ("value", Some("detect.min_value, max_value"), why(&value), None)
-        }
+        CartRule::LeastValue => (
+            "min_value",
+            Some("detect.min_value"),
+            why(&worth),
+            detect.filter.least.get(&cart.currency).map(Money::display),
+        ),
+        CartRule::MostValue => (
+            "max_value",
+            Some("detect.max_value"),
+            why(&worth),
+            detect.filter.most.get(&cart.currency).map(Money::display),
+        ),
         CartRule::Goods => {
-            ("goods", Some("detect.exclude_sku, exclude_category"), why("nothing that is excluded"), None)
+            let key = if detect.filter.skus.is_empty() && !detect.filter.categories.is_empty() {
+                "detect.exclude_category"
+            } else {
+                "detect.exclude_sku"
+            };
+            ("goods", Some(key), why("nothing that is excluded"), None)
         }
         CartRule::Consent => {
             let found = match cart.consent {
@@ -321,6 +344,16 @@ fn by_cart(rule: CartRule, terms: &Terms<'_>, cart: &Cart) -> Finding {
         }
     };
     Finding { limit: most, ..judged(name, key, passes, found) }
+}
+
+/// When something that was sent or decided leaves the window.
+fn window_end(standing: &Standing, rules: &PlanRules) -> Option<Instant> {
+    match standing {
+        Standing::AlreadySent { at } | Standing::Settled { at, .. } => {
+            instant::from_text(at).map(|at| at + rules.window)
+        }
+        _ => None,
+    }
 }
 
 /// What the ledger's rules say, and those about the other carts.
@@ -365,7 +398,11 @@ fn by_ledger(findings: &mut Vec<Finding>, weighed: &Weighed, rules: &PlanRules) 
             Rule::Suppressed => ("suppression", None, None, "not on the suppression list".to_owned()),
             Rule::Later => ("later_cart", None, None, "no later cart is written about".to_owned()),
         };
-        let found = standing.as_ref().map_or(otherwise, &said);
+        let until = |standing: &Standing| {
+            let ends_at = window_end(standing, rules).map(|at| format!("; free at {}", instant::text(at)));
+            said(standing) + &ends_at.unwrap_or_default()
+        };
+        let found = standing.as_ref().map_or(otherwise, until);
         findings.push(Finding { limit, ..judged(name, key, standing.is_none(), found) });
     }
     let names = ["later_mail", "one_mail", "busy"];

@@ -87,11 +87,11 @@ fn find(settings: &Settings, known: &Known) -> Answer {
             vec!["correct it in the shop; docs/data.md says what a row must be".into()],
         );
     }
-    if let Shop::Unreadable(problem) = &known.shop {
+    if let Shop::Unreadable { problem, next } = &known.shop {
         let line = format!(
             "{who}: not known, because the shop cannot be read, and a run sends nothing about carts then: {problem}"
         );
-        return Answer::new("shop not read", line, None, vec!["check [source], and `mailonce doctor`".into()]);
+        return Answer::new("shop not read", line, None, vec![next.clone()]);
     }
     if let Some((open, message)) = next_open(known) {
         return of_open(known, open, message, &who, main, &shown);
@@ -212,8 +212,14 @@ fn without_a_cart(known: &Known, who: &str) -> Answer {
     let (ledger, source) = &known.places;
     let line =
         format!("{who}: nothing is known: no message, old log or suppression in {ledger}, and no cart in {source}");
-    let next =
-        vec!["an anonymous shopper's cart has no address; `mailonce explain CART` looks for it by its id".to_owned()];
+    let next = match &known.asked {
+        Asked::Address(_) => {
+            vec![
+                "an anonymous shopper's cart has no address; `mailonce explain CART` looks for it by its id".to_owned(),
+            ]
+        }
+        _ => Vec::new(),
+    };
     Answer { found: false, ..Answer::new("unknown", line, None, next) }
 }
 

@@ -71,6 +71,10 @@ pub(super) fn recognise(settings: &Settings, ledger: &Records, args: &cli::Expla
     }
     match Address::parse(what) {
         Ok(address) => Ok((Asked::Address(address), Vec::new())),
+        Err(err) if what.contains('@') && !what.contains(char::is_whitespace) => Ok((
+            cart(),
+            vec![format!("it is no address that mail can go to ({err}), and is taken for the id of a cart")],
+        )),
         Err(_) => Ok((cart(), Vec::new())),
     }
 }

@@ -22,8 +22,11 @@ pub(super) enum Shop {
     Read(Weighing),
     /// A campaign's message has nothing to do with carts.
     NotAsked,
-    /// Why it cannot be read; a run would send nothing about carts then.
-    Unreadable(String),
+    /// Why it cannot be read, and what to do; a run would send nothing about carts then.
+    Unreadable {
+        problem: String,
+        next: String,
+    },
 }
 
 /// A message that is planned or begun, and what the next run does with it.
@@ -64,7 +67,7 @@ impl Known {
     /// Reads ledger and shop. `remembered` is what the lock file said before the ledger was opened.
     ///
     /// # Errors
-    /// The ledger cannot be read. A shop that cannot be read is part of the answer; a wrong configuration of it is not.
+    /// The ledger cannot be read. A shop that cannot be read is part of the answer.
     pub fn gather(
         settings: &Settings,
         ledger: &Records,
@@ -102,7 +105,10 @@ impl Known {
         if matches!(known.asked, Asked::Address(_)) || cart_id.is_some() {
             match known.ask_the_shop(settings, ledger, cart_id.as_deref()) {
                 Ok(()) => {}
-                Err(err) => known.shop = Shop::Unreadable(unreadable(err)?),
+                Err(err) => {
+                    let (problem, next) = unreadable(err)?;
+                    known.shop = Shop::Unreadable { problem, next };
+                }
             }
         }
         if let Some(address) = known.address.clone() {
@@ -112,12 +118,12 @@ impl Known {
             match wishes::opt_outs::is_new(settings, ledger, &address) {
                 Ok(is_new) => known.opt_out_is_new = is_new || has_clicked(settings, ledger, &address)?,
                 Err(err) => {
-                    let problem = unreadable(err)?;
+                    let (problem, _) = unreadable(err)?;
                     known.notes.push(format!("a run would send nothing: {problem}"));
                 }
             }
         }
-        if matches!(known.shop, Shop::Unreadable(_) | Shop::NotAsked) {
+        if matches!(known.shop, Shop::Unreadable { .. } | Shop::NotAsked) {
             known.look_at_open_ones(ledger, |_, _| Ok(None))?;
         }
         Ok(known)
@@ -204,7 +210,7 @@ impl Known {
     pub fn carts(&self) -> &[WeighedCart] {
         match &self.shop {
             Shop::Read(weighing) => &weighing.carts,
-            Shop::NotAsked | Shop::Unreadable(_) => &[],
+            Shop::NotAsked | Shop::Unreadable { .. } => &[],
         }
     }
 
@@ -212,7 +218,7 @@ impl Known {
     pub fn more_carts(&self) -> u64 {
         match &self.shop {
             Shop::Read(weighing) => weighing.more,
-            Shop::NotAsked | Shop::Unreadable(_) => 0,
+            Shop::NotAsked | Shop::Unreadable { .. } => 0,
         }
     }
 
@@ -247,15 +253,18 @@ fn cart_of<'a>(asked: &'a Asked, stories: &'a Stories) -> Option<&'a str> {
     }
 }
 
-/// What is to be said of a shop that cannot be read.
+/// What is to be said of a shop that cannot be read, and what to do: also where its configuration is wrong, as the ledger has an
+/// answer all the same.
 ///
 /// # Errors
-/// The ledger's own failure, or a wrong configuration: that is no answer.
-fn unreadable(err: anyhow::Error) -> Result<String> {
+/// The ledger's own failure.
+fn unreadable(err: anyhow::Error) -> Result<(String, String)> {
     match err.downcast::<Failure>() {
-        Ok(failure) if failure.exit == Exit::NeedsAPerson => Ok(address::masked(&failure.what)),
+        Ok(failure) if matches!(failure.exit, Exit::NeedsAPerson | Exit::Configuration | Exit::DataUnusable) => {
+            Ok((address::masked(&failure.what), failure.next))
+        }
         Ok(failure) => Err(failure.into()),
-        Err(other) => Ok(address::masked(&format!("{other:#}"))),
+        Err(other) => Ok((address::masked(&format!("{other:#}")), "check [source], and `mailonce doctor`".into())),
     }
 }
 

@@ -36,7 +36,7 @@ pub fn run(context: &Context<'_>, args: &cli::Explain) -> Result<Exit> {
     let (shop_read, shop_problem) = match &known.shop {
         Shop::Read(_) => (true, None),
         Shop::NotAsked => (false, None),
-        Shop::Unreadable(problem) => (false, Some(problem)),
+        Shop::Unreadable { problem, .. } => (false, Some(problem)),
     };
     let reasons = answer.about.and_then(|at| known.carts().get(at)).map_or(&[][..], |cart| &cart.findings);
     context.output.document(
@@ -72,13 +72,16 @@ pub fn run(context: &Context<'_>, args: &cli::Explain) -> Result<Exit> {
 }
 
 fn cart_document(weighed: &WeighedCart) -> serde_json::Value {
-    let WeighedCart { cart, verdict, detail, findings, leaves_at, .. } = weighed;
+    let WeighedCart { cart, verdict, detail, findings, leaves_at, window_ends_at, .. } = weighed;
     json!({
         "cart_id": cart.cart_id,
         "verdict": verdict,
         "detail": detail,
         "leaves_at": leaves_at.map(instant::text),
         "touched_at": instant::text(cart.updated_at),
+        "user_id": cart.user_id,
+        "timezone": cart.timezone.map(|zone| zone.to_string()),
+        "window_ends_at": window_ends_at.map(instant::text),
         "value": cart.value().map(|value| value.decimal()),
         "currency": cart.currency.code(),
         "reasons": findings,

@@ -11,6 +11,7 @@ use crate::settings::Settings;
 pub(super) fn because(settings: &Settings, known: &Known, weighed: &WeighedCart) -> String {
     let WeighedCart { cart, verdict, detail, idle_at, .. } = weighed;
     let touched_at = instant::text(cart.updated_at);
+    let until = weighed.window_ends_at.map_or_else(String::new, |at| format!(", until {}", instant::text(at)));
     let beside = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
     match verdict.as_str() {
         "not idle yet" => {
@@ -39,14 +40,14 @@ pub(super) fn because(settings: &Settings, known: &Known, weighed: &WeighedCart)
         "no consent" if detail == "refused" => "its shopper has refused consent".to_owned(),
         "no consent" => "it has no consent (none is recorded)".to_owned(),
         "email already sent" => {
-            format!("its shopper was written to about these contents {detail}, within detect.window")
+            format!("its shopper was written to about these contents {detail}, within detect.window{until}")
         }
         "processing already in progress" => {
             "a message about it is planned or under way, or a cart with the same contents stands for it".to_owned()
         }
         "in doubt" => "a message about these contents is in doubt: it may have arrived".to_owned(),
         "decided within the window" => {
-            format!("a message about these contents was decided against ({detail}), within detect.window")
+            format!("a message about these contents was decided against ({detail}), within detect.window{until}")
         }
         "not touched since it was skipped" => {
             format!("a message about it was skipped ({detail}), and it was not touched since")
@@ -102,7 +103,23 @@ pub(super) fn what_would_change(settings: &Settings, known: &Known, weighed: &We
     let failing = weighed.findings.iter().filter(|finding| !finding.passes);
     for finding in failing {
         let line = match finding.rule {
-            "idle" | "busy" | "step" | "caps" | "send_window" | "quiet_after_order" | "window" => continue,
+            "idle" => match weighed.idle_at {
+                Some(at) if weighed.verdict == "not idle yet" => {
+                    format!(
+                        "nothing to do: from {} on it is left alone long enough, unless it is touched again",
+                        instant::text(at)
+                    )
+                }
+                _ => continue,
+            },
+            "window" | "older_system" => match weighed.window_ends_at {
+                Some(at) => format!(
+                    "nothing to do: other contents are written about before that, these from {} on, if the cart is young enough then",
+                    instant::text(at)
+                ),
+                None => continue,
+            },
+            "busy" | "step" | "caps" | "send_window" | "quiet_after_order" => continue,
             "max_age" => "a longer max_age in [detect] would reach it, and every other cart of that age".to_owned(),
             "since" if known.held_back_at.is_some_and(|at| weighed.cart.updated_at < at) => {
                 "nothing brings it back but a touch by its shopper: it may have been written about already".to_owned()
@@ -118,9 +135,10 @@ pub(super) fn what_would_change(settings: &Settings, known: &Known, weighed: &We
                           whether that may be is a question of law, not of mailonce"
                     .to_owned()
             }
-            "value" | "goods" => {
-                format!("{} in [detect] decide that", finding.key.unwrap_or_default().replace("detect.", ""))
+            "min_value" | "max_value" => {
+                format!("{} in [detect] decides that", finding.key.unwrap_or_default().replace("detect.", ""))
             }
+            "goods" => "exclude_sku and exclude_category in [detect] decide that".to_owned(),
             "max_per_cart" => "a larger max_per_cart in [detect] would allow another".to_owned(),
             "holdout" => {
                 "it is so for as long as [holdout] has this percent and salt; another salt holds others out".to_owned()

@@ -42,10 +42,11 @@ pub(super) fn lines(known: &Known, answer: &Answer, history: &[Event], also: &[S
 fn rules(known: &Known, weighed: &WeighedCart) -> Vec<String> {
     let WeighedCart { cart, findings, .. } = weighed;
     let passing = findings.iter().filter(|finding| finding.passes).count();
-    let mut lines = vec![
-        String::new(),
-        format!("cart {} at {}: {passing} of {} rules pass", cart.cart_id, instant::text(known.now), findings.len()),
-    ];
+    let whose = cart.user_id.as_ref().map_or_else(String::new, |user| format!(" of user {user}"));
+    let zone = cart.timezone.map_or_else(String::new, |zone| format!(", in {zone}"));
+    let (id, now) = (&cart.cart_id, instant::text(known.now));
+    let mut lines =
+        vec![String::new(), format!("cart {id}{whose}{zone} at {now}: {passing} of {} rules pass", findings.len())];
     let name = |finding: &Finding| finding.key.unwrap_or(finding.rule);
     let width = findings.iter().map(|finding| name(finding).len()).max().unwrap_or_default();
     // What stands against it first; the others in their order.

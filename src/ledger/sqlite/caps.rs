@@ -46,20 +46,32 @@ impl Runs<'_> {
     }
 }
 
-/// When the oldest of as many as a cap allows leaves it, counted from the newest; the latest of all caps.
+/// When all caps let another message go; `None`: now.
 pub(super) fn cap_frees_at(
     conn: &Reading<'_>,
     folded_address: &str,
     now: Instant,
 ) -> rusqlite::Result<Option<Instant>> {
     let mut caps = conn.prepare_cached("SELECT seconds, messages FROM cap")?;
-    let caps: Vec<(i64, i64)> =
-        caps.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-    let mut frees_at = None;
-    for (seconds, messages) in caps {
-        let within = TimeDelta::seconds(seconds);
-        let began = instant::text(now - within);
-        let mut nth = conn.prepare_cached(
+    let of_row = |row: &rusqlite::Row<'_>| Ok(Cap { within: TimeDelta::seconds(row.get(0)?), messages: row.get(1)? });
+    let caps: Vec<Cap> = caps.query_map([], of_row)?.collect::<rusqlite::Result<_>>()?;
+    let mut latest = None;
+    for cap in caps {
+        latest = latest.max(frees_at(conn, folded_address, &cap, now)?);
+    }
+    Ok(latest)
+}
+
+/// When the oldest of as many as this cap allows leaves it, counted from the newest; `None`: another may go now.
+pub(super) fn frees_at(
+    conn: &Reading<'_>,
+    folded_address: &str,
+    cap: &Cap,
+    now: Instant,
+) -> rusqlite::Result<Option<Instant>> {
+    let began = instant::text(now - cap.within);
+    let nth = conn
+        .prepare_cached(
             "SELECT max(armed_at) AS at FROM (
                  SELECT armed_at FROM (
                      SELECT armed_at FROM message
@@ -70,11 +82,9 @@ pub(super) fn cap_frees_at(
                          ON m.kind = 'campaign' AND m.occurrence = o.id AND m.folded_address = ?1
                      WHERE o.state = 'opened' AND o.expires_at > ?2 AND m.armed_at > ?2)
                  ORDER BY armed_at DESC LIMIT 1 OFFSET ?3)",
-        )?;
-        let nth = nth.query_row((folded_address, began, messages - 1), |row| optional_instant_at(row, "at"))?;
-        frees_at = frees_at.max(nth.map(|at| at + within));
-    }
-    Ok(frees_at)
+        )?
+        .query_row((folded_address, began, cap.messages - 1), |row| optional_instant_at(row, "at"))?;
+    Ok(nth.map(|at| at + cap.within))
 }
 
 /// When the newest message about a cart of the same shopper is so long ago that this one, a step, may go.

@@ -3,8 +3,10 @@
 
 use super::Records;
 use super::candidates::{CANDIDATE_COLUMNS, candidate_from};
+use super::caps::frees_at;
 use super::flows::{flow_of, past_of};
 use super::plan::{AMONG, Asks, facts_about};
+use crate::domain::caps::Cap;
 use crate::domain::instant::{self, Instant};
 use crate::domain::standing::{Rule, against_in_flow, facts_in_flow};
 use crate::failure::Failure;
@@ -57,16 +59,23 @@ impl Records {
         })
     }
 
-    /// How many bodies were begun to an address after `since`, of carts and campaigns.
-    pub fn begun_since(&self, folded_address: &str, since: Instant) -> Result<u64, Failure> {
+    /// How many bodies were begun to an address within a cap's time, of carts and campaigns; and when it lets another go, where it
+    /// does not now.
+    pub fn begun_within(
+        &self,
+        folded_address: &str,
+        cap: &Cap,
+        now: Instant,
+    ) -> Result<(u64, Option<Instant>), Failure> {
         self.read(|conn| {
-            conn.prepare_cached(
+            let begun = conn.prepare_cached(
                 "SELECT (SELECT count(*) FROM message WHERE folded_address = ?1 AND cart_hash IS NOT NULL AND armed_at > ?2)
                      + (SELECT count(*) FROM campaign_occurrence AS o
                         CROSS JOIN message AS m ON m.kind = 'campaign' AND m.occurrence = o.id AND m.folded_address = ?1
                         WHERE o.state = 'opened' AND o.expires_at > ?2 AND m.armed_at > ?2)",
             )?
-            .query_row((folded_address, instant::text(since)), |row| row.get(0))
+            .query_row((folded_address, instant::text(now - cap.within)), |row| row.get(0))?;
+            Ok((begun, frees_at(conn, folded_address, cap, now)?))
         })
     }
 }
