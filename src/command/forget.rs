@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::cli;
+use crate::domain::address::Address;
 use crate::failure::Exit;
 use crate::ledger::Forgotten;
 use crate::output::count;
@@ -18,7 +19,7 @@ pub fn run(context: &Context<'_>, args: &cli::Forget) -> Result<Exit> {
     let mut all = Vec::new();
     for address in &args.addresses {
         let forgotten = ledger.erasures().forget(address, context.clock.now())?;
-        context.output.print(line(&forgotten));
+        context.output.print(line(address, &forgotten));
         if forgotten.in_doubt > 0 {
             context.output.print(format!(
                 "  {} in doubt: `mailonce resolve` settles what the mail server's log can tell",
@@ -43,10 +44,15 @@ pub fn run(context: &Context<'_>, args: &cli::Forget) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn line(forgotten: &Forgotten) -> String {
+fn line(address: &Address, forgotten: &Forgotten) -> String {
     let Forgotten { messages, not_sent, episodes, reports, .. } = *forgotten;
+    if messages + episodes + reports == 0 {
+        return format!(
+            "{address}: the ledger knows of no mail to it, so look whether it is spelt right; nothing is sent there any more"
+        );
+    }
     format!(
-        "forgotten: {} ({not_sent} of them planned, not sent now), {} of the log of carts, {} that came back; nothing is sent there any more",
+        "{address} is forgotten: {} ({not_sent} of them planned, not sent now), {} of the log of carts, {} that came back; nothing is sent there any more",
         count(messages, "message"),
         count(episodes, "row"),
         count(reports, "report"),
@@ -57,6 +63,7 @@ fn line(forgotten: &Forgotten) -> String {
 fn elsewhere(settings: &Settings) -> Vec<String> {
     let mut places = vec![
         "the shop itself, its backups, the lists of your campaigns, the mail server's log, mails that cron sent".to_owned(),
+        "pages of `report --names`, folders of `preview`, mails of `--test-to`".to_owned(),
         "backups of the ledger: one that is put back knows the person again until `mailonce resolve --restored --hold-back`, which forgets again".to_owned(),
     ];
     if let TransportSettings::File { dir, .. } = &settings.transport {

@@ -65,7 +65,7 @@ pub(super) fn send_campaign(
     let message_id = fresh_message_id(from.address.domain(), now);
     let known = Known { row: None, message_id: &message_id, date: now };
     let outgoing = sample.letters.write_test(to, values, known).map_err(cannot_be_rendered)?;
-    send(context, settings, &ledger, &outgoing)
+    send(context, settings, &ledger, "campaign-test", &outgoing)
 }
 
 /// `detect --test-to`: the message about a cart of the shop, or about an example where it has none in reach, sent to another
@@ -88,7 +88,7 @@ pub(super) fn send_cart(context: &Context<'_>, settings: &Settings, to: &Address
     let occasion = Occasion { step, reads: cart.locale, coupon: coupon.as_ref(), ..Occasion::default() };
     let known = Known { row: None, message_id: &message_id, date: now };
     let outgoing = letters.write_test(&occasion, &cart, known).map_err(cannot_be_rendered)?;
-    send(context, settings, &ledger, &outgoing)
+    send(context, settings, &ledger, "detect-test", &outgoing)
 }
 
 /// The step of this name, if it is configured.
@@ -134,7 +134,13 @@ fn cannot_be_rendered(problem: String) -> Failure {
 }
 
 /// Sends one message and says what the server answered. No limit counts it, and the ledger does not know of it.
-fn send(context: &Context<'_>, settings: &Settings, ledger: &Records, outgoing: &Outgoing) -> Result<Exit> {
+fn send(
+    context: &Context<'_>,
+    settings: &Settings,
+    ledger: &Records,
+    document: &str,
+    outgoing: &Outgoing,
+) -> Result<Exit> {
     run::check_fit(settings, ledger, context.clock)?;
     let transport = Transport::open(&settings.transport);
     let mut session = transport.session()?;
@@ -151,7 +157,7 @@ fn send(context: &Context<'_>, settings: &Settings, ledger: &Records, outgoing: 
     let to = outgoing.recipient.to_string();
     let (reply, past_tense) = (fate.reply(), transport.past_tense());
     context.output.document(
-        "trial",
+        document,
         &json!({ "to": to, "outcome": fate.word(), "reply": reply, "at": instant::text(context.clock.now()) }),
     );
     match &fate {

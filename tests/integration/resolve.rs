@@ -466,3 +466,22 @@ fn the_list_tells_all_that_is_known() {
     let json = world.ok(["resolve", "--json"]).json();
     assert_eq!(json["messages"][0]["attempts"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn what_is_planned_again_to_somebody_on_the_list_is_said_to_be_skipped() {
+    let server = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply("550 5.7.1 not now")));
+    let world = World::new().cart(Cart::of("c1")).smtp(&server).init();
+    world.ok(["detect"]);
+    let id = message_id(&world);
+    world.ok(["explain", &id]).says("to try it again: `mailonce resolve");
+    world.ok(["suppress", "add", "c1@example.com", "--reason", "asked by telephone"]);
+    let told = world.ok(["explain", &id]);
+    told.says("mailonce suppress remove");
+    assert!(!told.stdout.contains("mailonce resolve"), "{told}");
+    world
+        .ok(["resolve", &id, "--resend", "--reason", "a mistake of theirs"])
+        .says("planned: but the next run skips it, as its address is on the suppression list");
+    world.set_now("2026-03-01T12:30:00Z");
+    world.ok(["detect"]);
+    world.has([("skipped", 1)]);
+}

@@ -42,7 +42,7 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
             };
             trial::send_campaign(context, &settings, campaign, to)
         }
-        cli::Campaign::Pause { id } => steer(context, &settings, id, |ledger| {
+        cli::Campaign::Pause { id } => steer(context, &settings, "campaign-pause", id, |ledger| {
             Ok(match ledger.campaigns().pause(id)? {
                 true => {
                     format!("{id} is paused: nothing opens and nothing is sent until `mailonce campaign resume {id}`")
@@ -50,8 +50,10 @@ pub fn run(context: &Context<'_>, args: &cli::Campaign) -> Result<Exit> {
                 false => format!("{id} was not pending or running; nothing was changed"),
             })
         }),
-        cli::Campaign::Resume { id } => steer(context, &settings, id, |ledger| resume(context, &settings, ledger, id)),
-        cli::Campaign::Cancel { id } => steer(context, &settings, id, |ledger| {
+        cli::Campaign::Resume { id } => {
+            steer(context, &settings, "campaign-resume", id, |ledger| resume(context, &settings, ledger, id))
+        }
+        cli::Campaign::Cancel { id } => steer(context, &settings, "campaign-cancel", id, |ledger| {
             let progress = progress::bar("cancelling", None, context.output.json);
             let cancelled =
                 ledger.campaigns().cancel(id, context.clock.now(), &mut |messages| progress.inc(messages))?;
@@ -97,6 +99,7 @@ fn unknown(id: &str, definitions: &Definitions) -> Failure {
 fn steer(
     context: &Context<'_>,
     settings: &Settings,
+    document: &str,
     id: &str,
     change: impl FnOnce(&mut Ledger) -> Result<String, Failure>,
 ) -> Result<Exit> {
@@ -104,7 +107,7 @@ fn steer(
     see_if_new(context, settings, &mut ledger, id)?;
     let line = change(&mut ledger)?;
     let state = ledger.campaign(id)?;
-    context.output.document("campaign-change", &json!({ "campaign": state, "message": line }));
+    context.output.document(document, &json!({ "campaign": state, "message": line }));
     context.output.print(line);
     Ok(Exit::Done)
 }

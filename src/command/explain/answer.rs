@@ -247,9 +247,11 @@ fn of_message(known: &Known, message: &MessageStory, shown: &str) -> (String, St
             )],
         ),
         State::Refused => {
-            let again = match &message.campaign {
-                None => format!("to try it again: `mailonce resolve {id} --resend --reason \"…\"`"),
-                Some(campaign) => format!(
+            // What is planned again to somebody on the list is skipped.
+            let again = match (&message.campaign, known.suppression_of_carts()) {
+                (None, Some(row)) => off_the_list(row, shown),
+                (None, None) => format!("to try it again: `mailonce resolve {id} --resend --reason \"…\"`"),
+                (Some(campaign), _) => format!(
                     "to try the refused again: `mailonce campaign retry {} --state refused`",
                     campaign.campaign_id
                 ),

@@ -13,7 +13,13 @@ use crate::ledger::{Decision, InDoubt, Ledger, Named, PlannedAgain, Records, Res
 use crate::output::count;
 use crate::settings::Settings;
 
-const PLANNED: &str = "planned: the next run sends it";
+/// What becomes of a message that is planned again.
+fn planned(ledger: &Records, message: i64) -> Result<&'static str, Failure> {
+    Ok(match ledger.is_to_one_suppressed(message)? {
+        true => "planned: but the next run skips it, as its address is on the suppression list",
+        false => "planned: the next run sends it",
+    })
+}
 
 pub fn run(context: &Context<'_>, settings: &Settings, args: &cli::Resolve) -> Result<Exit> {
     if args.messages.is_empty() && !args.all && args.state.is_none() {
@@ -85,7 +91,7 @@ fn settle(
     Ok(match ledger.books().resolve(message, resolution, now)? {
         Resolved::Done => Ok(match resolution.decision {
             Decision::Sent => "sent",
-            Decision::Resend => PLANNED,
+            Decision::Resend => planned(ledger, message.id)?,
             Decision::Refused => "refused",
         }),
         Resolved::Expired => Ok("skipped: expired, its time has passed"),
@@ -105,7 +111,7 @@ fn plan_again(
 ) -> Result<Result<&'static str, String>, Failure> {
     let words = format!("planned again by {}: {}", resolution.who, resolution.reason);
     Ok(match ledger.books().plan_refused_again(message.id, &words, now)? {
-        PlannedAgain::Done => Ok(PLANNED),
+        PlannedAgain::Done => Ok(planned(ledger, message.id)?),
         PlannedAgain::Expired => Err("its time has passed".into()),
         PlannedAgain::AnotherTookItsPlace => {
             Err("another message to this address or about this cart came after it".into())

@@ -34,6 +34,19 @@ impl Records {
         })
     }
 
+    /// Whether a message is to an address that is on the list for it, so that a run skips it.
+    pub fn is_to_one_suppressed(&self, message: i64) -> Result<bool, Failure> {
+        self.read(|conn| {
+            conn.prepare_cached(
+                "SELECT 1 FROM message AS m LEFT JOIN campaign_occurrence AS o ON o.id = m.occurrence
+                 JOIN suppression AS s ON s.folded_address = m.folded_address
+                     AND s.list IN ('', iif(m.kind = 'campaign', coalesce(o.list, ?2), ?3))
+                 WHERE m.id = ?1",
+            )?
+            .exists((message, list::CAMPAIGNS, list::CARTS))
+        })
+    }
+
     /// What is known of an address on the list, all mail first.
     pub fn suppressions_of(&self, address: &Address) -> Result<Vec<Suppression>, Failure> {
         self.read(|conn| {
