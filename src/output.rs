@@ -221,14 +221,26 @@ impl Output {
     /// fields are kept, and a field without a value is null, as scripts rely on them.
     pub fn document(&self, name: &str, value: &impl Serialize) {
         if self.json && !DOCUMENTED.swap(true, Ordering::Relaxed) {
-            let document = Document {
-                schema: format!("mailonce/{name}/{VERSION_OF_SCHEMAS}"),
-                made_at: instant::text(self.clock.now()),
-                value,
-            };
             let mut stdout = io::stdout().lock();
-            let written = serde_json::to_writer_pretty(&mut stdout, &document).map_err(io::Error::from);
+            let written = serde_json::to_writer_pretty(&mut stdout, &self.named(name, value)).map_err(io::Error::from);
             note_lost(written.and_then(|()| writeln!(stdout)));
+        }
+    }
+
+    /// One of the objects of a list without end, in a line of its own; whether anybody still reads it.
+    pub fn json_line_of(&self, name: &str, value: &impl Serialize) -> bool {
+        let line = serde_json::to_string(&self.named(name, value)).map_err(io::Error::from);
+        let written = line.and_then(|line| writeln!(io::stdout(), "{line}"));
+        let is_read = written.is_ok();
+        note_lost(written);
+        is_read
+    }
+
+    fn named<'a, T>(&self, name: &str, value: &'a T) -> Document<'a, T> {
+        Document {
+            schema: format!("mailonce/{name}/{VERSION_OF_SCHEMAS}"),
+            made_at: instant::text(self.clock.now()),
+            value,
         }
     }
 }

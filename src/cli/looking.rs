@@ -34,9 +34,12 @@ pub struct Log {
     /// Only what was planned at or after this time, or as long ago at most: 2h
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub since: Option<Since>,
-    /// At most so many, the newest
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    pub limit: u64,
+    /// At most so many, the newest [default: 100; of --jsonl all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub limit: Option<u64>,
+    /// Print a JSON object in a line for each message, as long as the list may be
+    #[arg(long, conflicts_with = "json")]
+    pub jsonl: bool,
 }
 
 #[derive(Debug, Args)]

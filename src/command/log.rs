@@ -11,6 +11,9 @@ use crate::domain::state::State;
 use crate::failure::{Exit, Failure};
 use crate::ledger::{LogFilter, MessageRow, Records};
 
+/// So many are listed where nobody says how many.
+const LISTED: u64 = 100;
+
 pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
     let settings = context.settings_without_secrets()?;
     let ledger = Records::open(settings.place())?;
@@ -22,8 +25,12 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
         step: args.step.clone(),
         state: args.state,
         since: args.since.map(|since| since.from(context.clock.now())),
-        limit: args.limit,
+        limit: args.limit.unwrap_or(if args.jsonl { u64::from(u32::MAX) } else { LISTED }),
     };
+    if args.jsonl {
+        ledger.each_listed(&filter, |message| context.output.json_line_of("log-line", &message))?;
+        return Ok(Exit::Done);
+    }
     let episodes = ledger.episodes(&filter)?;
     let messages = ledger.messages(&filter)?;
     context.output.document("log", &json!({ "episodes": episodes, "messages": messages }));
@@ -71,8 +78,8 @@ pub fn run(context: &Context<'_>, args: &cli::Log) -> Result<Exit> {
         context.output.print("no episode or message matches");
     } else {
         context.output.print(table.trim_fmt());
-        if messages.len() as u64 == args.limit {
-            context.output.print(format!("the newest {}; --limit shows more", args.limit));
+        if messages.len() as u64 == filter.limit {
+            context.output.print(format!("the newest {}; --limit shows more", filter.limit));
         }
     }
     for line in next_commands(&messages) {

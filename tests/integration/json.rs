@@ -127,6 +127,7 @@ fn every_document_of_the_program_has_a_schema() {
     }
     // Those that are passed on by the command that prints them.
     let passed_on = [
+        "log-line",
         "detect",
         "run-campaigns",
         "detect-test",
@@ -142,6 +143,24 @@ fn every_document_of_the_program_has_a_schema() {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
     assert_eq!(found, described, "documents, and schemas");
+}
+
+#[test]
+fn a_list_of_any_length_comes_as_lines() {
+    let server = Server::start(Plan::accepting());
+    let carts = (0..150).map(|n| Cart::of(&format!("c{n}")).email(&format!("c{n}@example.com")));
+    let world = World::new().carts(carts).smtp(&server).init();
+    world.ok(["detect"]);
+    assert_eq!(world.ok(["log", "--json"]).json()["messages"].as_array().unwrap().len(), 100);
+    let ran = world.ok(["log", "--jsonl"]);
+    let lines: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.iter().for_each(schemas::check);
+    let recipients: BTreeSet<&str> = lines.iter().map(|line| line["recipient"].as_str().unwrap()).collect();
+    assert_eq!((lines.len(), recipients.len()), (150, 150));
+    assert_eq!(world.ok(["log", "--jsonl", "--limit", "3"]).stdout.lines().count(), 3);
+    assert_eq!(world.ok(["log", "--jsonl", "--cart", "c7"]).stdout.lines().count(), 1);
+    assert_eq!(world.ok(["log", "--jsonl", "--state", "refused"]).stdout, "");
+    world.exits(2, ["log", "--jsonl", "--json"]);
 }
 
 #[test]

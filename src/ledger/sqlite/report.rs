@@ -78,13 +78,29 @@ impl Records {
 
     /// Messages that match, newest first.
     pub fn messages(&self, filter: &LogFilter) -> Result<Vec<MessageRow>, Failure> {
+        let mut messages = Vec::new();
+        self.each_listed(filter, |message| {
+            messages.push(message);
+            true
+        })?;
+        Ok(messages)
+    }
+
+    /// The same one by one, as long as `each` wants more.
+    pub fn each_listed(&self, filter: &LogFilter, mut each: impl FnMut(MessageRow) -> bool) -> Result<(), Failure> {
         let (conditions, values) = conditions(filter, "planned_at", "folded_address", false);
         self.read(|conn| {
             let mut rows = conn.prepare(&format!(
                 "SELECT {MESSAGE} FROM message WHERE {conditions} ORDER BY id DESC LIMIT {}",
                 filter.limit
             ))?;
-            rows.query_map(rusqlite::params_from_iter(values), message_from)?.collect()
+            let mut rows = rows.query(rusqlite::params_from_iter(values))?;
+            while let Some(row) = rows.next()? {
+                if !each(message_from(row)?) {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 
