@@ -34,9 +34,13 @@ fn check_age(ledger: &Records, args: &cli::Prune) -> Result<(), Failure> {
     match span::delta(args.older_than) >= least {
         true => Ok(()),
         false => Err(Failure::usage(
-            format!("--older-than must be {} at least", count(least.num_days() as u64, "day")),
-            "nothing was deleted: windows, caps and reports look back so far",
-        )),
+            format!(
+                "--older-than must be {} at least: windows, caps and reports look back so far",
+                count(least.num_days() as u64, "day")
+            ),
+            format!("`mailonce prune --older-than {}d`", least.num_days()),
+        )
+        .kept("nothing was deleted")),
     }
 }
 

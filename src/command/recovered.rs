@@ -19,7 +19,7 @@ use crate::report;
 const DAYS: i64 = 30;
 
 pub fn run(context: &Context<'_>, args: &cli::Recovered) -> Result<Exit> {
-    let settings = context.settings()?;
+    let settings = context.settings_without_secrets()?;
     let ledger = Records::open(settings.place())?;
     let now = context.clock.now();
     let since = args.since.map_or(now - TimeDelta::days(DAYS), |since| since.from(now));
