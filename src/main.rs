@@ -28,6 +28,7 @@ mod shops;
 mod source;
 mod stop;
 mod user;
+mod whole_file;
 mod wishes;
 
 use std::process::ExitCode;

@@ -2,7 +2,6 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -16,6 +15,7 @@ use crate::ledger::{Period, Records};
 use crate::output::note_lost;
 use crate::report::page::{Asked, MARK, Names, Page};
 use crate::settings::{Settings, TransportSettings};
+use crate::whole_file::{self, Lasting, folder_of};
 
 /// Its owner writes it, a group may read it: it says who buys what, if only in part.
 const MODE: u32 = 0o640;
@@ -92,7 +92,13 @@ fn target(context: &Context<'_>, args: &cli::Report, settings: &Settings) -> Res
         };
     }
     // Where a link leads is what is written.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    let path = whole_file::followed(path).map_err(|err| {
+        let next = "make the file that it is to lead to (an empty one will do), or name another for --html";
+        Failure {
+            next: next.into(),
+            ..unwritable(path, &io::Error::other(format!("it is a link that leads nowhere ({err})")))
+        }
+    })?;
     let refuse = |what: &str| {
         let next = "name another file for --html; only a page that mailonce wrote is written over";
         Err(Failure::usage(format!("{} {what}", path.display()), next).kept("it was not touched"))
@@ -125,23 +131,15 @@ fn is_a_page(path: &Path) -> bool {
 /// # Errors
 /// Exit 74. What was there stays as it was.
 fn write(path: &Path, html: &str) -> Result<(), Failure> {
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".mailonce-report-").tempfile_in(folder_of(path))?;
-        file.write_all(html.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(MODE))?;
-        // The name must not point to a page that is not on the disk yet.
-        file.as_file().sync_all()?;
-        file.persist(path).map(drop).map_err(|err| err.error)
-    };
-    write().map_err(|err| {
-        Failure::ledger(
-            format!("could not write the page {}: {err}", path.display()),
-            "make room, or a folder that the user of the crontab may write to, then start the same command again",
-        )
-        .kept("a page that was there is as it was; nothing else was touched")
-    })
+    whole_file::replace(path, html.as_bytes(), MODE, Lasting::Yes).map_err(|err| unwritable(path, &err))
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// # Errors
+/// Exit 74. What was there stays as it was.
+fn unwritable(path: &Path, err: &io::Error) -> Failure {
+    Failure::ledger(
+        format!("could not write the page {}: {err}", path.display()),
+        "make room, or name a file in a folder that the user of the crontab may write to, then start the same command again",
+    )
+    .kept("a page that was there is as it was; nothing else was touched")
 }

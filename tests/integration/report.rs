@@ -502,7 +502,18 @@ fn the_file_is_private_and_there_whole_or_as_it_was() {
         .says(" next: make room");
     assert_eq!(fs::read_to_string(world.path("page.html")).unwrap(), old);
     assert_eq!(names(&world.path("")), before, "something was left behind");
-    world.exits(74, ["report", "--html", "nowhere/page.html"]).says("nowhere/page.html").says(" next: ");
+    assert!(!ran.stderr.contains(".mailonce-"), "{ran}");
+    let ran = world.exits(74, ["report", "--html", "nowhere/page.html"]);
+    ran.says("nowhere/page.html: No such file or directory (os error 2)\n").says(" next: ");
+    for (link, leads_to) in [("dangling.html", "web/none.html"), ("circle.html", "circle.html")] {
+        symlink(leads_to, world.path(link)).unwrap();
+        world
+            .exits(74, ["report", "--html", link])
+            .says("it is a link that leads nowhere")
+            .says(" next: make the file");
+        assert_eq!(fs::read_link(world.path(link)).unwrap(), Path::new(leads_to));
+        fs::remove_file(world.path(link)).unwrap();
+    }
     // A link is followed, so that it still leads to the page.
     fs::create_dir(world.path("web")).unwrap();
     fs::rename(world.path("page.html"), world.path("web/real.html")).unwrap();
