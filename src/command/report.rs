@@ -1,6 +1,6 @@
 //! `report`: a page about what the mail did, and what needs a person.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -61,15 +61,16 @@ pub fn run(context: &Context<'_>, args: &cli::Report) -> Result<Exit> {
     Ok(if page.now.well { Exit::Done } else { Exit::NeedsAPerson })
 }
 
-/// Which messages are shown: `--days` are whole days of UTC, today the last of them.
+/// Which messages are shown: `--days` are whole days of UTC, today the last of them. Of the future there is nothing to show.
 fn period(args: &cli::Report, now: Instant) -> Result<Period, Failure> {
-    let until = args.until.map_or(now, |until| until.from(now));
+    let until = args.until.map_or(now, |until| until.from(now).min(now));
     let today = until.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
     let first_day = today.checked_sub_signed(TimeDelta::days(i64::from(args.days) - 1)).unwrap_or(Instant::MIN_UTC);
     let since = args.since.map_or(first_day, |since| since.from(now));
     if since > until {
+        let end = if until == now { "now," } else { "--until" };
         return Err(Failure::usage(
-            format!("--since {} is after --until {}", instant::text(since), instant::text(until)),
+            format!("--since {} is after {end} {}", instant::text(since), instant::text(until)),
             "give a --since that comes before",
         ));
     }
@@ -126,10 +127,7 @@ fn is_a_page(path: &Path) -> bool {
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == MARK.as_bytes()
 }
 
-/// Writes the page beside its place and puts it there whole: who reads meanwhile has the old one or the new.
-///
-/// # Errors
-/// Exit 74. What was there stays as it was.
+/// Puts the page in its place whole: who reads meanwhile has the old one or the new.
 fn write(path: &Path, html: &str) -> Result<(), Failure> {
     whole_file::replace(path, html.as_bytes(), MODE, Lasting::Yes).map_err(|err| unwritable(path, &err))
 }

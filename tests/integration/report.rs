@@ -317,6 +317,15 @@ fn times_share_no_message_and_lose_none() {
     let today = document(&world, 1, &["--days", "1"]);
     assert_eq!(today["since"], "2026-03-02T00:00:00Z");
     assert_eq!(number(&today["days"]["total"], "messages") + 10, all, "10 were planned on the day before");
+    // A date alone is the whole day, as far as it is over.
+    let first_day = document(&world, 1, &["--until", "2026-03-01"]);
+    assert_eq!(first_day["until"], "2026-03-01T23:59:59Z");
+    assert_eq!(number(&first_day["days"]["total"], "messages"), 10);
+    let to_come = document(&world, 1, &["--until", "2031-01-01", "--days", "2"]);
+    assert_eq!(
+        (&to_come["since"], &to_come["until"]),
+        (&json!("2026-03-01T00:00:00Z"), &json!("2026-03-02T10:00:00Z"))
+    );
     world.exits(2, ["report", "--since", "2026-03-02", "--until", "2026-03-01"]).says("is after --until");
     world.exits(2, ["report", "--since", "1d", "--days", "3"]);
     world.exits(2, ["report", "--days", "0"]);
