@@ -104,12 +104,3 @@ pub struct FollowedBy {
     pub steps: BTreeMap<String, Followed>,
     pub campaigns: BTreeMap<String, Followed>,
 }
-
-/// How many messages that went out came back in one way; each message counts once in a class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CameBack {
-    /// Of campaigns; else of carts.
-    pub of_campaigns: bool,
-    pub class: String,
-    pub messages: u64,
-}

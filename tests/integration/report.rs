@@ -555,7 +555,7 @@ fn nothing_but_a_page_is_written_over() {
 }
 
 #[test]
-fn what_came_back_is_of_the_messages_that_went_out_and_counts_once() {
+fn what_came_back_is_of_the_messages_that_went_out_or_were_refused_as_dead_and_counts_once() {
     let server = server();
     let world = world(&server);
     let report = |id: u32, message: &str, class: &str| {
@@ -568,8 +568,8 @@ fn what_came_back_is_of_the_messages_that_went_out_and_counts_once() {
         (1, "r1@example.com", "hard"),
         (2, "r1@example.com", "hard"),
         (3, "c1@example.com", "complaint"),
-        // Refused: it never went out.
-        (4, "c2@example.com", "hard"),
+        // To come: it never went out.
+        (4, "c4@example.com", "hard"),
     ] {
         report(id, message, class);
     }
@@ -578,8 +578,13 @@ fn what_came_back_is_of_the_messages_that_went_out_and_counts_once() {
         let row = returned.as_array().unwrap().iter().find(|row| row["of"] == of).unwrap();
         number(row["classes"].as_array().unwrap().iter().find(|row| row["class"] == class).unwrap(), "messages")
     };
-    assert_eq!([of("all", "hard"), of("campaigns", "hard"), of("carts", "hard")], [1, 1, 0]);
+    // Two were refused at once: c2 and r2.
+    assert_eq!([of("all", "hard"), of("campaigns", "hard"), of("carts", "hard")], [3, 2, 1]);
     assert_eq!([of("all", "complaint"), of("carts", "complaint")], [1, 1]);
+    // The same as `rates` has, of the refused ones too.
+    let rates = world.ok(["rates", "--since", "30d", "--json"]).json()["rates"].as_array().unwrap().clone();
+    let sum = |key: &str| rates.iter().map(|row| number(row, key)).sum::<u64>();
+    assert_eq!([number(&returned[0], "sent"), of("all", "hard")], [sum("sent"), sum("hard")]);
     let deferrals = number(&document(&world, 1, &[])["health"], "deferrals_total");
     assert_eq!(deferrals, world.number("SELECT count(*) FROM attempt WHERE outcome = 'deferred'") as u64);
     assert!(deferrals > 0);

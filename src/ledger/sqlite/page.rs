@@ -11,19 +11,18 @@ use crate::domain::instant;
 use crate::domain::state::{OrderStatus, Reason, State};
 use crate::failure::Failure;
 use crate::ledger::{
-    Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, FollowedBy, MessageRow, OccurrenceCount, Period,
-    RecoveredOrder, Seen,
+    Abandoned, DecidedOccurrence, EpisodeOutcome, FollowedBy, MessageRow, OccurrenceCount, Period, RecoveredOrder, Seen,
 };
 
 /// The messages of a [`Period`], whose values are those of [`Period::values`].
-const IN_PERIOD: &str = "message.planned_at >= ?1 AND message.planned_at <= ?2
+pub(super) const IN_PERIOD: &str = "message.planned_at >= ?1 AND message.planned_at <= ?2
     AND (?3 IS NULL OR message.occurrence IN (SELECT id FROM campaign_occurrence WHERE campaign_id = ?3))";
 
 const IN_DOUBT: &str = "message.state = 'in_doubt'
     AND (?1 IS NULL OR message.occurrence IN (SELECT id FROM campaign_occurrence WHERE campaign_id = ?1))";
 
 impl Period {
-    fn values(&self) -> (String, String, Option<&str>) {
+    pub(super) fn values(&self) -> (String, String, Option<&str>) {
         (instant::text(self.since), instant::text(self.until), self.campaign.as_deref())
     }
 }
@@ -228,25 +227,6 @@ impl Records {
                 }
             })?;
             Ok(Some(followed))
-        })
-    }
-
-    /// What came back of the messages of that time that went out, whenever it came.
-    pub fn came_back(&self, period: &Period) -> Result<Vec<CameBack>, Failure> {
-        self.read(|conn| {
-            let mut rows = conn.prepare(&format!(
-                "SELECT message.occurrence IS NOT NULL AS of_campaigns, class, count(DISTINCT message.id) AS messages
-                 FROM report AS r CROSS JOIN message ON message.id = r.message
-                 WHERE (message.state = 'sent' OR message.state = 'in_doubt') AND {IN_PERIOD} GROUP BY 1, 2"
-            ))?;
-            rows.query_map(period.values(), |row| {
-                Ok(CameBack {
-                    of_campaigns: row.get("of_campaigns")?,
-                    class: row.get("class")?,
-                    messages: row.get("messages")?,
-                })
-            })?
-            .collect()
         })
     }
 

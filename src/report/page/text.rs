@@ -64,7 +64,8 @@ pub fn lines(page: &Page) -> Vec<String> {
         let classes: Vec<_> = returned.classes.iter().filter(|class| class.messages > 0).collect();
         let classes: Vec<String> = classes.iter().map(|class| format!("{} {}", class.class, class.messages)).collect();
         let none = if classes.is_empty() { "nothing".to_owned() } else { classes.join(", ") };
-        lines.push(format!("came back of {} that went out: {none}", returned.went_out));
+        let (sent, word) = (returned.sent, page.sent_word);
+        lines.push(format!("came back of {sent} {word}, in doubt, or refused at once as dead: {none}"));
     }
     for refusal in &page.health.refusals {
         lines.push(format!("refused {}: {}", refusal.messages, refusal.reply.as_deref().unwrap_or("others")));
