@@ -56,7 +56,8 @@ pub struct Abandoned<'a> {
 pub struct EpisodeOutcome {
     pub sent: u64,
     pub last_armed_at: Option<String>,
-    /// Of the newest message.
+    /// Of the newest message, as is what follows.
+    pub message_id: Option<String>,
     pub state: Option<State>,
     pub reason: Option<Reason>,
     pub step: Option<String>,

@@ -1,5 +1,6 @@
 //! `report`: the page adds up, agrees with the other commands, names no one, and is written whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -195,10 +196,62 @@ fn long_cart_ids_and_domains_of_few_are_not_shown() {
     let world = World::new().cart(Cart::of("5f4dcc3b5aa765d61d8327deb882cf99")).init();
     world.ok(["detect"]);
     let html = page(&world, 0, &[]);
-    assert!(html.contains("5f4dcc…") && !html.contains("5f4dcc3b"));
+    assert!(html.contains("…82cf99") && !html.contains("b882cf99") && !html.contains("5f4d"));
     let domains = &document(&world, 0, &[])["health"]["domains"];
     assert_eq!(domains[0]["domain"], Value::Null, "{domains:#}");
     assert!(page(&world, 0, &["--names"]).contains("5f4dcc3b5aa765d61d8327deb882cf99"));
+}
+
+#[test]
+fn a_domain_of_few_is_named_nowhere() {
+    let plan = Plan::accepting()
+        .for_recipient("secret.example", Stage::Rcpt, Act::Reply("550 5.1.1 no such user"))
+        .for_recipient("doubt@", Stage::Taken, Act::Close);
+    let server = Server::start(plan);
+    let cart = |id: String, email: &str| Cart::of(&id).item(&id, "x", 1, "1").email(email);
+    let crowd = (1..=5).map(|number| cart(format!("many{number}"), &format!("p{number}@many.example")));
+    let few = [cart("one".into(), "ada@secret.example"), cart("two".into(), "doubt@hidden.example")];
+    let world = World::new().smtp(&server).carts(crowd.chain(few)).init();
+    world.exits(1, ["detect"]);
+    for text in [page(&world, 1, &[]), world.exits(1, ["report"]).output(), document(&world, 1, &[]).to_string()] {
+        assert!(!text.contains("secret.example") && !text.contains("hidden.example"), "{text}");
+    }
+    let html = page(&world, 1, &[]);
+    assert!(html.contains("a…@…") && html.contains("d…@…") && html.contains("p…@many.example"));
+    assert!(page(&world, 1, &["--names"]).contains("ada@secret.example"));
+}
+
+#[test]
+fn each_cart_is_known_from_the_others_and_explained_by_its_message() {
+    let ids =
+        (1..=20).map(|number| format!("cart-bulk-{number:04}")).chain(["a7-bulk-0001", "b7-bulk-0001"].map(Into::into));
+    let world =
+        World::new().carts(ids.map(|id| Cart::of(&id).item(&id, "x", 1, "1").email(&format!("{id}@example.com"))));
+    let world = world.init();
+    world.ok(["detect"]);
+    let carts = document(&world, 0, &[])["carts"]["abandonments"]["rows"].as_array().unwrap().clone();
+    let called: BTreeSet<_> = carts.iter().map(|cart| cart["cart"].as_str().unwrap()).collect();
+    assert_eq!(called.len(), 22, "{called:?}");
+    assert!(called.contains("…k-0012") && called.contains("a…k-0001"), "{called:?}");
+    let row = carts.iter().find(|cart| cart["cart"] == "…k-0012").unwrap();
+    world.ok(["explain", row["message"].as_str().unwrap()]).says("cart-bulk-0012");
+    assert!(page(&world, 0, &[]).contains(row["message"].as_str().unwrap()));
+}
+
+#[test]
+fn what_waits_and_why_stands_on_the_page() {
+    let greylisted = Act::Reply("451 4.7.1 lovelace is greylisted for now");
+    let server = Server::start(Plan::accepting().at(Stage::Rcpt, greylisted));
+    let world = World::new().smtp(&server).cart(Cart::of("c1").email("lovelace@example.com")).init();
+    world.run(["detect"]);
+    let report = document(&world, 0, &[]);
+    let (now, status) = (&report["now"]["waiting"], &world.ok(["status", "--json"]).json()["waiting"]);
+    assert_eq!((number(&now["cart"], "messages"), number(&now["campaign"], "messages")), (1, 0));
+    assert_eq!(now["cart"]["next_at"], status["cart"]["next_at"]);
+    assert_eq!(now["cart"]["last_reply"], "451 4.7.1 … is greylisted for now");
+    let text = read(&page(&world, 0, &[]));
+    assert!(text.contains("Waiting for the next try, of carts") && text.contains("… is greylisted"), "{text}");
+    world.ok(["report"]).says("waiting 1 of carts, the next at ").says("because: 451 4.7.1 … is greylisted");
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Records {
     pub fn episode_outcome(&self, episode: &str) -> Result<EpisodeOutcome, Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare_cached(
-                "SELECT state, reason, step, armed_at FROM message WHERE episode = ?1 ORDER BY coalesce(step_after, -1), id",
+                "SELECT state, reason, step, armed_at, message_id FROM message WHERE episode = ?1 ORDER BY coalesce(step_after, -1), id",
             )?;
             let mut rows = rows.query([episode])?;
             let mut outcome = EpisodeOutcome::default();
@@ -120,7 +120,7 @@ impl Records {
                 outcome.sent += u64::from(state == State::Sent);
                 outcome.last_armed_at = outcome.last_armed_at.take().max(armed_at);
                 (outcome.state, outcome.reason) = (Some(state), row.get("reason")?);
-                outcome.step = row.get("step")?;
+                (outcome.step, outcome.message_id) = (row.get("step")?, row.get("message_id")?);
             }
             Ok(outcome)
         })
