@@ -95,6 +95,9 @@ pub struct Followed {
     pub messages: u64,
     /// Orders that stand.
     pub takings: Takings,
+    /// Of those, the ones of the very cart, and the others: of the same person.
+    pub by_cart: u64,
+    pub by_person: u64,
     pub cancelled: u64,
     pub refunded: u64,
 }

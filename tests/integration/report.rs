@@ -141,6 +141,10 @@ fn every_number_is_counted_once_and_agrees_with_the_other_commands() {
     assert_eq!(number(&recovered, "orders"), 1);
     assert_eq!(number(&second["ordered"], "orders"), 1);
     assert_eq!(second["ordered"]["value"], recovered["by_step"]["second"]["value"]);
+    for how in ["by_cart", "by_person"] {
+        assert_eq!(second["ordered"][how], recovered[how], "{how}");
+    }
+    assert_eq!(number(&second["ordered"], "by_cart"), 1);
     assert_eq!(number(&reminder["ordered"], "orders"), 0);
     // The campaign's books, as `campaign show` has them.
     let shown = world.ok(["campaign", "show", "spring", "--json"]).json();
@@ -159,6 +163,9 @@ fn every_number_is_counted_once_and_agrees_with_the_other_commands() {
     let html = page(&world, 1, &[]);
     let cells = row(&html, "What became of the messages of each step", "reminder");
     assert_eq!(cells[1..8], ["6", "2", "1", "1", "1", "1", "✓ 6"]);
+    let cells = row(&html, "Orders of the same cart or person", "second");
+    assert_eq!(cells[3..6], ["1", "1", "0"]);
+    world.exits(1, ["report"]).says("(1 of the very cart, 0 of the same person)");
     let cells = row(&html, "Occurrences decided about", "spring");
     assert_eq!(cells[2..10], ["0s", "4", "3", "1", "0", "0", "0", "✓ 4"]);
     let cells = row(&html, "Scheduled campaigns", "spring");
@@ -339,7 +346,7 @@ fn it_says_nothing_under_cron_unless_a_person_is_needed() {
     world.run(["detect"]);
     let ran = world.exits(1, ["report", "--html", "page.html"]);
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1), "{ran}");
-    ran.says("You must decide: 1 message in doubt").says("mailonce resolve");
+    ran.says("You must decide: 1 message in doubt since 2026-03-01T12:30:00Z.").says("mailonce resolve");
     // What needs a person is shown, whatever time is asked for.
     let html = page(&world, 1, &["--until", "2026-02-01T00:00:00Z"]);
     assert!(html.contains("You must decide") && html.contains("No message was planned in this time."));
@@ -380,6 +387,7 @@ fn times_share_no_message_and_lose_none() {
         (&json!("2026-03-01T00:00:00Z"), &json!("2026-03-02T10:00:00Z"))
     );
     world.exits(2, ["report", "--since", "2026-03-02", "--until", "2026-03-01"]).says("is after --until");
+    world.exits(2, ["report", "--since", "2027-03-02"]).says("is after now, 2026-03-02T10:00:00Z");
     world.exits(2, ["report", "--since", "1d", "--days", "3"]);
     world.exits(2, ["report", "--days", "0"]);
     assert!(document(&world, 1, &["--days", "36500"])["days"]["rows"].as_array().unwrap().len() < 130);
@@ -457,6 +465,7 @@ fn what_was_pruned_stays_in_the_books_of_its_campaign() {
     assert_eq!(number(&report["days"]["total"], "messages"), 0);
     let html = page(&world, 0, &year);
     assert!(html.contains("1 message settled long ago was pruned"));
+    world.ok([&["report"], &year[..]].concat()).says("1 message settled long ago was pruned");
     // A row that goes without being counted is missed.
     world.by_hand("UPDATE message_tally SET pruned = 0");
     assert_eq!(document(&world, 1, &year)["campaigns"]["occurrences"][0]["balances"], false);

@@ -8,7 +8,7 @@ use rusqlite::Params;
 use super::report::{MESSAGE, message_from};
 use super::{Reading, Records};
 use crate::domain::instant;
-use crate::domain::state::{OrderStatus, Reason, State};
+use crate::domain::state::{How, OrderStatus, Reason, State};
 use crate::failure::Failure;
 use crate::ledger::{
     Abandoned, DecidedOccurrence, EpisodeOutcome, FollowedBy, MessageRow, OccurrenceCount, Period, RecoveredOrder, Seen,
@@ -220,6 +220,10 @@ impl Records {
                     OrderStatus::Refunded => entry.refunded += 1,
                     OrderStatus::Placed => {
                         entry.takings.add(&order);
+                        match order.how {
+                            How::Cart => entry.by_cart += 1,
+                            How::Person => entry.by_person += 1,
+                        }
                         // In the order of their messages: another one begins where the number changes.
                         entry.messages += u64::from(last != Some(message));
                         last = Some(message);

@@ -53,6 +53,9 @@ pub struct Ordered {
     pub share: Option<f64>,
     /// Orders that stand.
     pub orders: u64,
+    /// Of those, the ones of the very cart, and the others: of the same person.
+    pub by_cart: u64,
+    pub by_person: u64,
     pub cancelled: u64,
     pub refunded: u64,
     pub without_total: u64,
@@ -157,12 +160,14 @@ fn step(step: String, mut of: OfStep, followed: Option<&Followed>) -> Step {
 
 /// What followed so many messages.
 pub(super) fn ordered(followed: &Followed, went_out: u64) -> Ordered {
-    let Followed { messages, takings, cancelled, refunded } = followed;
+    let Followed { messages, takings, by_cart, by_person, cancelled, refunded } = followed;
     let Takings { orders, value, without_total } = takings;
     Ordered {
         messages: *messages,
         share: (went_out > 0).then(|| *messages as f64 / went_out as f64),
         orders: *orders,
+        by_cart: *by_cart,
+        by_person: *by_person,
         cancelled: *cancelled,
         refunded: *refunded,
         without_total: *without_total,
