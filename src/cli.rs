@@ -179,6 +179,37 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether what it says is all that it is for, so that it can as well be started again.
+    pub fn only_tells(&self) -> bool {
+        match self {
+            Command::Detect(args) => args.dry_run,
+            Command::RunCampaigns(args) => args.dry_run,
+            Command::Campaign(of) => matches!(of, Campaign::List | Campaign::Show { .. }),
+            Command::Suppress(of) => matches!(of, Suppress::List),
+            Command::Coupon(of) => matches!(of, Coupon::List),
+            Command::Resolve(args) => {
+                let settles = args.sent || args.resend || args.refused || args.hold_back;
+                !settles && args.mail_log.is_empty() && args.accept.is_empty()
+            }
+            Command::Status
+            | Command::Metrics
+            | Command::Log(_)
+            | Command::Explain(_)
+            | Command::Recovered(_)
+            | Command::Report(_)
+            | Command::Rates(_)
+            | Command::Source(_)
+            | Command::Preview(_)
+            | Command::Audit(_)
+            | Command::Doctor(_)
+            | Command::Man { .. }
+            | Command::Completions { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Shell {
     Bash,

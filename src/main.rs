@@ -28,6 +28,7 @@ mod shops;
 mod source;
 mod stop;
 mod user;
+mod whole_file;
 mod wishes;
 
 use std::process::ExitCode;
@@ -48,11 +49,16 @@ fn main() -> ExitCode {
     let exit = run.unwrap_or_else(|_| Err(Failure::internal("it panicked, as the lines above say").into()));
     let exit = exit.unwrap_or_else(|err| command::tell_failure(output, &err));
     let exit = match output::lost() {
-        Some(err) if exit == Exit::Done => command::tell_failure(
+        Some(err) if exit == Exit::Done || (exit == Exit::NeedsAPerson && cli.command.only_tells()) => command::tell_failure(
             output,
             &Failure::ledger(
                 format!("could not write to stdout: {err}"),
-                "the command itself is done: make room, then ask again with `mailonce status` or `mailonce log`",
+                match cli.command.only_tells() {
+                    true => "make room, then start the same command again",
+                    false => {
+                        "the command itself is done: make room, then ask again with `mailonce status` or `mailonce log`"
+                    }
+                },
             )
             .into(),
         ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::examples;
-use super::values::{Since, one_of, parse_reason, parse_since};
+use super::values::{Since, one_of, parse_reason, parse_since, parse_until};
 use crate::domain::address::Address;
 use crate::domain::span;
 use crate::domain::state::State;
@@ -78,8 +78,8 @@ pub struct Report {
     /// Show what was planned at or after this time, or as long ago at most: 30d
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub since: Option<Since>,
-    /// Show what was planned at or before this time, or as long ago at least
-    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    /// Show what was planned at or before this time, or as long ago at least; a date alone is the end of that day
+    #[arg(long, value_name = "TIME", value_parser = parse_until)]
     pub until: Option<Since>,
     /// Show only this campaign
     #[arg(long, value_name = "ID")]

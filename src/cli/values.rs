@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{NaiveDate, TimeDelta};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::domain::instant::{self, Instant};
@@ -29,6 +30,17 @@ pub(super) fn parse_since(text: &str) -> Result<Since, String> {
         .map(Since::Ago)
         .or_else(|_| parse_instant(text).map(Since::At))
         .map_err(|_| format!("{text:?} is neither a time such as 2026-03-01T08:00:00Z nor a length of time such as 2h"))
+}
+
+/// The same for an end: a date alone is the last second of that day.
+pub(super) fn parse_until(text: &str) -> Result<Since, String> {
+    let until = parse_since(text)?;
+    Ok(match until {
+        Since::At(day) if NaiveDate::parse_from_str(text.trim(), "%Y-%m-%d").is_ok() => {
+            Since::At(day + TimeDelta::seconds(24 * 60 * 60 - 1))
+        }
+        until => until,
+    })
 }
 
 /// Takes one of these values by its word.

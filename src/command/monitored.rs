@@ -1,7 +1,5 @@
 //! What a run tells the shop's monitoring: calls when it begins and ends, and a file of numbers.
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant as Monotonic;
 
@@ -12,6 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::ledger::{Access, Ledger, Notice, Records};
 use crate::report::metrics::{self, LastRun};
 use crate::settings::{MetricsSettings, Settings};
+use crate::whole_file::{self, Lasting};
 
 /// The kind of notice that the file could not be written.
 const UNWRITTEN: &str = "metrics";
@@ -90,16 +89,7 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     if file.symlink_metadata().is_ok_and(|there| !there.is_file() && !there.is_symlink()) {
         return Err(std::io::Error::other("something else than a file is there"));
     }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut anew = tempfile::Builder::new()
-        .prefix(".mailonce-")
-        .permissions(std::fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
-    anew.write_all(text.as_bytes())?;
-    // The process's umask has taken bits away.
-    anew.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    anew.persist(file)?;
-    Ok(())
+    whole_file::replace(file, text.as_bytes(), 0o644, Lasting::No)
 }
 
 /// The calls of one run. The first is made beside the work.

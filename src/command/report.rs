@@ -1,8 +1,7 @@
 //! `report`: a page about what the mail did, and what needs a person.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -16,6 +15,7 @@ use crate::ledger::{Period, Records};
 use crate::output::note_lost;
 use crate::report::page::{Asked, MARK, Names, Page};
 use crate::settings::{Settings, TransportSettings};
+use crate::whole_file::{self, Lasting, folder_of};
 
 /// Its owner writes it, a group may read it: it says who buys what, if only in part.
 const MODE: u32 = 0o640;
@@ -61,15 +61,16 @@ pub fn run(context: &Context<'_>, args: &cli::Report) -> Result<Exit> {
     Ok(if page.now.well { Exit::Done } else { Exit::NeedsAPerson })
 }
 
-/// Which messages are shown: `--days` are whole days of UTC, today the last of them.
+/// Which messages are shown: `--days` are whole days of UTC, today the last of them. Of the future there is nothing to show.
 fn period(args: &cli::Report, now: Instant) -> Result<Period, Failure> {
-    let until = args.until.map_or(now, |until| until.from(now));
+    let until = args.until.map_or(now, |until| until.from(now).min(now));
     let today = until.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
     let first_day = today.checked_sub_signed(TimeDelta::days(i64::from(args.days) - 1)).unwrap_or(Instant::MIN_UTC);
     let since = args.since.map_or(first_day, |since| since.from(now));
     if since > until {
+        let end = if until == now { "now," } else { "--until" };
         return Err(Failure::usage(
-            format!("--since {} is after --until {}", instant::text(since), instant::text(until)),
+            format!("--since {} is after {end} {}", instant::text(since), instant::text(until)),
             "give a --since that comes before",
         ));
     }
@@ -92,7 +93,13 @@ fn target(context: &Context<'_>, args: &cli::Report, settings: &Settings) -> Res
         };
     }
     // Where a link leads is what is written.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    let path = whole_file::followed(path).map_err(|err| {
+        let next = "make the file that it is to lead to (an empty one will do), or name another for --html";
+        Failure {
+            next: next.into(),
+            ..unwritable(path, &io::Error::other(format!("it is a link that leads nowhere ({err})")))
+        }
+    })?;
     let refuse = |what: &str| {
         let next = "name another file for --html; only a page that mailonce wrote is written over";
         Err(Failure::usage(format!("{} {what}", path.display()), next).kept("it was not touched"))
@@ -120,28 +127,17 @@ fn is_a_page(path: &Path) -> bool {
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == MARK.as_bytes()
 }
 
-/// Writes the page beside its place and puts it there whole: who reads meanwhile has the old one or the new.
-///
-/// # Errors
-/// Exit 74. What was there stays as it was.
+/// Puts the page in its place whole: who reads meanwhile has the old one or the new.
 fn write(path: &Path, html: &str) -> Result<(), Failure> {
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".mailonce-report-").tempfile_in(folder_of(path))?;
-        file.write_all(html.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(MODE))?;
-        // The name must not point to a page that is not on the disk yet.
-        file.as_file().sync_all()?;
-        file.persist(path).map(drop).map_err(|err| err.error)
-    };
-    write().map_err(|err| {
-        Failure::ledger(
-            format!("could not write the page {}: {err}", path.display()),
-            "make room, or a folder that the user of the crontab may write to, then start the same command again",
-        )
-        .kept("a page that was there is as it was; nothing else was touched")
-    })
+    whole_file::replace(path, html.as_bytes(), MODE, Lasting::Yes).map_err(|err| unwritable(path, &err))
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// # Errors
+/// Exit 74. What was there stays as it was.
+fn unwritable(path: &Path, err: &io::Error) -> Failure {
+    Failure::ledger(
+        format!("could not write the page {}: {err}", path.display()),
+        "make room, or name a file in a folder that the user of the crontab may write to, then start the same command again",
+    )
+    .kept("a page that was there is as it was; nothing else was touched")
 }

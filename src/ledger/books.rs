@@ -222,4 +222,7 @@ pub struct Waiting {
     pub next_at: Option<Recorded>,
     /// Why that one waits: what the server or the shop said last, with addresses masked.
     pub last_reply: Option<String>,
+    /// Whom it was about.
+    #[serde(skip)]
+    pub recipient: Option<String>,
 }

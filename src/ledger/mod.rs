@@ -52,9 +52,7 @@ pub use erasures::{Forgotten, Pruned};
 pub use history::{
     MOST_TOLD, MessageStory, OfCampaign, OldRow, OrderStory, RemovedSuppression, ReportStory, Stories, Whose,
 };
-pub use page::{
-    Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, Followed, FollowedBy, OccurrenceCount, Period, Seen,
-};
+pub use page::{Abandoned, DecidedOccurrence, EpisodeOutcome, Followed, FollowedBy, OccurrenceCount, Period, Seen};
 pub use plans::{Candidate, Due, Judged, Missed, Opened, Opening, OpeningKey, PlanRules, Planned, Weighed};
 pub use records::{
     Audited, EpisodeRow, IdleRow, LogFilter, MessageRow, News, Notice, OpenNotice, RunRow, StandingEvent, StateCount,
@@ -62,7 +60,8 @@ pub use records::{
 };
 pub use recoveries::{Brought, Comparison, OrdersLook, RecoveredOrder, Takings};
 pub use reports::{
-    BlockedOfLate, DeadAddresses, DeadOfLate, Filed, RefusedRecipient, Report, Returned, Stopped, UnmatchedReport,
+    BlockedOfLate, DeadAddresses, DeadOfLate, Filed, RefusedRecipient, Report, Returned, Stopped, THE_MAIL_SERVER,
+    UnmatchedReport,
 };
 pub use runs::{Access, Epoch, Kind, Recovered};
 pub use sqlite::{

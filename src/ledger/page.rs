@@ -56,7 +56,8 @@ pub struct Abandoned<'a> {
 pub struct EpisodeOutcome {
     pub sent: u64,
     pub last_armed_at: Option<String>,
-    /// Of the newest message.
+    /// Of the newest message, as is what follows.
+    pub message_id: Option<String>,
     pub state: Option<State>,
     pub reason: Option<Reason>,
     pub step: Option<String>,
@@ -94,6 +95,9 @@ pub struct Followed {
     pub messages: u64,
     /// Orders that stand.
     pub takings: Takings,
+    /// Of those, the ones of the very cart, and the others: of the same person.
+    pub by_cart: u64,
+    pub by_person: u64,
     pub cancelled: u64,
     pub refunded: u64,
 }
@@ -103,13 +107,4 @@ pub struct Followed {
 pub struct FollowedBy {
     pub steps: BTreeMap<String, Followed>,
     pub campaigns: BTreeMap<String, Followed>,
-}
-
-/// How many messages that went out came back in one way; each message counts once in a class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CameBack {
-    /// Of campaigns; else of carts.
-    pub of_campaigns: bool,
-    pub class: String,
-    pub messages: u64,
 }

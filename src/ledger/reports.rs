@@ -102,12 +102,14 @@ pub struct Returned {
     pub kind: String,
     pub campaign_id: Option<String>,
     pub step: Option<String>,
-    /// Handed over since then.
+    /// Handed over since then, or refused at once as the address is dead.
     pub sent: u64,
     /// Of those, the ones that came back so; a message counts once in each.
     pub hard: u64,
     pub soft: u64,
     pub blocked: u64,
+    pub elsewhere: u64,
+    pub delayed: u64,
     pub complaints: u64,
     pub unsubscribes: u64,
 }

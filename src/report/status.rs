@@ -31,6 +31,8 @@ pub struct Status {
     pub kind: &'static str,
     pub now: Recorded,
     pub born_at: Recorded,
+    /// When the body of the oldest message in doubt was begun.
+    pub oldest_in_doubt_at: Option<Recorded>,
     /// How many messages are in each state, those that none is in as well.
     pub states: BTreeMap<&'static str, u64>,
     pub by_reason: Vec<StateCount>,
@@ -115,6 +117,7 @@ impl Status {
             kind: ledger.kind().word(),
             now: Recorded(now),
             born_at: Recorded(ledger.born_at()?),
+            oldest_in_doubt_at: ledger.oldest_in_doubt()?.into_iter().flatten().min().map(Recorded),
             states: State::ALL.iter().map(|state| (state.word(), messages_in(*state).sum())).collect(),
             due: Due { cart: ledger.count_due_carts(now)?, campaign: ledger.count_due_recipients(now, None)? },
             waiting: Waits {
@@ -141,15 +144,16 @@ impl Status {
         let armed_by_a_dead_run = if self.lock.is_some() { 0 } else { self.messages_in(State::Armed) };
         let events = self.open_issues.iter().filter(|issue| issue.is_event()).count() as u64;
         let in_doubt = self.messages_in(State::InDoubt);
+        let since = self.oldest_in_doubt_at.map_or_else(String::new, |at| format!(" since {at}"));
         let decisions: Vec<String> = [
-            (in_doubt > 0).then(|| format!("{} in doubt", count(in_doubt, "message"))),
+            (in_doubt > 0).then(|| format!("{} in doubt{since}", count(in_doubt, "message"))),
             (events > 0).then(|| count(events, "event")),
         ]
         .into_iter()
         .flatten()
         .collect();
         if !decisions.is_empty() {
-            return not_well(format!("You must decide: {}.", decisions.join(" and ")), "mailonce resolve");
+            return not_well(format!("You must decide: {}.", decisions.join(", and ")), "mailonce resolve");
         }
         if armed_by_a_dead_run > 0 {
             let what = count(armed_by_a_dead_run, "message");

@@ -70,14 +70,20 @@ fn what_is_in_doubt_leads_to_resolve_and_that_to_a_command_by_a_short_id() {
     let server = Server::start(Plan::accepting().at(Stage::Taken, Act::Close));
     let world = World::new().carts(["c1", "c2"].map(Cart::of)).smtp(&server).init();
     world.exits(1, ["detect"]);
-    assert_eq!(verdict(&world), "You must decide: 2 messages in doubt. Run: mailonce resolve");
+    assert_eq!(
+        verdict(&world),
+        "You must decide: 2 messages in doubt since 2026-03-01T12:00:00Z. Run: mailonce resolve"
+    );
     let list = world.ok(command_in(&verdict(&world), "mailonce resolve"));
     let command = command_in(&list.output(), "mailonce resolve --mail-log");
     assert_eq!(command, ["resolve", "--mail-log", "/var/log/mail.log"]);
     let by_hand = list.output().lines().find(|line| line.contains("--sent")).unwrap().to_owned();
     world.ok(command_in(&by_hand, "mailonce resolve")).says("1 message settled");
     world.has([("in_doubt", 1), ("sent", 1)]);
-    assert_eq!(verdict(&world), "You must decide: 1 message in doubt. Run: mailonce resolve");
+    assert_eq!(
+        verdict(&world),
+        "You must decide: 1 message in doubt since 2026-03-01T12:00:00Z. Run: mailonce resolve"
+    );
     world.ok(["resolve", "--state", "in_doubt", "--since", "2h", "--sent", "--reason", "x"]);
     world.has([("sent", 2)]);
 }

@@ -1,5 +1,6 @@
 //! `report`: the page adds up, agrees with the other commands, names no one, and is written whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -140,6 +141,10 @@ fn every_number_is_counted_once_and_agrees_with_the_other_commands() {
     assert_eq!(number(&recovered, "orders"), 1);
     assert_eq!(number(&second["ordered"], "orders"), 1);
     assert_eq!(second["ordered"]["value"], recovered["by_step"]["second"]["value"]);
+    for how in ["by_cart", "by_person"] {
+        assert_eq!(second["ordered"][how], recovered[how], "{how}");
+    }
+    assert_eq!(number(&second["ordered"], "by_cart"), 1);
     assert_eq!(number(&reminder["ordered"], "orders"), 0);
     // The campaign's books, as `campaign show` has them.
     let shown = world.ok(["campaign", "show", "spring", "--json"]).json();
@@ -158,6 +163,9 @@ fn every_number_is_counted_once_and_agrees_with_the_other_commands() {
     let html = page(&world, 1, &[]);
     let cells = row(&html, "What became of the messages of each step", "reminder");
     assert_eq!(cells[1..8], ["6", "2", "1", "1", "1", "1", "✓ 6"]);
+    let cells = row(&html, "Orders of the same cart or person", "second");
+    assert_eq!(cells[3..6], ["1", "1", "0"]);
+    world.exits(1, ["report"]).says("(1 of the very cart, 0 of the same person)");
     let cells = row(&html, "Occurrences decided about", "spring");
     assert_eq!(cells[2..10], ["0s", "4", "3", "1", "0", "0", "0", "✓ 4"]);
     let cells = row(&html, "Scheduled campaigns", "spring");
@@ -195,10 +203,62 @@ fn long_cart_ids_and_domains_of_few_are_not_shown() {
     let world = World::new().cart(Cart::of("5f4dcc3b5aa765d61d8327deb882cf99")).init();
     world.ok(["detect"]);
     let html = page(&world, 0, &[]);
-    assert!(html.contains("5f4dcc…") && !html.contains("5f4dcc3b"));
+    assert!(html.contains("…82cf99") && !html.contains("b882cf99") && !html.contains("5f4d"));
     let domains = &document(&world, 0, &[])["health"]["domains"];
     assert_eq!(domains[0]["domain"], Value::Null, "{domains:#}");
     assert!(page(&world, 0, &["--names"]).contains("5f4dcc3b5aa765d61d8327deb882cf99"));
+}
+
+#[test]
+fn a_domain_of_few_is_named_nowhere() {
+    let plan = Plan::accepting()
+        .for_recipient("secret.example", Stage::Rcpt, Act::Reply("550 5.1.1 no such user"))
+        .for_recipient("doubt@", Stage::Taken, Act::Close);
+    let server = Server::start(plan);
+    let cart = |id: String, email: &str| Cart::of(&id).item(&id, "x", 1, "1").email(email);
+    let crowd = (1..=5).map(|number| cart(format!("many{number}"), &format!("p{number}@many.example")));
+    let few = [cart("one".into(), "ada@secret.example"), cart("two".into(), "doubt@hidden.example")];
+    let world = World::new().smtp(&server).carts(crowd.chain(few)).init();
+    world.exits(1, ["detect"]);
+    for text in [page(&world, 1, &[]), world.exits(1, ["report"]).output(), document(&world, 1, &[]).to_string()] {
+        assert!(!text.contains("secret.example") && !text.contains("hidden.example"), "{text}");
+    }
+    let html = page(&world, 1, &[]);
+    assert!(html.contains("a…@…") && html.contains("d…@…") && html.contains("p…@many.example"));
+    assert!(page(&world, 1, &["--names"]).contains("ada@secret.example"));
+}
+
+#[test]
+fn each_cart_is_known_from_the_others_and_explained_by_its_message() {
+    let ids =
+        (1..=20).map(|number| format!("cart-bulk-{number:04}")).chain(["a7-bulk-0001", "b7-bulk-0001"].map(Into::into));
+    let world =
+        World::new().carts(ids.map(|id| Cart::of(&id).item(&id, "x", 1, "1").email(&format!("{id}@example.com"))));
+    let world = world.init();
+    world.ok(["detect"]);
+    let carts = document(&world, 0, &[])["carts"]["abandonments"]["rows"].as_array().unwrap().clone();
+    let called: BTreeSet<_> = carts.iter().map(|cart| cart["cart"].as_str().unwrap()).collect();
+    assert_eq!(called.len(), 22, "{called:?}");
+    assert!(called.contains("…k-0012") && called.contains("a…k-0001"), "{called:?}");
+    let row = carts.iter().find(|cart| cart["cart"] == "…k-0012").unwrap();
+    world.ok(["explain", row["message"].as_str().unwrap()]).says("cart-bulk-0012");
+    assert!(page(&world, 0, &[]).contains(row["message"].as_str().unwrap()));
+}
+
+#[test]
+fn what_waits_and_why_stands_on_the_page() {
+    let greylisted = Act::Reply("451 4.7.1 lovelace is greylisted for now");
+    let server = Server::start(Plan::accepting().at(Stage::Rcpt, greylisted));
+    let world = World::new().smtp(&server).cart(Cart::of("c1").email("lovelace@example.com")).init();
+    world.run(["detect"]);
+    let report = document(&world, 0, &[]);
+    let (now, status) = (&report["now"]["waiting"], &world.ok(["status", "--json"]).json()["waiting"]);
+    assert_eq!((number(&now["cart"], "messages"), number(&now["campaign"], "messages")), (1, 0));
+    assert_eq!(now["cart"]["next_at"], status["cart"]["next_at"]);
+    assert_eq!(now["cart"]["last_reply"], "451 4.7.1 … is greylisted for now");
+    let text = read(&page(&world, 0, &[]));
+    assert!(text.contains("Waiting for the next try, of carts") && text.contains("… is greylisted"), "{text}");
+    world.ok(["report"]).says("waiting 1 of carts, the next at ").says("because: 451 4.7.1 … is greylisted");
 }
 
 #[test]
@@ -286,7 +346,7 @@ fn it_says_nothing_under_cron_unless_a_person_is_needed() {
     world.run(["detect"]);
     let ran = world.exits(1, ["report", "--html", "page.html"]);
     assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1), "{ran}");
-    ran.says("You must decide: 1 message in doubt").says("mailonce resolve");
+    ran.says("You must decide: 1 message in doubt since 2026-03-01T12:30:00Z.").says("mailonce resolve");
     // What needs a person is shown, whatever time is asked for.
     let html = page(&world, 1, &["--until", "2026-02-01T00:00:00Z"]);
     assert!(html.contains("You must decide") && html.contains("No message was planned in this time."));
@@ -317,7 +377,17 @@ fn times_share_no_message_and_lose_none() {
     let today = document(&world, 1, &["--days", "1"]);
     assert_eq!(today["since"], "2026-03-02T00:00:00Z");
     assert_eq!(number(&today["days"]["total"], "messages") + 10, all, "10 were planned on the day before");
+    // A date alone is the whole day, as far as it is over.
+    let first_day = document(&world, 1, &["--until", "2026-03-01"]);
+    assert_eq!(first_day["until"], "2026-03-01T23:59:59Z");
+    assert_eq!(number(&first_day["days"]["total"], "messages"), 10);
+    let to_come = document(&world, 1, &["--until", "2031-01-01", "--days", "2"]);
+    assert_eq!(
+        (&to_come["since"], &to_come["until"]),
+        (&json!("2026-03-01T00:00:00Z"), &json!("2026-03-02T10:00:00Z"))
+    );
     world.exits(2, ["report", "--since", "2026-03-02", "--until", "2026-03-01"]).says("is after --until");
+    world.exits(2, ["report", "--since", "2027-03-02"]).says("is after now, 2026-03-02T10:00:00Z");
     world.exits(2, ["report", "--since", "1d", "--days", "3"]);
     world.exits(2, ["report", "--days", "0"]);
     assert!(document(&world, 1, &["--days", "36500"])["days"]["rows"].as_array().unwrap().len() < 130);
@@ -395,6 +465,7 @@ fn what_was_pruned_stays_in_the_books_of_its_campaign() {
     assert_eq!(number(&report["days"]["total"], "messages"), 0);
     let html = page(&world, 0, &year);
     assert!(html.contains("1 message settled long ago was pruned"));
+    world.ok([&["report"], &year[..]].concat()).says("1 message settled long ago was pruned");
     // A row that goes without being counted is missed.
     world.by_hand("UPDATE message_tally SET pruned = 0");
     assert_eq!(document(&world, 1, &year)["campaigns"]["occurrences"][0]["balances"], false);
@@ -502,7 +573,18 @@ fn the_file_is_private_and_there_whole_or_as_it_was() {
         .says(" next: make room");
     assert_eq!(fs::read_to_string(world.path("page.html")).unwrap(), old);
     assert_eq!(names(&world.path("")), before, "something was left behind");
-    world.exits(74, ["report", "--html", "nowhere/page.html"]).says("nowhere/page.html").says(" next: ");
+    assert!(!ran.stderr.contains(".mailonce-"), "{ran}");
+    let ran = world.exits(74, ["report", "--html", "nowhere/page.html"]);
+    ran.says("nowhere/page.html: No such file or directory (os error 2)\n").says(" next: ");
+    for (link, leads_to) in [("dangling.html", "web/none.html"), ("circle.html", "circle.html")] {
+        symlink(leads_to, world.path(link)).unwrap();
+        world
+            .exits(74, ["report", "--html", link])
+            .says("it is a link that leads nowhere")
+            .says(" next: make the file");
+        assert_eq!(fs::read_link(world.path(link)).unwrap(), Path::new(leads_to));
+        fs::remove_file(world.path(link)).unwrap();
+    }
     // A link is followed, so that it still leads to the page.
     fs::create_dir(world.path("web")).unwrap();
     fs::rename(world.path("page.html"), world.path("web/real.html")).unwrap();
@@ -535,7 +617,7 @@ fn nothing_but_a_page_is_written_over() {
 }
 
 #[test]
-fn what_came_back_is_of_the_messages_that_went_out_and_counts_once() {
+fn what_came_back_is_of_the_messages_that_went_out_or_were_refused_as_dead_and_counts_once() {
     let server = server();
     let world = world(&server);
     let report = |id: u32, message: &str, class: &str| {
@@ -548,8 +630,8 @@ fn what_came_back_is_of_the_messages_that_went_out_and_counts_once() {
         (1, "r1@example.com", "hard"),
         (2, "r1@example.com", "hard"),
         (3, "c1@example.com", "complaint"),
-        // Refused: it never went out.
-        (4, "c2@example.com", "hard"),
+        // To come: it never went out.
+        (4, "c4@example.com", "hard"),
     ] {
         report(id, message, class);
     }
@@ -558,8 +640,13 @@ fn what_came_back_is_of_the_messages_that_went_out_and_counts_once() {
         let row = returned.as_array().unwrap().iter().find(|row| row["of"] == of).unwrap();
         number(row["classes"].as_array().unwrap().iter().find(|row| row["class"] == class).unwrap(), "messages")
     };
-    assert_eq!([of("all", "hard"), of("campaigns", "hard"), of("carts", "hard")], [1, 1, 0]);
+    // Two were refused at once: c2 and r2.
+    assert_eq!([of("all", "hard"), of("campaigns", "hard"), of("carts", "hard")], [3, 2, 1]);
     assert_eq!([of("all", "complaint"), of("carts", "complaint")], [1, 1]);
+    // The same as `rates` has, of the refused ones too.
+    let rates = world.ok(["rates", "--since", "30d", "--json"]).json()["rates"].as_array().unwrap().clone();
+    let sum = |key: &str| rates.iter().map(|row| number(row, key)).sum::<u64>();
+    assert_eq!([number(&returned[0], "sent"), of("all", "hard")], [sum("sent"), sum("hard")]);
     let deferrals = number(&document(&world, 1, &[])["health"], "deferrals_total");
     assert_eq!(deferrals, world.number("SELECT count(*) FROM attempt WHERE outcome = 'deferred'") as u64);
     assert!(deferrals > 0);

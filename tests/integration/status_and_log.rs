@@ -153,19 +153,36 @@ fn resolve_lists_what_is_in_doubt() {
 #[test]
 fn what_is_asked_for_and_does_not_arrive_is_exit_74_but_a_reader_may_go_away() {
     let world = world();
-    for command in
-        [&["status"][..], &["status", "--json"], &["log"], &["log", "--json"], &["detect", "--dry-run"], &["resolve"]]
-    {
+    for command in [
+        &["status"][..],
+        &["status", "--json"],
+        &["log"],
+        &["log", "--json"],
+        &["detect", "--dry-run"],
+        &["resolve"],
+        &["metrics"],
+    ] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let ended = world.command(command).stdout(full).output().unwrap();
         let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert_eq!(ended.status.code(), Some(74), "{command:?}: {stderr}");
         assert!(stderr.contains("could not write to stdout: No space left"), "{stderr}");
+        assert!(stderr.contains(" next: make room, then start the same command again"), "{stderr}");
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let ended = world.command(command).stdout(writer).output().unwrap();
         assert_eq!((ended.status.code(), ended.stderr.len()), (Some(0), 0), "{command:?}");
     }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ended = world.command(["add-index"]).stdout(full).output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(stderr.contains("the command itself is done"), "{stderr}");
+    // What only tells is lost, also where it would have told that a person is needed.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ended = world.command(["report"]).stdout(full).output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(74), "{stderr}");
+    assert!(stderr.contains(" next: make room, then start the same command again"), "{stderr}");
     // A run that has nothing to print is not disturbed.
     world.set_now("2026-03-01T12:01:00Z");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -8,22 +8,21 @@ use rusqlite::Params;
 use super::report::{MESSAGE, message_from};
 use super::{Reading, Records};
 use crate::domain::instant;
-use crate::domain::state::{OrderStatus, Reason, State};
+use crate::domain::state::{How, OrderStatus, Reason, State};
 use crate::failure::Failure;
 use crate::ledger::{
-    Abandoned, CameBack, DecidedOccurrence, EpisodeOutcome, FollowedBy, MessageRow, OccurrenceCount, Period,
-    RecoveredOrder, Seen,
+    Abandoned, DecidedOccurrence, EpisodeOutcome, FollowedBy, MessageRow, OccurrenceCount, Period, RecoveredOrder, Seen,
 };
 
 /// The messages of a [`Period`], whose values are those of [`Period::values`].
-const IN_PERIOD: &str = "message.planned_at >= ?1 AND message.planned_at <= ?2
+pub(super) const IN_PERIOD: &str = "message.planned_at >= ?1 AND message.planned_at <= ?2
     AND (?3 IS NULL OR message.occurrence IN (SELECT id FROM campaign_occurrence WHERE campaign_id = ?3))";
 
 const IN_DOUBT: &str = "message.state = 'in_doubt'
     AND (?1 IS NULL OR message.occurrence IN (SELECT id FROM campaign_occurrence WHERE campaign_id = ?1))";
 
 impl Period {
-    fn values(&self) -> (String, String, Option<&str>) {
+    pub(super) fn values(&self) -> (String, String, Option<&str>) {
         (instant::text(self.since), instant::text(self.until), self.campaign.as_deref())
     }
 }
@@ -112,7 +111,7 @@ impl Records {
     pub fn episode_outcome(&self, episode: &str) -> Result<EpisodeOutcome, Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare_cached(
-                "SELECT state, reason, step, armed_at FROM message WHERE episode = ?1 ORDER BY coalesce(step_after, -1), id",
+                "SELECT state, reason, step, armed_at, message_id FROM message WHERE episode = ?1 ORDER BY coalesce(step_after, -1), id",
             )?;
             let mut rows = rows.query([episode])?;
             let mut outcome = EpisodeOutcome::default();
@@ -121,7 +120,7 @@ impl Records {
                 outcome.sent += u64::from(state == State::Sent);
                 outcome.last_armed_at = outcome.last_armed_at.take().max(armed_at);
                 (outcome.state, outcome.reason) = (Some(state), row.get("reason")?);
-                outcome.step = row.get("step")?;
+                (outcome.step, outcome.message_id) = (row.get("step")?, row.get("message_id")?);
             }
             Ok(outcome)
         })
@@ -221,6 +220,10 @@ impl Records {
                     OrderStatus::Refunded => entry.refunded += 1,
                     OrderStatus::Placed => {
                         entry.takings.add(&order);
+                        match order.how {
+                            How::Cart => entry.by_cart += 1,
+                            How::Person => entry.by_person += 1,
+                        }
                         // In the order of their messages: another one begins where the number changes.
                         entry.messages += u64::from(last != Some(message));
                         last = Some(message);
@@ -228,25 +231,6 @@ impl Records {
                 }
             })?;
             Ok(Some(followed))
-        })
-    }
-
-    /// What came back of the messages of that time that went out, whenever it came.
-    pub fn came_back(&self, period: &Period) -> Result<Vec<CameBack>, Failure> {
-        self.read(|conn| {
-            let mut rows = conn.prepare(&format!(
-                "SELECT message.occurrence IS NOT NULL AS of_campaigns, class, count(DISTINCT message.id) AS messages
-                 FROM report AS r CROSS JOIN message ON message.id = r.message
-                 WHERE (message.state = 'sent' OR message.state = 'in_doubt') AND {IN_PERIOD} GROUP BY 1, 2"
-            ))?;
-            rows.query_map(period.values(), |row| {
-                Ok(CameBack {
-                    of_campaigns: row.get("of_campaigns")?,
-                    class: row.get("class")?,
-                    messages: row.get("messages")?,
-                })
-            })?
-            .collect()
         })
     }
 

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::TimeDelta;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Params};
 
 use super::notices::{Event, record_event};
+use super::page::IN_PERIOD;
 use super::suppressions::suppress;
 use super::{Durability, Reading, Records, Reports, tally};
 use crate::domain::address::Address;
@@ -15,8 +16,8 @@ use crate::domain::list;
 use crate::domain::state::{Origin, State};
 use crate::failure::Failure;
 use crate::ledger::{
-    BlockedOfLate, DeadAddresses, DeadOfLate, Decision, Filed, RefusedRecipient, Report, Resolution, Resolved,
-    Returned, Stopped, UnmatchedReport,
+    BlockedOfLate, DeadAddresses, DeadOfLate, Decision, Filed, Period, RefusedRecipient, Report, Resolution, Resolved,
+    Returned, Stopped, THE_MAIL_SERVER, UnmatchedReport,
 };
 use crate::output::count;
 
@@ -100,38 +101,12 @@ impl Records {
 
     /// What came back about what was handed over since then, carts by step, then campaigns.
     pub fn returned(&self, since: Instant) -> Result<Vec<Returned>, Failure> {
-        self.read(|conn| {
-            let mut rows = conn.prepare(
-                "WITH handed_over AS (
-                     SELECT DISTINCT message FROM attempt
-                     WHERE id > coalesce((SELECT attempt_after FROM run WHERE started_at < ?1 ORDER BY epoch DESC LIMIT 1), 0)
-                         AND armed_at >= ?1 AND outcome IN ('sent', 'in_doubt')
-                     UNION SELECT message FROM report WHERE received_at >= ?1 AND class = 'hard' AND reporter = 'the mail server')
-                 SELECT m.kind, o.campaign_id, m.step, count(*) AS sent,
-                     coalesce(sum(EXISTS (SELECT 1 FROM report AS r WHERE r.message = m.id AND class = 'hard')), 0) AS hard,
-                     coalesce(sum(EXISTS (SELECT 1 FROM report AS r WHERE r.message = m.id AND class IN ('soft', 'other'))), 0) AS soft,
-                     coalesce(sum(EXISTS (SELECT 1 FROM report AS r WHERE r.message = m.id AND class = 'blocked')), 0) AS blocked,
-                     coalesce(sum(EXISTS (SELECT 1 FROM report AS r WHERE r.message = m.id AND class = 'complaint')), 0) AS complaints,
-                     coalesce(sum(EXISTS (SELECT 1 FROM report AS r WHERE r.message = m.id AND class = 'unsubscribe')), 0) AS unsubscribes
-                 FROM handed_over JOIN message AS m ON m.id = handed_over.message
-                 LEFT JOIN campaign_occurrence AS o ON o.id = m.occurrence
-                 GROUP BY m.kind, o.campaign_id, m.step ORDER BY m.kind = 'campaign', o.campaign_id, min(m.step_after)",
-            )?;
-            rows.query_map([instant::text(since)], |row| {
-                Ok(Returned {
-                    kind: row.get("kind")?,
-                    campaign_id: row.get("campaign_id")?,
-                    step: row.get("step")?,
-                    sent: row.get("sent")?,
-                    hard: row.get("hard")?,
-                    soft: row.get("soft")?,
-                    blocked: row.get("blocked")?,
-                    complaints: row.get("complaints")?,
-                    unsubscribes: row.get("unsubscribes")?,
-                })
-            })?
-            .collect()
-        })
+        self.read(|conn| returned(conn, "1", [instant::text(since)]))
+    }
+
+    /// The same of the messages of that time, whenever it came.
+    pub fn returned_of(&self, period: &Period) -> Result<Vec<Returned>, Failure> {
+        self.read(|conn| returned(conn, IN_PERIOD, period.values()))
     }
 
     /// The newest reports that match no message.
@@ -180,6 +155,48 @@ impl Records {
             )
         })
     }
+}
+
+/// What came back of the messages that `which` says, of those handed over since the first of its values.
+fn returned(conn: &Reading<'_>, which: &str, values: impl Params) -> rusqlite::Result<Vec<Returned>> {
+    let mut rows = conn.prepare(&format!(
+        "WITH handed_over AS (
+             SELECT message FROM attempt
+             WHERE id > coalesce((SELECT attempt_after FROM run WHERE started_at < ?1 ORDER BY epoch DESC LIMIT 1), 0)
+                 AND armed_at >= ?1 AND outcome IN ('sent', 'in_doubt')
+             UNION SELECT message FROM report WHERE received_at >= ?1 AND class = 'hard' AND reporter = '{THE_MAIL_SERVER}'),
+         came_back AS (
+             SELECT message, max(class = 'hard') AS hard, max(class IN ('soft', 'other')) AS soft, max(class = 'blocked') AS blocked,
+                 max(class = 'elsewhere') AS elsewhere, max(class = 'delayed') AS delayed,
+                 max(class = 'complaint') AS complaints, max(class = 'unsubscribe') AS unsubscribes
+             FROM report WHERE message IS NOT NULL GROUP BY message)
+         SELECT message.kind, o.campaign_id, message.step, count(*) AS sent,
+             coalesce(sum(hard), 0) AS hard, coalesce(sum(soft), 0) AS soft, coalesce(sum(blocked), 0) AS blocked,
+             coalesce(sum(elsewhere), 0) AS elsewhere, coalesce(sum(delayed), 0) AS delayed,
+             coalesce(sum(complaints), 0) AS complaints, coalesce(sum(unsubscribes), 0) AS unsubscribes
+         FROM handed_over JOIN message ON message.id = handed_over.message
+         LEFT JOIN came_back ON came_back.message = message.id
+         LEFT JOIN campaign_occurrence AS o ON o.id = message.occurrence
+         WHERE {which}
+         GROUP BY message.kind, o.campaign_id, message.step
+         ORDER BY message.kind = 'campaign', o.campaign_id, min(message.step_after)"
+    ))?;
+    let rows = rows.query_map(values, |row| {
+        Ok(Returned {
+            kind: row.get("kind")?,
+            campaign_id: row.get("campaign_id")?,
+            step: row.get("step")?,
+            sent: row.get("sent")?,
+            hard: row.get("hard")?,
+            soft: row.get("soft")?,
+            blocked: row.get("blocked")?,
+            elsewhere: row.get("elsewhere")?,
+            delayed: row.get("delayed")?,
+            complaints: row.get("complaints")?,
+            unsubscribes: row.get("unsubscribes")?,
+        })
+    })?;
+    rows.collect()
 }
 
 impl Reports<'_> {

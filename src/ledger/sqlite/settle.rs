@@ -113,10 +113,10 @@ impl Records {
         let now = instant::text(now);
         let (which, only) = which_waits(what);
         self.read(|conn| {
-            // With a single min(), SQLite takes the bare column from the row that has it.
+            // With a single min(), SQLite takes the bare columns from the row that has it.
             conn.query_row(
                 &format!(
-                    "SELECT count(*) AS messages, min(not_before) AS next_at, last_reply FROM message
+                    "SELECT count(*) AS messages, min(not_before) AS next_at, last_reply, recipient FROM message
                      WHERE {which} AND state = 'planned' AND not_before > ?1 AND expires_at > ?1"
                 ),
                 (&now, only),
@@ -125,6 +125,7 @@ impl Records {
                         messages: row.get("messages")?,
                         next_at: row.get("next_at")?,
                         last_reply: row.get::<_, Option<String>>("last_reply")?.map(|reply| address::masked(&reply)),
+                        recipient: row.get("recipient")?,
                     })
                 },
             )

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Asked;
 use super::tally::{Counts, OfStep, Skipped, Tally, quantile};
+use crate::domain::message_key;
 use crate::domain::recovery::{Arm, Difference};
 use crate::failure::Failure;
 use crate::ledger::{Abandoned, EpisodeOutcome, Followed, Period, Records, Takings};
@@ -52,6 +53,9 @@ pub struct Ordered {
     pub share: Option<f64>,
     /// Orders that stand.
     pub orders: u64,
+    /// Of those, the ones of the very cart, and the others: of the same person.
+    pub by_cart: u64,
+    pub by_person: u64,
     pub cancelled: u64,
     pub refunded: u64,
     pub without_total: u64,
@@ -103,6 +107,8 @@ pub struct Cart {
     pub last_sent_at: Option<String>,
     /// What its newest message is.
     pub state: String,
+    /// The id of that message, as `log` and `explain` take it.
+    pub message: Option<String>,
     /// An older system wrote about it.
     pub is_of_older_system: bool,
     #[serde(skip)]
@@ -130,7 +136,7 @@ impl Carts {
             orders_are_read: followed.is_some(),
             order_window_seconds: ledger.orders_look()?.window.map(|window| window.num_seconds()),
             holdout: holdout(ledger, &asked.period)?,
-            abandonments: Abandonments::read(ledger, asked)?,
+            abandonments: Abandonments::read(ledger, asked, tally)?,
         })
     }
 }
@@ -154,12 +160,14 @@ fn step(step: String, mut of: OfStep, followed: Option<&Followed>) -> Step {
 
 /// What followed so many messages.
 pub(super) fn ordered(followed: &Followed, went_out: u64) -> Ordered {
-    let Followed { messages, takings, cancelled, refunded } = followed;
+    let Followed { messages, takings, by_cart, by_person, cancelled, refunded } = followed;
     let Takings { orders, value, without_total } = takings;
     Ordered {
         messages: *messages,
         share: (went_out > 0).then(|| *messages as f64 / went_out as f64),
         orders: *orders,
+        by_cart: *by_cart,
+        by_person: *by_person,
         cancelled: *cancelled,
         refunded: *refunded,
         without_total: *without_total,
@@ -193,7 +201,7 @@ fn holdout(ledger: &Records, period: &Period) -> Result<Option<Holdout>, Failure
 
 impl Abandonments {
     /// Looks at the log twice: for how often each cart is in it, and for the rows of the newest.
-    fn read(ledger: &Records, asked: &Asked<'_>) -> Result<Abandonments, Failure> {
+    fn read(ledger: &Records, asked: &Asked<'_>, tally: &Tally) -> Result<Abandonments, Failure> {
         let hasher = RandomState::new();
         let key = |row: &Abandoned<'_>| match row.cart_id {
             Some(cart_id) => hasher.hash_one((cart_id, "")),
@@ -215,7 +223,7 @@ impl Abandonments {
         let mut rows: HashMap<u64, Cart> = newest.iter().map(|(_, key)| (*key, Cart::default())).collect();
         ledger.each_abandonment(&asked.period, |row| {
             if let Some(cart) = rows.get_mut(&key(&row)) {
-                cart.add(&row, asked);
+                cart.add(&row, asked, tally);
             }
         })?;
         let mut rows: Vec<Cart> = rows.into_values().collect();
@@ -225,6 +233,9 @@ impl Abandonments {
             }
         }
         rows.sort_by(|one, other| other.abandoned_at.cmp(&one.abandoned_at).then_with(|| one.cart.cmp(&other.cart)));
+        let ids: Vec<&str> = rows.iter().map(|cart| cart.cart.as_str()).collect();
+        let called = asked.names.carts(&ids);
+        rows.iter_mut().zip(called).for_each(|(cart, called)| cart.cart = called);
         let carts = found.len() as u64;
         let duplicates_moved_aside = ledger.count_removed_duplicates()?;
         Ok(Abandonments { carts, episodes, duplicates_moved_aside, more: carts - rows.len() as u64, rows })
@@ -232,7 +243,7 @@ impl Abandonments {
 }
 
 impl Cart {
-    fn add(&mut self, row: &Abandoned<'_>, asked: &Asked<'_>) {
+    fn add(&mut self, row: &Abandoned<'_>, asked: &Asked<'_>, tally: &Tally) {
         self.episodes += 1;
         self.keys.extend(row.message_key.map(str::to_owned));
         if row.message_key.is_none() {
@@ -242,8 +253,8 @@ impl Cart {
         }
         if row.created_at >= self.abandoned_at.as_str() {
             row.created_at.clone_into(&mut self.abandoned_at);
-            self.cart = row.cart_id.map_or_else(|| "-".to_owned(), |cart_id| asked.names.cart(cart_id));
-            self.shopper = asked.names.shopper(row.identity, row.email);
+            self.cart = row.cart_id.unwrap_or("-").to_owned();
+            self.shopper = asked.names.shopper(row.identity, row.email, tally);
             self.value = row.value.map(str::to_owned);
             self.currency = row.currency.map(str::to_owned);
             self.state = if row.email_sent { "sent" } else { "not sent" }.to_owned();
@@ -255,6 +266,7 @@ impl Cart {
         self.sent += outcome.sent;
         self.last_sent_at = self.last_sent_at.take().max(outcome.last_armed_at);
         if let Some(state) = outcome.state {
+            self.message = outcome.message_id.as_deref().map(|id| message_key::short_id(id).to_owned());
             let step = outcome.step.map_or_else(String::new, |step| format!("{step} "));
             self.state = match outcome.reason {
                 Some(reason) => format!("{step}{state}: {reason}"),

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::days::by_days;
-use super::tally::{Counts, Domain, Refusal, Tally};
+use super::tally::{Domain, Refusal, Tally};
 use super::{Asked, per_thousand};
 use crate::failure::Failure;
-use crate::ledger::{CameBack, Records};
+use crate::ledger::{self, Records};
 
 const TOP: usize = 10;
 
@@ -22,15 +22,15 @@ pub struct Health {
     pub suppressed_addresses: u64,
 }
 
-/// What came back of the messages that went out.
+/// What came back of messages, as `rates` counts it.
 #[derive(Debug, Serialize)]
 pub struct Returned {
     /// `carts`, `campaigns`, or `all`.
     pub of: &'static str,
-    /// Sent, or in doubt.
-    pub went_out: u64,
+    /// Handed over, or refused at once as the address is dead.
+    pub sent: u64,
     pub classes: Vec<Class>,
-    /// Of the messages that went out; `None` of fewer than a hundred.
+    /// Of those sent; `None` of fewer than a hundred.
     pub complaints_per_thousand: Option<f64>,
     pub unsubscribes_per_thousand: Option<f64>,
     pub hard_per_thousand: Option<f64>,
@@ -49,30 +49,31 @@ pub struct Deferrals {
     pub tries: u64,
 }
 
-/// The classes that say something about the mail, and what that is.
-const CLASSES: [(&str, &str); 8] = [
-    ("hard", "the address is dead"),
-    ("soft", "full, too large, or for now"),
-    ("blocked", "turned away for who sends it"),
-    ("other", "failed in another way"),
-    ("elsewhere", "failed at an address it was forwarded to"),
-    ("delayed", "still on its way"),
-    ("complaint", "marked as unwanted"),
-    ("unsubscribe", "asked for no more"),
+/// A class that says something about the mail: its name, what that is, and how many came back so.
+type Meaning = (&'static str, &'static str, fn(&ledger::Returned) -> u64);
+
+const CLASSES: [Meaning; 7] = [
+    ("hard", "the address is dead", |row| row.hard),
+    ("soft", "full, too large, for now, or in another way", |row| row.soft),
+    ("blocked", "turned away for who sends it", |row| row.blocked),
+    ("elsewhere", "failed at an address it was forwarded to", |row| row.elsewhere),
+    ("delayed", "still on its way", |row| row.delayed),
+    ("complaint", "marked as unwanted", |row| row.complaints),
+    ("unsubscribe", "asked for no more", |row| row.unsubscribes),
 ];
 
 impl Health {
     pub(super) fn read(ledger: &Records, asked: &Asked<'_>, tally: &Tally) -> Result<Health, Failure> {
         let period = &asked.period;
-        let came_back = ledger.came_back(period)?;
+        let rows = ledger.returned_of(period)?;
         let deferrals = ledger.deferrals_by_day(period)?;
         let born_at = ledger.born_at()?;
         let mut returned = vec![
-            returned("all", tally.all, &came_back, |_| true),
-            returned("carts", tally.carts, &came_back, |back| !back.of_campaigns),
-            returned("campaigns", tally.campaigns, &came_back, |back| back.of_campaigns),
+            returned("all", &rows, |_| true),
+            returned("carts", &rows, |row| row.campaign_id.is_none()),
+            returned("campaigns", &rows, |row| row.campaign_id.is_some()),
         ];
-        returned.retain(|row| row.of == "all" || row.went_out > 0);
+        returned.retain(|row| row.of == "all" || row.sent > 0);
         Ok(Health {
             returned,
             refusals: tally.top_replies(TOP),
@@ -87,18 +88,16 @@ impl Health {
     }
 }
 
-fn returned(of: &'static str, counts: Counts, came_back: &[CameBack], is_of: impl Fn(&CameBack) -> bool) -> Returned {
-    let went_out = counts.went_out();
-    let number = |class: &str| {
-        came_back.iter().filter(|back| back.class == class && is_of(back)).map(|back| back.messages).sum()
-    };
-    let rate = |class: &str| per_thousand(number(class), went_out);
+fn returned(of: &'static str, rows: &[ledger::Returned], is_of: impl Fn(&ledger::Returned) -> bool) -> Returned {
+    let sum = |number: fn(&ledger::Returned) -> u64| rows.iter().filter(|row| is_of(row)).map(number).sum();
+    let sent = sum(|row| row.sent);
+    let rate = |number| per_thousand(sum(number), sent);
     Returned {
         of,
-        went_out,
-        classes: CLASSES.map(|(class, meaning)| Class { class, meaning, messages: number(class) }).into(),
-        complaints_per_thousand: rate("complaint"),
-        unsubscribes_per_thousand: rate("unsubscribe"),
-        hard_per_thousand: rate("hard"),
+        sent,
+        classes: CLASSES.map(|(class, meaning, number)| Class { class, meaning, messages: sum(number) }).into(),
+        complaints_per_thousand: rate(|row| row.complaints),
+        unsubscribes_per_thousand: rate(|row| row.unsubscribes),
+        hard_per_thousand: rate(|row| row.hard),
     }
 }

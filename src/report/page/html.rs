@@ -79,7 +79,7 @@ fn grouped(number: u64) -> String {
 fn clean(value: &mut Value, key: &str) {
     match value {
         Value::String(text) => {
-            let is_sentence = ["line", "reply", "ending", "lock", "schedule"].contains(&key);
+            let is_sentence = ["line", "reply", "last_reply", "ending", "lock", "schedule"].contains(&key);
             *text = plain(text, if is_sentence { TEXT_SHOWN } else { NAME_SHOWN });
         }
         Value::Array(values) => values.iter_mut().for_each(|value| clean(value, key)),

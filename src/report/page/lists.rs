@@ -38,30 +38,35 @@ pub struct Message {
 }
 
 impl Messages {
-    pub(super) fn in_doubt(ledger: &Records, asked: &Asked<'_>, status: &Status) -> Result<Messages, Failure> {
+    pub(super) fn in_doubt(
+        ledger: &Records,
+        asked: &Asked<'_>,
+        tally: &Tally,
+        status: &Status,
+    ) -> Result<Messages, Failure> {
         let only = asked.period.campaign.as_deref();
         let all = match only {
             Some(_) => ledger.count_in_doubt(only)?,
             None => status.messages_in(State::InDoubt),
         };
-        Ok(Messages::of(ledger.newest_in_doubt(only, MESSAGES_SHOWN)?, all, asked))
+        Ok(Messages::of(ledger.newest_in_doubt(only, MESSAGES_SHOWN)?, all, asked, tally))
     }
 
     pub(super) fn refused(ledger: &Records, asked: &Asked<'_>, tally: &Tally) -> Result<Messages, Failure> {
-        Ok(Messages::of(ledger.newest_refused(&asked.period, MESSAGES_SHOWN)?, tally.all.refused, asked))
+        Ok(Messages::of(ledger.newest_refused(&asked.period, MESSAGES_SHOWN)?, tally.all.refused, asked, tally))
     }
 
-    fn of(rows: Vec<MessageRow>, all: u64, asked: &Asked<'_>) -> Messages {
+    fn of(rows: Vec<MessageRow>, all: u64, asked: &Asked<'_>, tally: &Tally) -> Messages {
         let more = all.saturating_sub(rows.len() as u64);
-        Messages { rows: rows.into_iter().map(|row| message(row, asked)).collect(), more }
+        Messages { rows: rows.into_iter().map(|row| message(row, asked, tally)).collect(), more }
     }
 }
 
-fn message(row: MessageRow, asked: &Asked<'_>) -> Message {
+fn message(row: MessageRow, asked: &Asked<'_>, tally: &Tally) -> Message {
     let reply = row.last_reply.map(|reply| plain(&asked.names.reply(&reply, &row.recipient), REPLY_SHOWN));
     Message {
         id: message_key::short_id(&row.message_id).to_owned(),
-        recipient: asked.names.address(&row.recipient),
+        recipient: asked.names.address(&row.recipient, tally),
         cart: row.cart_id.map(|cart_id| asked.names.cart(&cart_id)),
         step: row.step,
         campaign: row.campaign_id,

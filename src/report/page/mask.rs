@@ -1,8 +1,10 @@
 //! What of a name a page shows: it is kept longer and read by more people than the ledger.
 
+use super::tally::Tally;
 use crate::domain::address;
 
-/// How much of a cart's id is shown: more of it may open the cart in the shop.
+/// How much of a cart's id is shown, of its end: more of it may open the cart in the shop, and ids that a shop counts up, or
+/// makes of the time, begin alike.
 const CART_ID_SHOWN: usize = 6;
 
 /// Whether people, carts and what servers said of them are shown as they are.
@@ -13,34 +15,57 @@ pub enum Names {
 }
 
 impl Names {
-    /// `a…@example.com`. Of what is no address, the first letter.
-    pub fn address(self, address: &str) -> String {
+    /// `a…@example.com`, or `a…@…` at a domain that few people have. Of what is no address, the first letter.
+    pub fn address(self, address: &str, tally: &Tally) -> String {
         if self == Names::Shown {
             return address.to_owned();
         }
         let first = address.chars().next().map(String::from).unwrap_or_default();
         match address.rsplit_once('@') {
-            Some((_, domain)) => format!("{first}…@{domain}"),
+            Some((_, domain)) if tally.is_named(domain) => format!("{first}…@{domain}"),
+            Some(_) => format!("{first}…@…"),
             None => format!("{first}…"),
         }
     }
 
     /// A shopper by the address, else by who the shop says it is.
-    pub fn shopper(self, identity: &str, email: Option<&str>) -> String {
+    pub fn shopper(self, identity: &str, email: Option<&str>, tally: &Tally) -> String {
         match (email.filter(|email| !email.trim().is_empty()), identity.strip_prefix("u:")) {
-            (Some(email), _) => self.address(email.trim()),
+            (Some(email), _) => self.address(email.trim(), tally),
             (None, Some(user)) if self == Names::Shown => format!("user {user}"),
             (None, Some(_)) => "a user".to_owned(),
-            (None, None) => self.address(identity.strip_prefix("e:").unwrap_or(identity)),
+            (None, None) => self.address(identity.strip_prefix("e:").unwrap_or(identity), tally),
         }
     }
 
-    /// `4f2a01…`; a short id as it is.
+    /// `…a01bc9`; a short id as it is.
     pub fn cart(self, cart_id: &str) -> String {
-        match self == Names::Shown || cart_id.chars().count() <= CART_ID_SHOWN {
-            true => cart_id.to_owned(),
-            false => cart_id.chars().take(CART_ID_SHOWN).chain(['…']).collect(),
+        self.cart_from(cart_id, 0)
+    }
+
+    /// What each of these carts is called, so that no two are called the same: those that end alike show as much of their
+    /// beginning as tells them apart.
+    pub fn carts(self, cart_ids: &[&str]) -> Vec<String> {
+        let ends: Vec<String> = cart_ids.iter().map(|id| self.cart(id)).collect();
+        let called = |(id, end): (&&str, &String)| {
+            let others = cart_ids.iter().zip(&ends).filter(|(other, of_other)| *other != id && *of_other == end);
+            let begins: Vec<&&str> = others.map(|(other, _)| other).collect();
+            let tells =
+                |shown: &usize| !begins.iter().any(|other| other.chars().take(*shown).eq(id.chars().take(*shown)));
+            let begin = if begins.is_empty() { 0 } else { (1..=id.chars().count()).find(tells).unwrap_or(usize::MAX) };
+            self.cart_from(id, begin)
+        };
+        cart_ids.iter().zip(&ends).map(called).collect()
+    }
+
+    /// With so many characters of its beginning.
+    fn cart_from(self, cart_id: &str, begin: usize) -> String {
+        let hidden = cart_id.chars().count().saturating_sub(CART_ID_SHOWN).saturating_sub(begin);
+        if self == Names::Shown || hidden == 0 {
+            return cart_id.to_owned();
         }
+        let shown = cart_id.chars().take(begin).chain(['…']);
+        shown.chain(cart_id.chars().skip(begin + hidden)).collect()
     }
 
     /// What a server said: without any address, nor the parts of the one it was about, in whatever spelling.
@@ -156,14 +181,25 @@ mod tests {
 
     #[test]
     fn names_are_short_unless_they_are_asked_for() {
-        assert_eq!(Names::Masked.address("ada@example.com"), "a…@example.com");
-        assert_eq!(Names::Masked.address("ada lovelace"), "a…");
-        assert_eq!(Names::Masked.shopper("u:17", None), "a user");
-        assert_eq!(Names::Masked.shopper("e:ada@example.com", Some(" ")), "a…@example.com");
-        assert_eq!(Names::Shown.shopper("u:17", None), "user 17");
-        assert_eq!(Names::Masked.cart("4f2a01bc9"), "4f2a01…");
+        let tally = Tally::new(Names::Masked);
+        assert_eq!(Names::Masked.address("ada@example.com", &tally), "a…@…");
+        assert_eq!(Names::Masked.address("ada lovelace", &tally), "a…");
+        assert_eq!(Names::Masked.shopper("u:17", None, &tally), "a user");
+        assert_eq!(Names::Masked.shopper("e:ada@example.com", Some(" "), &tally), "a…@…");
+        assert_eq!(Names::Shown.shopper("u:17", None, &tally), "user 17");
+        assert_eq!(Names::Masked.cart("4f2a01bc9"), "…a01bc9");
         assert_eq!(Names::Masked.cart("104233"), "104233");
-        assert_eq!(Names::Masked.prose("cart 4f2a01bc9: no price (ada@example.com)"), "cart 4f2a01…: no price (…@…)");
+        assert_eq!(Names::Masked.prose("cart 4f2a01bc9: no price (ada@example.com)"), "cart …a01bc9: no price (…@…)");
+    }
+
+    #[test]
+    fn no_two_carts_are_called_the_same_and_no_more_of_them_is_shown_than_that_takes() {
+        let ids = ["cart-b0012", "cart-b0013", "17-basket-000001", "12-basket-000001", "ab123456789", "xb123456789"];
+        let called = ["…-b0012", "…-b0013", "17…000001", "12…000001", "a…456789", "x…456789"];
+        assert_eq!(Names::Masked.carts(&ids), called);
+        let begin_and_end_alike = ["123456", "9123456", "99123456"];
+        assert_eq!(Names::Masked.carts(&begin_and_end_alike), begin_and_end_alike);
+        assert_eq!(Names::Shown.carts(&ids), ids);
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Page {
                 },
                 campaigns,
                 health: Health::read(ledger, asked, &tally)?,
-                in_doubt: Messages::in_doubt(ledger, asked, &status)?,
+                in_doubt: Messages::in_doubt(ledger, asked, &tally, &status)?,
                 refused: Messages::refused(ledger, asked, &tally)?,
                 runs: Runs::read(ledger, asked, &status)?,
             })

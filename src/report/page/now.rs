@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::Asked;
 use super::campaigns::Campaigns;
-use super::mask::plain;
+use super::mask::{Names, plain};
 use crate::domain::instant::{Instant, Recorded};
 use crate::failure::Failure;
-use crate::ledger::Records;
+use crate::ledger::{Records, Waiting};
 use crate::output::count;
 use crate::report::Status;
-use crate::report::status::Due;
+use crate::report::status::{Due, Waits};
 
 const ISSUES_SHOWN: usize = 50;
 const LINE_SHOWN: usize = 400;
@@ -32,6 +32,9 @@ pub struct Now {
     pub states: BTreeMap<&'static str, u64>,
     pub due: Due,
     pub oldest_due_at: Option<Recorded>,
+    /// Planned, and tried again later.
+    pub waiting: Waits,
+    pub oldest_in_doubt_at: Option<Recorded>,
     /// The run under way, as it names itself.
     pub lock: Option<String>,
     pub last_good_runs: BTreeMap<String, String>,
@@ -69,6 +72,11 @@ impl Now {
             states: status.states.clone(),
             due: status.due,
             oldest_due_at: ledger.oldest_due(now)?.into_iter().flatten().min().map(Recorded),
+            waiting: Waits {
+                cart: waiting(&status.waiting.cart, asked.names),
+                campaign: waiting(&status.waiting.campaign, asked.names),
+            },
+            oldest_in_doubt_at: status.oldest_in_doubt_at,
             lock: status.lock.as_deref().map(|lock| plain(lock, LINE_SHOWN)),
             last_good_runs: ledger.last_good_runs()?,
             open_issues: shown.collect(),
@@ -82,4 +90,11 @@ impl Now {
         }
         Ok(read)
     }
+}
+
+/// What waits, with no more of the reply than a page shows.
+fn waiting(waiting: &Waiting, names: Names) -> Waiting {
+    let about = waiting.recipient.as_deref().unwrap_or_default();
+    let reply = waiting.last_reply.as_deref().map(|reply| plain(&names.reply(reply, about), LINE_SHOWN));
+    Waiting { last_reply: reply, ..waiting.clone() }
 }

@@ -224,10 +224,15 @@ impl Tally {
         }
     }
 
+    /// Whether a page may name this domain.
+    pub fn is_named(&self, domain: &str) -> bool {
+        let of = self.domains.get(&domain.to_lowercase());
+        self.names == Names::Shown || of.is_some_and(|of| of.people.len() >= PEOPLE_OF_A_DOMAIN)
+    }
+
     /// The domains that most mail goes to, and all others as one.
     pub fn top_domains(&self, limit: usize) -> Vec<Domain> {
-        let is_named = |of: &OfDomain| self.names == Names::Shown || of.people.len() >= PEOPLE_OF_A_DOMAIN;
-        let mut named: Vec<_> = self.domains.iter().filter(|(_, of)| is_named(of)).collect();
+        let mut named: Vec<_> = self.domains.iter().filter(|(domain, _)| self.is_named(domain)).collect();
         named.sort_by(|(one, of), (other, of_other)| {
             of_other.counts.messages.cmp(&of.counts.messages).then_with(|| one.cmp(other))
         });

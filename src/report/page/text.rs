@@ -18,6 +18,12 @@ pub fn lines(page: &Page) -> Vec<String> {
         Some(run) => format!("{} Run: {run}", page.now.line),
         None => page.now.line.clone(),
     });
+    for (about, waits) in [("carts", &page.now.waiting.cart), ("campaigns", &page.now.waiting.campaign)] {
+        if let Some(next_at) = waits.next_at {
+            let why = waits.last_reply.as_deref().map_or_else(String::new, |reply| format!(", because: {reply}"));
+            lines.push(format!("waiting {} of {about}, the next at {next_at}{why}", waits.messages));
+        }
+    }
     let of =
         page.campaign.as_ref().map_or_else(String::new, |campaign| format!(" of campaign {}", plain(campaign, 80)));
     lines.push(format!(
@@ -25,6 +31,10 @@ pub fn lines(page: &Page) -> Vec<String> {
         page.now.ledger, page.since, page.until
     ));
     lines.push(format!("  {}", counts(&page.days.total, page.sent_word)));
+    if page.pruned > 0 {
+        let (pruned, were) = (count(page.pruned, "message"), if page.pruned == 1 { "was" } else { "were" });
+        lines.push(format!("  {pruned} settled long ago {were} pruned: only the books of their campaign count them"));
+    }
     if let Some(carts) = &page.carts {
         lines.push(format!("carts: {}", count(carts.abandonments.carts, "cart")));
         for step in &carts.steps {
@@ -64,7 +74,8 @@ pub fn lines(page: &Page) -> Vec<String> {
         let classes: Vec<_> = returned.classes.iter().filter(|class| class.messages > 0).collect();
         let classes: Vec<String> = classes.iter().map(|class| format!("{} {}", class.class, class.messages)).collect();
         let none = if classes.is_empty() { "nothing".to_owned() } else { classes.join(", ") };
-        lines.push(format!("came back of {} that went out: {none}", returned.went_out));
+        let (sent, word) = (returned.sent, page.sent_word);
+        lines.push(format!("came back of {sent} {word}, in doubt, or refused at once as dead: {none}"));
     }
     for refusal in &page.health.refusals {
         lines.push(format!("refused {}: {}", refusal.messages, refusal.reply.as_deref().unwrap_or("others")));
@@ -110,5 +121,9 @@ fn followed(ordered: &Ordered) -> String {
     let money = |by: &BTreeMap<String, String>| {
         by.iter().map(|(currency, value)| format!(", {value} {currency}")).collect::<String>()
     };
-    format!("{}{}", count(ordered.orders, "order"), money(&ordered.value))
+    let how = match ordered.orders {
+        0 => String::new(),
+        _ => format!(" ({} of the very cart, {} of the same person)", ordered.by_cart, ordered.by_person),
+    };
+    format!("{}{}{how}", count(ordered.orders, "order"), money(&ordered.value))
 }
