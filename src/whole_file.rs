@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Whether the file outlives a loss of power.
@@ -20,8 +20,8 @@ pub enum Lasting {
 /// What was there stays as it was, and nothing is left beside it. No error has the name of the file beside it: that says
 /// nothing to anyone.
 pub fn replace(path: &Path, content: &[u8], mode: u32, lasting: Lasting) -> io::Result<()> {
-    // Made here: an error of tempfile's own has the name in it.
-    let open = |beside: &Path| OpenOptions::new().write(true).create_new(true).open(beside);
+    // Made here: an error of tempfile's own has the name in it. Nobody else reads it before it has its mode.
+    let open = |beside: &Path| OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside);
     let mut file = tempfile::Builder::new().prefix(".mailonce-").make_in(folder_of(path), open)?;
     file.as_file_mut().write_all(content)?;
     // The process's umask has taken bits away.

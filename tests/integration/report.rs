@@ -599,6 +599,25 @@ fn the_file_is_private_and_there_whole_or_as_it_was() {
 }
 
 #[test]
+fn nobody_reads_a_page_before_it_is_whole() {
+    let world = World::new().cart(Cart::of("c1")).init();
+    world.ok(["detect"]);
+    // Who holds the ledger open has made what SQLite needs beside it.
+    let reader = world.ledger();
+    reader.query_row("SELECT count(*) FROM message", [], |_| Ok(())).unwrap();
+    let before = names(&world.path(""));
+    // Killed by the limit as it writes: what lies beside is as it was made.
+    let script = "umask 0; ulimit -c 0; ulimit -f 8; exec \"$0\" report --html page.html --now 2026-03-01T12:00:00Z";
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_mailonce")]).current_dir(world.path("")).stdin(Stdio::null());
+    let ended = command.output().unwrap();
+    assert_eq!(ended.status.code(), None, "{ended:?}");
+    let left: Vec<_> = names(&world.path("")).into_iter().filter(|name| !before.contains(name)).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(fs::metadata(world.path(&left[0])).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn nothing_but_a_page_is_written_over() {
     let world = World::new().init();
     let ledger = fs::read(world.ledger_file()).unwrap();
