@@ -152,11 +152,13 @@ struct Hearing<'a> {
 
 impl<'a> Hearing<'a> {
     fn begin(context: &'a Context<'_>, settings: &'a Settings, args: &cli::Bounces) -> Result<Hearing<'a>, Failure> {
+        let ledger = context.ledger(settings)?;
+        context.heartbeat.begin();
         Ok(Hearing {
             context,
             settings,
             matcher: Matcher::new(settings.mail.envelope.as_deref()),
-            ledger: context.ledger(settings)?,
+            ledger,
             apply: args.apply,
             is_pipe: args.pipe.is_some(),
             now: context.clock.now(),

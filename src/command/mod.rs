@@ -49,6 +49,7 @@ struct Context<'a> {
     global: &'a crate::cli::Global,
     output: Output,
     clock: Clock,
+    heartbeat: monitored::Heartbeat,
 }
 
 impl Context<'_> {
@@ -128,11 +129,17 @@ impl Context<'_> {
 
 /// Runs the command that the command line names.
 pub fn run(cli: &Cli) -> Result<Exit> {
-    let context = Context { global: &cli.global, output: output(cli), clock: Clock::new(cli.global.now) };
+    let context = Context {
+        global: &cli.global,
+        output: output(cli),
+        clock: Clock::new(cli.global.now),
+        heartbeat: monitored::Heartbeat::default(),
+    };
     match &cli.command {
         Command::Demo(args) => demo::run(&context, args),
         Command::Init(args) => init::run(&context, args),
-        Command::Detect(args) if args.dry_run => detect::run(&context, args),
+        // What is only tried out says nothing of whether runs take place.
+        Command::Detect(args) if args.dry_run || args.test_to.is_some() => detect::run(&context, args),
         Command::Detect(args) => monitored::run(&context, "detect", || detect::run(&context, args)),
         Command::RunCampaigns(args) if args.dry_run => run_campaigns::run(&context, args),
         Command::RunCampaigns(args) => monitored::run(&context, "run-campaigns", || run_campaigns::run(&context, args)),

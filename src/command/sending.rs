@@ -100,6 +100,7 @@ impl<'a> Sending<'a> {
             output: self.context.output,
         };
         let mut run = Run::begin(self.settings, start, &self.transport)?;
+        self.context.heartbeat.begin();
         run.ledger.runs().keep_caps(&self.settings.caps.per_person, self.context.clock.now())?;
         report.delivered().run = run.epoch;
         report.delivered().recovered_in_doubt = run.recovered.in_doubt;

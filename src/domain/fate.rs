@@ -42,6 +42,9 @@ impl Unusable {
 }
 
 impl Fate {
+    /// The words of all of them.
+    pub const WORDS: [&str; 4] = ["sent", "deferred", "refused", "in_doubt"];
+
     /// The word that an `attempt` row keeps.
     pub fn word(&self) -> &'static str {
         match self {

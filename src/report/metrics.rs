@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::domain::bounce::Class;
 use crate::domain::coupon::Pool;
+use crate::domain::fate::Fate;
 use crate::domain::instant::Instant;
-use crate::domain::state::{Origin, State};
+use crate::domain::state::{Origin, Reason, State};
 use crate::failure::Failure;
-use crate::ledger::{Counted, Records};
+use crate::ledger::{Counted, Records, StateCount};
+use crate::settings::Monitoring;
 
 const KINDS: [&str; 2] = ["cart", "campaign"];
 /// States that a message leaves again.
 const OPEN: [State; 3] = [State::Planned, State::Armed, State::InDoubt];
-/// What is said of the last run of a command.
-const OF_RUNS: &str = "mailonce_run_last_";
+const ENDED: &str = "mailonce_run_last_timestamp_seconds";
+const SUCCEEDED: &str = "mailonce_run_last_success_timestamp_seconds";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy)]
@@ -56,15 +59,14 @@ impl Family {
     }
 }
 
-/// The whole of what a ledger tells; `ledger` becomes a label of each. `before` is the text that was written last: what it says
-/// of runs of other commands stays.
+/// The whole of what a ledger tells, or of what there is to tell without it. `before` is the text that was written last: what it
+/// says of runs of other commands stays, as far as the ledger does not know better.
 ///
 /// # Errors
 /// Exit 74 when the ledger cannot be read.
 pub fn text(
-    records: &Records,
-    pools: &[Pool],
-    ledger: Option<&str>,
+    records: Option<&Records>,
+    monitored: &Monitoring,
     before: &str,
     last: Option<&LastRun<'_>>,
     now: Instant,
@@ -73,10 +75,14 @@ pub fn text(
         Family::gauge("mailonce_build_info", "The version that wrote this.")
             .with([(vec![("version", env!("CARGO_PKG_VERSION"))], "1".to_owned())]),
     ];
-    families.extend(of_runs(before, last));
-    families.extend(of_messages(records, now)?);
-    families.extend(of_people(records)?);
-    families.extend(of_the_rest(records, pools, now)?);
+    let recorded = records.map(Records::last_runs).transpose()?.unwrap_or_default();
+    families.extend(of_runs(before, &recorded, last));
+    if let Some(records) = records {
+        families.extend(of_messages(records, now)?);
+        families.extend(of_people(records, &monitored.steps)?);
+        families.extend(of_the_rest(records, &monitored.pools, now)?);
+    }
+    let ledger = monitored.metrics.as_ref().and_then(|metrics| metrics.ledger.as_deref());
     let mut text = String::new();
     for Family { name, kind, help, samples } in families.iter().filter(|family| !family.samples.is_empty()) {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -93,42 +99,56 @@ pub fn text(
     Ok(text)
 }
 
-fn of_runs(before: &str, last: Option<&LastRun<'_>>) -> Vec<Family> {
+/// `recorded`: by command when its last run ended, and its last good one.
+fn of_runs(
+    before: &str,
+    recorded: &BTreeMap<String, (Instant, Option<Instant>)>,
+    last: Option<&LastRun<'_>>,
+) -> Vec<Family> {
     let mut families = vec![
-        Family::gauge("mailonce_run_last_timestamp_seconds", "When the last run ended, however it did."),
-        Family::gauge(
-            "mailonce_run_last_success_timestamp_seconds",
-            "When the last run ended that came to its end (exit 0 or 1).",
-        ),
+        Family::gauge(ENDED, "When the last run ended, however it did."),
+        Family::gauge(SUCCEEDED, "When the last run ended that came to its end (exit 0 or 1)."),
         Family::gauge("mailonce_run_last_duration_seconds", "How long the last run took."),
-        Family::gauge("mailonce_run_last_exit_code", "How the last run ended; docs/configuration.md has the codes."),
+        Family::gauge("mailonce_run_last_exit_code", "How the last run ended; docs/troubleshooting.md has the codes."),
     ];
     for family in &mut families {
-        let known =
-            before.lines().filter_map(|line| line.strip_prefix(family.name)?.strip_prefix('{')?.rsplit_once("} "));
-        for (labels, value) in known {
-            let Some(command) = labels.split("command=\"").nth(1).and_then(|rest| rest.split('"').next()) else {
-                continue;
+        let mut values: BTreeMap<&str, String> = said_before(before, family.name).collect();
+        for (command, (ended_at, succeeded_at)) in recorded {
+            let known = match family.name {
+                ENDED => Some(*ended_at),
+                SUCCEEDED => *succeeded_at,
+                _ => None,
             };
-            let is_sound = command.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && value.parse::<f64>().is_ok();
-            let stays = last.is_none_or(|last| {
-                last.command != command || (!last.is_success() && family.name.ends_with("success_timestamp_seconds"))
-            });
-            if is_sound && stays {
-                family.samples.push((labelled(&[("command", command)]), value.to_owned()));
+            let said: Option<f64> = values.get(command.as_str()).and_then(|value| value.parse().ok());
+            if let Some(known) = known.map(|at| at.timestamp())
+                && said.is_none_or(|said| said < known as f64)
+            {
+                values.insert(command, known.to_string());
             }
         }
-        let Some(last) = last else { continue };
-        let value = match family.name.trim_start_matches(OF_RUNS) {
-            "timestamp_seconds" => Some(last.ended_at.timestamp().to_string()),
-            "success_timestamp_seconds" => last.is_success().then(|| last.ended_at.timestamp().to_string()),
-            "duration_seconds" => Some(format!("{:.3}", last.seconds)),
-            _ => Some(last.exit.to_string()),
-        };
-        family.samples.extend(value.map(|value| (labelled(&[("command", last.command)]), value)));
-        family.samples.sort();
+        if let Some(last) = last {
+            let value = match family.name {
+                ENDED => Some(last.ended_at.timestamp().to_string()),
+                SUCCEEDED => last.is_success().then(|| last.ended_at.timestamp().to_string()),
+                "mailonce_run_last_duration_seconds" => Some(format!("{:.3}", last.seconds)),
+                _ => Some(last.exit.to_string()),
+            };
+            values.extend(value.map(|value| (last.command, value)));
+        }
+        family.samples =
+            values.into_iter().map(|(command, value)| (labelled(&[("command", command)]), value)).collect();
     }
     families
+}
+
+/// What a text says of one name, by command. Anyone may have written it.
+fn said_before<'a>(before: &'a str, name: &str) -> impl Iterator<Item = (&'a str, String)> {
+    before.lines().filter_map(move |line| {
+        let (labels, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
+        let command = labels.split("command=\"").nth(1)?.split('"').next()?;
+        let is_sound = command.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && value.parse::<f64>().is_ok();
+        is_sound.then(|| (command, value.to_owned()))
+    })
 }
 
 fn of_messages(records: &Records, now: Instant) -> Result<Vec<Family>, Failure> {
@@ -148,11 +168,13 @@ fn of_messages(records: &Records, now: Instant) -> Result<Vec<Family>, Failure> 
         };
         KINDS.map(|kind| (vec![("kind", kind)], of(kind).to_string()))
     };
-    let skipped = entered.iter().filter(|count| count.state == State::Skipped).map(|count| {
-        let reason = count.reason.map_or("", |reason| reason.word());
-        (vec![("kind", count.kind.as_str()), ("reason", reason)], count.messages.to_string())
-    });
-    let attempts = records.counted(Counted::Attempts)?;
+    let skipped =
+        KINDS.iter().flat_map(|kind| Reason::ALL.iter().map(move |reason| (*kind, *reason))).map(|(kind, why)| {
+            let is_it = |count: &&StateCount| count.kind == kind && count.reason == Some(why);
+            let messages: u64 = entered.iter().filter(is_it).map(|count| count.messages).sum();
+            (vec![("kind", kind), ("reason", why.word())], messages.to_string())
+        });
+    let attempts = from_zero(records.counted(Counted::Attempts)?, Fate::WORDS);
     let at = |instants: [Option<Instant>; 2]| {
         KINDS
             .into_iter()
@@ -178,13 +200,14 @@ fn of_messages(records: &Records, now: Instant) -> Result<Vec<Family>, Failure> 
 }
 
 /// What came back from people, and what they bought.
-fn of_people(records: &Records) -> Result<Vec<Family>, Failure> {
-    let mut reports = records.counted(Counted::Reports)?;
+fn of_people(records: &Records, steps: &[String]) -> Result<Vec<Family>, Failure> {
+    let mut reports = from_zero(records.counted(Counted::Reports)?, Class::ALL.iter().map(|class| class.word()));
     // Counted below, with those that came otherwise.
-    reports.remove("unsubscribe");
-    let mut wishes = records.counted(Counted::Suppressed)?;
+    reports.remove(Class::Unsubscribe.word());
+    let mut wishes = from_zero(records.counted(Counted::Suppressed)?, Origin::ALL.iter().map(|origin| origin.word()));
     wishes.retain(|origin, _| Origin::of_word(origin).is_some_and(Origin::is_a_wish));
-    let orders = records.counted(Counted::Orders)?;
+    let first = if steps.is_empty() { Some("") } else { None };
+    let orders = from_zero(records.counted(Counted::Orders)?, steps.iter().map(String::as_str).chain(first));
     let values = records.counted(Counted::OrderValue)?;
     let values = values.iter().map(|(part, value)| {
         let (step, currency) = part.rsplit_once(' ').unwrap_or(("", part));
@@ -220,6 +243,14 @@ fn of_the_rest(records: &Records, pools: &[Pool], now: Instant) -> Result<Vec<Fa
     ])
 }
 
+/// A counter that begins with its first event never shows that one as an increase: what is known beforehand is there from 0.
+fn from_zero<'a>(mut counts: BTreeMap<String, u64>, parts: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, u64> {
+    for part in parts {
+        counts.entry(part.to_owned()).or_default();
+    }
+    counts
+}
+
 fn by_part<'a>(
     counts: &'a BTreeMap<String, u64>,
     label: &'a str,
@@ -249,16 +280,23 @@ mailonce_run_last_exit_code{command=\"bounces\"} many
     #[test]
     fn what_was_said_of_other_commands_stays_and_a_failure_keeps_the_last_success() {
         let ended_at = instant::from_text("1970-01-01T00:01:00Z").expect("an instant");
-        let said = |exit: u8| -> Vec<String> {
+        let said = |recorded: &[(&str, i64)], exit: u8| -> Vec<String> {
             let last = LastRun { command: "detect", ended_at, seconds: 0.25, exit };
-            let families = of_runs(BEFORE, Some(&last));
+            let second = |second| Instant::from_timestamp(second, 0).expect("an instant");
+            let recorded: BTreeMap<_, _> = recorded
+                .iter()
+                .map(|(command, at)| ((*command).to_owned(), (second(*at), Some(second(*at - 1)))))
+                .collect();
             let line = |name: &str, (labels, value): &(String, String)| {
-                format!("{} {labels} {value}", name.trim_start_matches(OF_RUNS))
+                format!("{} {labels} {value}", name.trim_start_matches("mailonce_run_last_"))
             };
-            families.iter().flat_map(|family| family.samples.iter().map(|sample| line(family.name, sample))).collect()
+            of_runs(BEFORE, &recorded, Some(&last))
+                .iter()
+                .flat_map(|family| family.samples.iter().map(|sample| line(family.name, sample)))
+                .collect()
         };
         assert_eq!(
-            said(74),
+            said(&[], 74),
             [
                 "timestamp_seconds command=\"detect\" 60",
                 "success_timestamp_seconds command=\"detect\" 5",
@@ -267,7 +305,16 @@ mailonce_run_last_exit_code{command=\"bounces\"} many
                 "exit_code command=\"run-campaigns\" 0",
             ]
         );
-        assert_eq!(said(1)[1], "success_timestamp_seconds command=\"detect\" 60");
+        assert_eq!(said(&[], 1)[1], "success_timestamp_seconds command=\"detect\" 60");
+        assert_eq!(
+            said(&[("detect", 9), ("run-campaigns", 7)], 74)[..4],
+            [
+                "timestamp_seconds command=\"detect\" 60",
+                "timestamp_seconds command=\"run-campaigns\" 7",
+                "success_timestamp_seconds command=\"detect\" 8",
+                "success_timestamp_seconds command=\"run-campaigns\" 6",
+            ]
+        );
     }
 
     #[test]

@@ -175,6 +175,36 @@ struct Campaigns {
 
 /// Reads one configuration file.
 pub(super) fn read(path: &Path, secrets: Secrets) -> Result<Settings, Failure> {
+    let file: File = parse(path)?;
+    Checker { path, folder: path.parent().unwrap_or(Path::new("")), secrets }.check(file)
+}
+
+/// The part of a configuration that monitoring goes by.
+#[derive(Deserialize)]
+struct MonitoredFile {
+    ledger: String,
+    #[serde(default)]
+    trusted_file_systems: Vec<String>,
+    #[serde(default)]
+    metrics: MetricsTable,
+    #[serde(default)]
+    heartbeat: HeartbeatTable,
+}
+
+pub(super) fn read_monitoring(path: &Path) -> Result<Monitoring, Failure> {
+    let file: MonitoredFile = parse(path)?;
+    let checker = Checker { path, folder: path.parent().unwrap_or(Path::new("")), secrets: Secrets::NotNeeded };
+    Ok(Monitoring {
+        ledger: checker.at(&file.ledger),
+        trusted_file_systems: file.trusted_file_systems,
+        metrics: checker.metrics(file.metrics)?,
+        heartbeat: checker.heartbeat(file.heartbeat)?,
+        steps: Vec::new(),
+        pools: Vec::new(),
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let text = std::fs::read_to_string(path).map_err(|err| {
         let next = match err.kind() {
             std::io::ErrorKind::InvalidData => "save it as UTF-8",
@@ -183,8 +213,7 @@ pub(super) fn read(path: &Path, secrets: Secrets) -> Result<Settings, Failure> {
         };
         Failure::config(format!("could not read {}: {err}", path.display()), next)
     })?;
-    let file: File = toml::from_str(&text).map_err(|err| Failure::config(not_read(path, &text, &err), NEXT))?;
-    Checker { path, folder: path.parent().unwrap_or(Path::new("")), secrets }.check(file)
+    toml::from_str(&text).map_err(|err| Failure::config(not_read(path, &text, &err), NEXT))
 }
 
 impl Checker<'_> {

@@ -150,6 +150,47 @@ pub struct MailSettings {
     pub dkim: Option<Signer>,
 }
 
+/// What is told to a shop's monitoring, and of which ledger.
+#[derive(Debug, Clone)]
+pub struct Monitoring {
+    pub ledger: PathBuf,
+    trusted_file_systems: Vec<String>,
+    pub metrics: Option<MetricsSettings>,
+    pub heartbeat: HeartbeatSettings,
+    /// The names of the configured steps.
+    pub steps: Vec<String>,
+    pub pools: Vec<Pool>,
+}
+
+impl Monitoring {
+    /// Reads it, also where the rest of the configuration is wrong: steps and pools are not known then.
+    ///
+    /// # Errors
+    /// Exit 78: no configuration, no TOML, or just this part of it is wrong.
+    pub fn read(flag: Option<&Path>) -> Result<Monitoring, Failure> {
+        let path = find(flag)?;
+        file::read(&path, Secrets::NotNeeded).map(Monitoring::from).or_else(|_| file::read_monitoring(&path))
+    }
+
+    /// Where the ledger is, and what is trusted to hold it.
+    pub fn place(&self) -> Place<'_> {
+        Place { path: &self.ledger, trusted: &self.trusted_file_systems }
+    }
+}
+
+impl From<Settings> for Monitoring {
+    fn from(settings: Settings) -> Monitoring {
+        Monitoring {
+            ledger: settings.ledger,
+            trusted_file_systems: settings.trusted_file_systems,
+            metrics: settings.metrics,
+            heartbeat: settings.heartbeat,
+            steps: settings.detect.steps.into_iter().map(|step| step.step.name).collect(),
+            pools: settings.pools,
+        }
+    }
+}
+
 /// `[metrics]`: where the numbers for monitoring are written after each run.
 #[derive(Debug, Clone)]
 pub struct MetricsSettings {

@@ -20,8 +20,11 @@ pub(super) struct MetricsTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct HeartbeatTable {
     detect: Option<String>,
+    detect_file: Option<String>,
     run_campaigns: Option<String>,
+    run_campaigns_file: Option<String>,
     bounces: Option<String>,
+    bounces_file: Option<String>,
 }
 
 impl Checker<'_> {
@@ -36,12 +39,23 @@ impl Checker<'_> {
 
     pub(super) fn heartbeat(&self, table: HeartbeatTable) -> Result<HeartbeatSettings, Failure> {
         let mut urls = BTreeMap::new();
-        let HeartbeatTable { detect, run_campaigns, bounces } = table;
-        for (command, key, url) in [
-            ("detect", "heartbeat.detect", detect),
-            ("run-campaigns", "heartbeat.run_campaigns", run_campaigns),
-            ("bounces", "heartbeat.bounces", bounces),
+        for (command, key, url, file) in [
+            ("detect", "heartbeat.detect", table.detect, table.detect_file),
+            ("run-campaigns", "heartbeat.run_campaigns", table.run_campaigns, table.run_campaigns_file),
+            ("bounces", "heartbeat.bounces", table.bounces, table.bounces_file),
         ] {
+            let file_key = format!("{key}_file");
+            let (key, url) = match (url, file) {
+                (Some(_), Some(_)) => {
+                    let what = format!("{key} is set as well, and only one of them can be");
+                    return Err(self.wrong(&file_key, what, "remove one"));
+                }
+                (url, None) => (key, url),
+                (None, Some(file)) => {
+                    let bytes = self.secret(&file_key, &file, "write the address into that file, mode 0600")?;
+                    (file_key.as_str(), bytes.map(|bytes| String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned()))
+                }
+            };
             let Some(url) = url else { continue };
             if !is_web_address(&url) || url.contains(['?', '#']) {
                 let next = "write https://… as your monitoring shows it, without anything behind a ? or #";

@@ -230,3 +230,56 @@ fn the_alerts_are_rules_of_prometheus_about_numbers_that_there_are() {
     let checked = Command::new(promtool).args(["check", "rules", rules]).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()));
 }
+
+/// Since when, by the numbers, the oldest message of a kind is due.
+fn due_since(world: &World, kind: &str) -> Option<i64> {
+    let text = world.ok(["metrics"]).stdout;
+    let name = format!("mailonce_oldest_due_timestamp_seconds{{kind=\"{kind}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
+}
+
+const NOON: i64 = 1_772_366_400;
+
+#[test]
+fn a_message_that_a_server_keeps_waiting_is_due_since_it_first_was() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let later = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply("451 4.3.0 try later")));
+    let accepting = Server::start(Plan::accepting());
+    let world = World::with_campaigns(&definition("spring", "at = \"2026-03-01 12:00\"")).smtp(&accepting);
+    world.audience("audience.csv", &people(1));
+    let world = world.carts([Cart::of("c1").item("A", "x", 1, "1").email("c1@example.com")]).init();
+    let run = |hour: i64| {
+        world.set_now(&format!("2026-03-01T{hour}:00:00Z"));
+        world.run(["detect"]);
+        world.run(["run-campaigns"]);
+    };
+    // It is down, and later it puts off; each try moves the next one on.
+    for hour in 12..18 {
+        let port = if hour < 15 { gone } else { later.port() };
+        world.configure("mail.smtp.port", i64::from(port));
+        run(hour);
+        for kind in ["cart", "campaign"] {
+            assert_eq!(due_since(&world, kind), Some(NOON), "{kind} at {hour}");
+        }
+    }
+    let report = world.run(["report", "--json"]).json();
+    assert_eq!(report["now"]["oldest_due_at"], "2026-03-01T12:00:00Z");
+    world.ok(["status"]).says("waiting").says("451 4.3.0 try later");
+    let alerts = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/monitoring/alerts.yml")).unwrap();
+    assert!(alerts.contains("expr: time() - mailonce_oldest_due_timestamp_seconds > 3600\n"), "{alerts}");
+    world.configure("mail.smtp.port", i64::from(accepting.port()));
+    run(19);
+    assert_eq!([due_since(&world, "cart"), due_since(&world, "campaign")], [None, None]);
+}
+
+#[test]
+fn a_message_that_was_put_off_and_then_has_to_wait_by_a_rule_is_not_late() {
+    let later = Server::start(Plan::accepting().at(Stage::Rcpt, Act::Reply("451 4.3.0 try later")));
+    let world = World::new().smtp(&later).set("send_window.hours", "08:00-20:00");
+    let world = world.carts([Cart::of("c1").item("A", "x", 1, "1").email("c1@example.com")]).init();
+    world.ok(["detect"]);
+    assert_eq!(due_since(&world, "cart"), Some(NOON));
+    world.set_now("2026-03-01T20:30:00Z");
+    world.ok(["detect"]);
+    assert_eq!(due_since(&world, "cart"), None, "the hours are over, and it waits for those of tomorrow");
+}

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use chrono::TimeDelta;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::columns::instant_at;
 use super::{Durability, Notices, Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::failure::Failure;
@@ -214,6 +215,34 @@ impl Notices<'_> {
             })?;
         }
         Ok(is_first)
+    }
+
+    /// Keeps one thing that is told each time it begins, but not twice within an hour, and its line as it is now; `None`: it has
+    /// ended. Says whether it is to be told now. Writes only on a change.
+    pub fn note_each(&mut self, kind: &str, standing: Option<&str>, now: Instant) -> Result<bool, Failure> {
+        let known: Option<(String, Instant, Instant)> = self.0.read(|conn| {
+            conn.query_row("SELECT line, first_at, reported_at FROM notice WHERE notice_key = ?1", [kind], |row| {
+                Ok((row.get(0)?, instant_at(row, 1)?, instant_at(row, 2)?))
+            })
+            .optional()
+        })?;
+        // An empty line remembers when it was told last, and does not stand now.
+        let known_line = known.as_ref().map_or("", |(line, ..)| line);
+        let line = standing.unwrap_or_default();
+        let first_at = known.as_ref().filter(|(line, ..)| !line.is_empty()).map_or(now, |(_, first_at, _)| *first_at);
+        let was_told = known.as_ref().map(|(.., told_at)| *told_at);
+        let is_told = standing.is_some() && was_told.is_none_or(|at| at < first_at && now - at >= REMIND_EVERY);
+        if line != known_line || is_told {
+            let told_at = was_told.filter(|_| !is_told).unwrap_or(now);
+            self.0.write(Durability::Full, |tx| {
+                tx.execute(
+                    "INSERT INTO notice (notice_key, kind, line, first_at, reported_at) VALUES (?1, ?1, ?2, ?3, ?4)
+                     ON CONFLICT (notice_key) DO UPDATE SET line = ?2, first_at = ?3, reported_at = ?4",
+                    (kind, line, instant::text(first_at), instant::text(told_at)),
+                )
+            })?;
+        }
+        Ok(is_told)
     }
 
     /// Keeps one thing that need not be told unless it lasts, and its line as it is now; `None`: it has ended. Says whether it

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::Params;
 
+use super::columns::{instant_at, optional_instant_at};
 use super::report::{MESSAGE, message_from};
 use super::{Reading, Records};
-use crate::domain::instant;
+use crate::domain::instant::{self, Instant};
 use crate::domain::state::{How, OrderStatus, Reason, State};
 use crate::failure::Failure;
 use crate::ledger::{
@@ -142,6 +143,19 @@ impl Records {
                  GROUP BY command",
             )?;
             rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+    }
+
+    /// When each command's last run ended, however it did, and its last one that came to its end, by command.
+    pub fn last_runs(&self) -> Result<BTreeMap<String, (Instant, Option<Instant>)>, Failure> {
+        self.read(|conn| {
+            let mut rows = conn.prepare(
+                "SELECT command, max(ended_at), max(iif(ending GLOB 'failed*', NULL, ended_at)) FROM (
+                     SELECT command, ended_at, ending FROM run WHERE ended_at IS NOT NULL AND ending IS NOT NULL
+                     UNION ALL SELECT command, latest_ended_at, 'done' FROM idle_run)
+                 GROUP BY command",
+            )?;
+            rows.query_map([], |row| Ok((row.get(0)?, (instant_at(row, 1)?, optional_instant_at(row, 2)?))))?.collect()
         })
     }
 
