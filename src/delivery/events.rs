@@ -83,8 +83,8 @@ impl Coordinator<'_, '_> {
 
     fn put_back(&mut self, id: i64, why: &str) -> Result<(), Failure> {
         self.summary.put_back += 1;
-        let again_at = self.delivery.clock.now() + self.delivery.retry_after;
-        self.delivery.ledger.books().put_off(id, again_at, why)
+        let not_before = self.delivery.clock.now() + self.delivery.retry_after;
+        self.delivery.ledger.books().put_back(id, not_before, why)
     }
 
     fn take_proof(&mut self, number: usize, in_step: &InStep) -> Result<(), Failure> {

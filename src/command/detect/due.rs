@@ -25,10 +25,8 @@ pub(super) enum Fate {
     /// It may leave, if its step has a coupon code for it.
     Go(Box<Cart>),
     Skip(Reason, String),
-    /// It is looked at again then, as a rule has it.
+    /// It is looked at again then.
     Wait(Instant, String),
-    /// It is looked at again then, because something is in its way that should not be.
-    PutOff(Instant, String),
     /// The shop has not shown its cart since then.
     Look(Instant),
     Move(Touched),
@@ -77,7 +75,7 @@ pub(super) fn after_look(
             since => Fate::Look(since.unwrap_or(now)),
         },
         LastLook::Skip(reason) => Fate::skip(reason),
-        LastLook::Unreadable(problem) => Fate::PutOff(again_at, problem),
+        LastLook::Unreadable(problem) => Fate::Wait(again_at, problem),
     })
 }
 

@@ -117,10 +117,6 @@ impl Feed for CartFeed<'_> {
                     ledger.books().put_back(due.id, at, &why).map_err(FeedError::Ledger)?;
                     (why, None)
                 }
-                Act::PutOff(at, why) => {
-                    ledger.books().put_off(due.id, at, &why).map_err(FeedError::Ledger)?;
-                    (why, None)
-                }
                 Act::Look(since) => {
                     let again_at = now + span::delta(self.settings.detect.retry_after);
                     ledger.books().put_back_missing(due.id, again_at, since).map_err(FeedError::Ledger)?;
@@ -148,7 +144,6 @@ enum Act {
     Skip(Reason, String),
     /// It is looked at again then.
     Wait(Instant, String),
-    PutOff(Instant, String),
     /// The shop has not shown its cart since then.
     Look(Instant),
     Move(Touched),
@@ -176,11 +171,10 @@ impl CartFeed<'_> {
                 Ok(coupon) => Act::Send(Box::new(self.job(due, cart, coupon))),
                 Err(CodeFor::HadOne) => Act::skip(Reason::Capped),
                 Err(CodeFor::Ended) => Act::skip(Reason::Expired),
-                Err(_) => Act::PutOff(again_at, "no coupon code is left".to_owned()),
+                Err(_) => Act::Wait(again_at, "no coupon code is left".to_owned()),
             },
             Fate::Skip(reason, why) => Act::Skip(reason, why),
             Fate::Wait(at, why) => Act::Wait(at, why),
-            Fate::PutOff(at, why) => Act::PutOff(at, why),
             Fate::Look(since) => Act::Look(since),
             Fate::Move(touched) => Act::Move(touched),
         })

@@ -130,7 +130,7 @@ impl Asking<'_> {
         Ok(match after_look(settings, ledger, due, look, now)? {
             Fate::Go(_) => NextLook { what: "send", reason: None, why: String::new(), at: None },
             Fate::Skip(reason, why) => skip(reason, why),
-            Fate::Wait(at, why) | Fate::PutOff(at, why) => NextLook { what: "wait", reason: None, why, at: Some(at) },
+            Fate::Wait(at, why) => NextLook { what: "wait", reason: None, why, at: Some(at) },
             Fate::Look(since) => {
                 let why = format!("the shop does not show its cart, since {}", instant::text(since));
                 NextLook { what: "wait", reason: None, why, at: None }

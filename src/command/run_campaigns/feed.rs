@@ -186,7 +186,7 @@ impl Feed for RecipientFeed<'_> {
                         }
                         None => {
                             let again_at = now + span::delta(self.settings.detect.retry_after);
-                            ledger.books().put_off(due.id, again_at, NO_CODE).map_err(FeedError::Ledger)?;
+                            ledger.books().put_back(due.id, again_at, NO_CODE).map_err(FeedError::Ledger)?;
                             summary.put_back += 1;
                         }
                     }

@@ -57,7 +57,7 @@ impl Books<'_> {
     ) -> Result<(), Failure> {
         self.0.write(Durability::Lazy, |tx| {
             tx.prepare_cached(
-                "UPDATE message SET cart_touched_at = ?2, not_before = ?3, expires_at = ?4, missing_since = NULL, last_reply = NULL
+                "UPDATE message SET cart_touched_at = ?2, not_before = ?3, expires_at = ?4, missing_since = NULL
                  WHERE id = ?1 AND state = 'planned'",
             )?
             .execute((id, instant::text(touched_at), instant::text(not_before), instant::text(until)))

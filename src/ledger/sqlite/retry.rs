@@ -89,7 +89,7 @@ impl Campaigns<'_> {
             }
             let mut plan = tx.prepare_cached(
                 "UPDATE message SET state = 'planned', reason = NULL, armed_at = NULL, settled_at = NULL, epoch = NULL,
-                     not_before = ?2, expires_at = ?3, last_reply = NULL
+                     not_before = ?2, expires_at = ?3
                  WHERE id = ?1 AND (state = 'refused' OR (state = 'skipped' AND reason IN ('expired', 'cancelled')))",
             )?;
             let mut moved = 0;

@@ -11,11 +11,6 @@ use crate::domain::{address, back_off};
 use crate::failure::Failure;
 use crate::ledger::{Epoch, Outcome, Settled, Waiting, WaitingFor};
 
-/// Since when a planned message is due that met with trouble; NULL for one that did not, or that a rule has wait since.
-pub(super) const DUE_SINCE: &str = "CASE WHEN last_reply GLOB 'due since ????-*' THEN substr(last_reply, 11, 20)
-     WHEN last_reply = (SELECT reply FROM attempt WHERE attempt.message = message.id ORDER BY attempt.id DESC LIMIT 1)
-     THEN (SELECT coalesce(min(iif(outcome = 'deferred', ended_at, NULL)), min(ended_at)) FROM attempt WHERE attempt.message = message.id) END";
-
 impl Books<'_> {
     /// Records how one try ended, in a transaction of its own and without its own fsync: a lost outcome leaves `armed`.
     ///
@@ -46,20 +41,7 @@ impl Books<'_> {
         })
     }
 
-    /// Moves a planned message back in the queue because something is in its way that should not be: no attempt is counted, and
-    /// it stays known since when it is due.
-    pub fn put_off(&mut self, id: i64, again_at: Instant, why: &str) -> Result<(), Failure> {
-        self.0.write(Durability::Lazy, |tx| {
-            tx.prepare_cached(&format!(
-                "UPDATE message SET not_before = ?2, last_reply = 'due since ' || coalesce({DUE_SINCE}, not_before) || ': ' || ?3
-                 WHERE id = ?1 AND state = 'planned'"
-            ))?
-            .execute((id, instant::text(again_at), why))?;
-            Ok(())
-        })
-    }
-
-    /// The same because a rule has it wait: it is due only then.
+    /// Moves a planned message back in the queue because the server could not be used: no attempt is counted.
     pub fn put_back(&mut self, id: i64, not_before: Instant, why: &str) -> Result<(), Failure> {
         self.0.write(Durability::Lazy, |tx| {
             tx.prepare_cached(
@@ -187,9 +169,7 @@ fn settle_one(
                 .query_row([id], |row| row.get(0))?;
             let wait = back_off::wait_after(deferrals, retry_after);
             tx.prepare_cached(
-                "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2,
-                     last_reply = CASE WHEN last_reply GLOB 'due since ????-*' THEN substr(last_reply, 1, 32) || ?3 ELSE ?3 END
-                 WHERE id = ?1",
+                "UPDATE message SET state = 'planned', armed_at = NULL, not_before = ?2, last_reply = ?3 WHERE id = ?1",
             )?
             .execute((id, instant::text(now + wait), reply))?;
         }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::columns::optional_instant_at;
-use super::settle::DUE_SINCE;
 use super::{Reading, Records};
 use crate::domain::instant::{self, Instant};
 use crate::domain::state::{Reason, State};
@@ -96,29 +95,18 @@ impl Records {
         })
     }
 
-    /// Since when the oldest message that is due at `now` is: of carts, and of campaigns that are delivered. One that met with
-    /// trouble is due since it first was, also while it waits for its next try.
-    ///
-    /// Of each queue the first 10,000 messages are looked at. What comes behind them was not tried, or waits as long as they do.
+    /// Since when the oldest message that is due at `now` is: of carts, and of campaigns that are delivered.
     pub fn oldest_due(&self, now: Instant) -> Result<[Option<Instant>; 2], Failure> {
-        let oldest_of = |which: &str| {
-            format!(
-                "SELECT min(coalesce(since, iif(not_before <= ?1, not_before, NULL))) FROM (
-                     SELECT not_before, {DUE_SINCE} AS since FROM message
-                     WHERE message.occurrence {which} AND state = 'planned' ORDER BY not_before LIMIT 10000)"
-            )
-        };
-        let carts = oldest_of("IS NULL");
-        let campaigns = format!(
-            "SELECT min(({})) FROM message_tally AS t JOIN campaign_occurrence AS o ON o.id = t.occurrence
-                 JOIN scheduled_campaign AS c USING (campaign_id)
-             WHERE t.state = 'planned' AND t.messages > 0 AND c.status = 'running'",
-            oldest_of("= o.id")
-        );
+        const CARTS: &str =
+            "SELECT min(not_before) FROM message WHERE occurrence IS NULL AND state = 'planned' AND not_before <= ?1";
+        const CAMPAIGNS: &str = "SELECT min((SELECT min(not_before) FROM message
+                 WHERE message.occurrence = o.id AND state = 'planned' AND not_before <= ?1))
+             FROM message_tally AS t JOIN campaign_occurrence AS o ON o.id = t.occurrence JOIN scheduled_campaign AS c USING (campaign_id)
+             WHERE t.state = 'planned' AND t.messages > 0 AND c.status = 'running'";
         let now = instant::text(now);
         self.read(|conn| {
             let oldest = |sql: &str| conn.query_row(sql, [&now], |row| optional_instant_at(row, 0));
-            Ok([oldest(&carts)?, oldest(&campaigns)?])
+            Ok([oldest(CARTS)?, oldest(CAMPAIGNS)?])
         })
     }
 
