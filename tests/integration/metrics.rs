@@ -128,13 +128,104 @@ fn a_file_that_cannot_be_written_is_told_once_and_changes_nothing() {
     fs::create_dir(world.path("gone")).unwrap();
     world.ok(["detect"]).is_silent();
     assert!(!world.ok(["status"]).output().contains("metrics"));
-    says(
-        &fs::read_to_string(world.path("gone/numbers.prom")).unwrap(),
-        r#"mailonce_run_last_exit_code{command="detect"} 0"#,
-    );
+    let text = fs::read_to_string(world.path("gone/numbers.prom")).unwrap();
+    says(&text, r#"mailonce_run_last_exit_code{command="detect"} 0"#);
+    assert!(!text.contains(r#"mailonce_notices{kind="metrics"}"#), "it is written, and says that it is not:\n{text}");
     world.exits(78, ["status", "--config", "nowhere.toml"]);
     world.configure("metrics.file", "numbers.txt");
     world.exits(78, ["status"]).says("does not end in .prom");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_again_is_told_again_but_not_twice_within_an_hour() {
+    let world = World::new().cart(Cart::of("c1").email("a@example.com")).init();
+    world.configure("metrics.file", "numbers/numbers.prom");
+    let run_at = |now: &str, is_there: bool| {
+        match is_there {
+            true => fs::create_dir_all(world.path("numbers")).unwrap(),
+            false => drop(fs::remove_dir_all(world.path("numbers"))),
+        }
+        world.set_now(now);
+        world.ok(["detect"])
+    };
+    run_at("2026-03-01T12:00:00Z", false).says("could not write the metrics");
+    run_at("2026-03-01T12:10:00Z", true).is_silent();
+    run_at("2026-03-01T12:20:00Z", false).is_silent();
+    world.ok(["status"]).says("since 2026-03-01T12:20:00Z: could not write the metrics");
+    run_at("2026-03-01T12:59:00Z", false).is_silent();
+    run_at("2026-03-01T13:00:00Z", false).says("could not write the metrics");
+    run_at("2026-03-01T15:00:00Z", false).is_silent();
+    run_at("2026-03-01T15:10:00Z", true).is_silent();
+    run_at("2026-05-01T12:00:00Z", false).says("could not write the metrics");
+    world.ok(["status"]).says("since 2026-05-01T12:00:00Z: could not write the metrics");
+}
+
+#[test]
+fn without_a_file_the_ledger_tells_of_runs() {
+    let world = World::new().cart(Cart::of("c1").email("a@example.com")).init();
+    let text = world.ok(["metrics"]).stdout;
+    assert!(!text.contains("mailonce_run_last"), "nothing has run:\n{text}");
+    for (part, name) in [
+        (r#"class="complaint""#, "mailonce_bounces_total"),
+        (r#"origin="one-click""#, "mailonce_unsubscribes_total"),
+        (r#"kind="campaign",reason="expired""#, "mailonce_messages_skipped_total"),
+        (r#"outcome="in_doubt""#, "mailonce_attempts_total"),
+        (r#"step="""#, "mailonce_recovered_orders_total"),
+    ] {
+        // A counter that is not there before its first event never shows it as an increase.
+        says(&text, &format!("{name}{{{part}}} 0"));
+    }
+    world.ok(["detect"]);
+    world.set_now("2026-03-01T12:01:00Z");
+    world.ok(["detect"]);
+    let text = world.ok(["metrics"]).stdout;
+    for name in ["", "_success"] {
+        says(&text, &format!("mailonce_run_last{name}_timestamp_seconds{{command=\"detect\"}} {}", NOON + 60));
+    }
+    assert!(!text.contains("run_last_exit_code"), "only a file knows it:\n{text}");
+    world.set_now("2026-03-01T12:02:00Z");
+    world.configure("source.path", "nowhere.jsonl");
+    assert!(world.run(["detect"]).code > 1);
+    let text = world.ok(["metrics"]).stdout;
+    says(&text, &format!("mailonce_run_last_success_timestamp_seconds{{command=\"detect\"}} {}", NOON + 60));
+}
+
+#[test]
+fn without_a_ledger_or_a_sound_configuration_the_run_is_told_all_the_same() {
+    let (url, heard) = service("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let world = World::new().cart(Cart::of("c1").email("a@example.com")).init();
+    world.configure("metrics.file", "numbers.prom");
+    world.configure("heartbeat.detect", url);
+    world.ok(["detect"]);
+    let fails = |minute: i64| {
+        world.set_now(&format!("2026-03-01T12:0{minute}:00Z"));
+        world.exits(78, ["detect"]);
+        let text = numbers(&world);
+        says(&text, r#"mailonce_run_last_exit_code{command="detect"} 78"#);
+        says(&text, &format!("mailonce_run_last_timestamp_seconds{{command=\"detect\"}} {}", NOON + minute * 60));
+        says(&text, &format!("mailonce_run_last_success_timestamp_seconds{{command=\"detect\"}} {NOON}"));
+        assert!(text.contains("mailonce_build_info"), "{text}");
+        text
+    };
+    world.configure("detect.idle", "60");
+    says(&fails(1), r#"mailonce_messages_sent_total{kind="cart"} 1"#);
+    world.configure("detect.idle", "60m");
+    fs::rename(world.path("mailonce.db"), world.path("away.db")).unwrap();
+    let text = fails(2);
+    assert!(!text.contains("mailonce_messages"), "nothing is known of messages:\n{text}");
+    let calls: Vec<String> = heard.try_iter().collect();
+    assert_eq!(calls, ["/ping/uuid/start", "/ping/uuid/0", "/ping/uuid/78", "/ping/uuid/78"]);
+}
+
+#[test]
+fn what_is_only_tried_out_is_no_run() {
+    let (url, heard) = service("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let world = World::new().cart(Cart::of("c1").email("a@example.com")).init();
+    world.configure("metrics.file", "numbers.prom");
+    world.configure("heartbeat.detect", url);
+    world.ok(["detect", "--test-to", "me@shop.example"]);
+    world.ok(["detect", "--dry-run"]);
+    assert!(!world.path("numbers.prom").exists() && heard.try_recv().is_err(), "a test counted as a run");
 }
 
 #[test]
@@ -195,6 +286,42 @@ fn a_run_calls_when_it_begins_and_how_it_ended() {
 }
 
 #[test]
+fn a_run_that_finds_another_one_under_way_has_not_begun() {
+    let (url, heard) = service("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let world = World::new().cart(Cart::of("c1").email("a@example.com")).init();
+    world.configure("heartbeat.detect", url);
+    let held = fs::File::open(world.path("mailonce.db.lock")).unwrap();
+    held.lock().unwrap();
+    world.exits(75, ["detect"]);
+    assert!(heard.try_recv().is_err(), "a start that no end follows looks like a run that died");
+    drop(held);
+    world.ok(["detect"]);
+    assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["/ping/uuid/start", "/ping/uuid/0"]);
+}
+
+#[test]
+fn an_address_to_call_can_lie_in_a_file_that_no_one_else_may_read() {
+    let (url, heard) = service("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let world = World::new().cart(Cart::of("c1").email("a@example.com")).init();
+    world.configure("heartbeat.detect_file", "detect.url");
+    let ran = world.exits(78, ["detect"]);
+    ran.says("heartbeat.detect_file");
+    fs::write(world.path("detect.url"), format!("{url}\n")).unwrap();
+    fs::set_permissions(world.path("detect.url"), fs::Permissions::from_mode(0o644)).unwrap();
+    world.exits(78, ["detect"]).says("can be read by others");
+    fs::set_permissions(world.path("detect.url"), fs::Permissions::from_mode(0o600)).unwrap();
+    world.ok(["detect"]);
+    assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["/ping/uuid/start", "/ping/uuid/0"]);
+    world.configure("heartbeat.detect", url);
+    world.exits(78, ["detect"]).says("only one of them can be");
+    world.configure("heartbeat", toml::Table::new());
+    fs::write(world.path("detect.url"), "no address").unwrap();
+    world.configure("heartbeat.detect_file", "detect.url");
+    let ran = world.exits(78, ["detect"]);
+    assert!(ran.says("is no web address").output().contains("detect_file"), "{ran}");
+}
+
+#[test]
 fn a_service_that_refuses_or_is_down_changes_nothing() {
     let (refusing, _heard) = service("HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let down = {
@@ -229,4 +356,53 @@ fn the_alerts_are_rules_of_prometheus_about_numbers_that_there_are() {
     let Some(promtool) = installed("promtool") else { return println!("promtool is not installed: left out") };
     let checked = Command::new(promtool).args(["check", "rules", rules]).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()));
+}
+
+/// The instant that a [`World`] begins at.
+const NOON: i64 = 1_772_366_400;
+
+#[test]
+fn the_alerts_fire_when_they_should() {
+    let Some(promtool) = installed("promtool") else { return println!("promtool is not installed: left out") };
+    let world = World::new();
+    let tests = format!(
+        r#"
+rule_files: [{}/examples/monitoring/alerts.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: 'mailonce_oldest_due_timestamp_seconds{{kind="cart"}}', values: '0x120'}}
+      - {{series: 'mailonce_bounces_total{{class="complaint"}}', values: '0x60 4x60'}}
+      - {{series: 'mailonce_messages_sent_total{{kind="cart"}}', values: '0x60 1000x60'}}
+      - {{series: 'mailonce_messages_sent_total{{kind="campaign"}}', values: '0x60 1000x60'}}
+      - {{series: 'mailonce_run_last_exit_code{{command="detect"}}', values: '1 0x14 1 0x14 1 0x14 1 0x14 1 0x14 1 0x14 1 0x14 1 0x14'}}
+      - {{series: 'mailonce_run_last_exit_code{{command="run-campaigns"}}', values: '0x29 1 0x90'}}
+    alert_rule_test:
+      - eval_time: 75m
+        alertname: MailonceNeedsAPerson
+        exp_alerts:
+          - exp_labels: {{command: detect, severity: ticket}}
+            exp_annotations:
+              summary: "For an hour runs of `mailonce detect` have needed a person: `mailonce status` says why"
+      - {{eval_time: 60m, alertname: MailonceIsLate, exp_alerts: []}}
+      - {{eval_time: 60m, alertname: MailonceComplaints, exp_alerts: []}}
+      - eval_time: 62m
+        alertname: MailonceIsLate
+        exp_alerts:
+          - exp_labels: {{kind: cart, severity: ticket}}
+            exp_annotations:
+              summary: "A message has been due for more than an hour: `mailonce status` says what it waits for"
+      - eval_time: 70m
+        alertname: MailonceComplaints
+        exp_alerts:
+          - exp_labels: {{severity: ticket}}
+            exp_annotations:
+              summary: "More than one in a thousand complained today: `mailonce rates` says about what"
+"#,
+        env!("CARGO_MANIFEST_DIR")
+    );
+    fs::write(world.path("tests.yml"), tests).unwrap();
+    let tested = Command::new(promtool).args(["test", "rules"]).arg(world.path("tests.yml")).output().unwrap();
+    assert!(tested.status.success(), "{}", String::from_utf8_lossy(&[tested.stdout, tested.stderr].concat()));
 }
