@@ -135,6 +135,8 @@ fn every_default_that_init_writes_as_a_comment_can_be_turned_on() {
             "source" => ["timezone", "html_names"].contains(&key),
             // A list is one of two, and a folder that must be there.
             "unsubscribe" => ["scope", "keys"].contains(&key),
+            // Each is one of two.
+            "heartbeat" => !key.ends_with("_file"),
             _ => !["password_file", "username"].contains(&key),
         };
         let key = setting.and_then(|setting| setting.split(' ').next());
