@@ -115,6 +115,7 @@ Examples:
   mailonce log --user 4711
   mailonce log --step second --since 7d
   mailonce log --cart c1
+  mailonce log --since 30d --jsonl             # an object a line, of all
   mailonce log 0237dc7e";
 
 pub const RESOLVE: &str = "\
