@@ -146,12 +146,14 @@ impl Records {
         })
     }
 
-    /// When each command's last run ended, however it did, and its last one that came to its end, by command.
+    /// When each command's last run ended, however it did, and its last one that came to its end, by command. Looks at the newest
+    /// thousand runs alone: it is asked at the end of each.
     pub fn last_runs(&self) -> Result<BTreeMap<String, (Instant, Option<Instant>)>, Failure> {
         self.read(|conn| {
             let mut rows = conn.prepare(
                 "SELECT command, max(ended_at), max(iif(ending GLOB 'failed*', NULL, ended_at)) FROM (
-                     SELECT command, ended_at, ending FROM run WHERE ended_at IS NOT NULL AND ending IS NOT NULL
+                     SELECT command, ended_at, ending FROM (SELECT * FROM run ORDER BY epoch DESC LIMIT 1000)
+                     WHERE ended_at IS NOT NULL AND ending IS NOT NULL
                      UNION ALL SELECT command, latest_ended_at, 'done' FROM idle_run)
                  GROUP BY command",
             )?;
