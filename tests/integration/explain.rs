@@ -343,6 +343,16 @@ fn caps_windows_and_holdouts_say_from_when_and_for_whom() {
 }
 
 #[test]
+fn what_was_sent_says_until_when_it_stands_in_the_way() {
+    let world = detected(Cart::of("c1"), Plan::accepting(), 0);
+    world.set_now("2026-03-01T14:00:00Z");
+    answers(&world, "c1", "within detect.window, until 2026-03-02T12:00:00Z")
+        .says("; free at 2026-03-02T12:00:00Z (limit 1d)")
+        .says("next: nothing to do: other contents are written about before that, these from 2026-03-02T12:00:00Z on");
+    assert_eq!(as_json(&world, 0, "c1")["carts"][0]["window_ends_at"], "2026-03-02T12:00:00Z");
+}
+
+#[test]
 fn more_than_a_run_may_plan_is_said_of_each() {
     let world = World::new().carts((1..=3).map(|n| Cart::of(&format!("c{n}")))).set("detect.max_per_run", 2).init();
     answers(&world, "c2", "more messages than detect.max_per_run").says("mailonce detect --allow N");
